@@ -1,0 +1,165 @@
+//! What can go wrong in a store, kept apart by what a caller does next: [`Kind`] decides exit codes and HTTP statuses,
+//! the variant carries what, where and why. `Display` never repeats its source.
+
+use std::path::PathBuf;
+
+use crate::id::{ChunkId, PackId};
+
+/// The store's result.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What kind of failure an [`Error`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The named thing is not in the store.
+    Absent,
+    /// Stored bytes are not what their id or checksum says.
+    Damaged,
+    /// Another process holds the store, or what is there contradicts the request.
+    Conflict,
+    /// The request itself is wrong.
+    Misuse,
+    /// The operating system refused, or the input cannot be used.
+    Failed,
+    /// The caller asked to stop.
+    Cancelled,
+}
+
+/// A failed operation on a store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A system call on the store's own files failed.
+    #[error("cannot {action} {}", path.display())]
+    Io {
+        /// Verb phrase: `read`, `append to`, `sync`.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A system call on a file to be added, or on a restored file, failed.
+    #[error("cannot {action} {}", path.display())]
+    Tree {
+        /// Verb phrase: `read`, `create`, `list`.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Input that cannot be stored as it is: a socket, a file that changes while it is read.
+    #[error("{}: {problem}", path.display())]
+    Input {
+        /// The offending path.
+        path: PathBuf,
+        /// What is wrong with it, for people.
+        problem: String,
+    },
+    /// The named thing is not here.
+    #[error("{what} is not in the store")]
+    Absent {
+        /// `chunk 3f…`, `bitcoin@29.0`.
+        what: String,
+    },
+    /// Stored bytes are not what they should be.
+    #[error("damaged {what}: {detail}")]
+    Damaged {
+        /// `chunk 3f…`, `journal …`.
+        what: String,
+        /// The chunk, where one is named.
+        chunk: Option<ChunkId>,
+        /// The pack it lies in, where known.
+        pack: Option<PackId>,
+        /// Byte offset in that file, where known.
+        offset: Option<u64>,
+        /// What does not hold.
+        detail: String,
+    },
+    /// Another process writes this store.
+    #[error("busy: process {pid} holds {} since {since}", path.display())]
+    Busy {
+        /// The store.
+        path: PathBuf,
+        /// The holder's process id, 0 if unknown.
+        pid: u32,
+        /// RFC 3339 time, or `an unknown time`.
+        since: String,
+    },
+    /// What is there contradicts the request.
+    #[error("{what}: {detail}")]
+    Conflict {
+        /// The ref, channel or path in question.
+        what: String,
+        /// Why, and what would do.
+        detail: String,
+    },
+    /// A name, version, spec, platform or option that is not acceptable.
+    #[error("{what} {given:?} is not acceptable: {reason}")]
+    Invalid {
+        /// `name`, `version`, `spec`.
+        what: &'static str,
+        /// As given.
+        given: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Several things fit.
+    #[error("{given} fits more than one: {}", candidates.join(", "))]
+    Ambiguous {
+        /// As given.
+        given: String,
+        /// What fits, at most ten.
+        candidates: Vec<String>,
+    },
+    /// Written by a later cairn.
+    #[error("{} has format {found}; this cairn reads up to {supported}", path.display())]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The newest version this build reads.
+        supported: u32,
+    },
+    /// An earlier write or sync of this writer failed; it takes nothing more.
+    #[error("the writer of {} stopped after a failed write; open the store again", path.display())]
+    Poisoned {
+        /// The file whose write failed.
+        path: PathBuf,
+    },
+    /// The caller asked to stop.
+    #[error("stopped on request")]
+    Cancelled,
+}
+
+impl Error {
+    /// What kind of failure this is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Io { .. } | Self::Tree { .. } | Self::Input { .. } | Self::Poisoned { .. } => Kind::Failed,
+            Self::NewerFormat { .. } => Kind::Failed,
+            Self::Absent { .. } => Kind::Absent,
+            Self::Damaged { .. } => Kind::Damaged,
+            Self::Busy { .. } | Self::Conflict { .. } => Kind::Conflict,
+            Self::Invalid { .. } | Self::Ambiguous { .. } => Kind::Misuse,
+            Self::Cancelled => Kind::Cancelled,
+        }
+    }
+
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+
+    pub(crate) fn tree(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(rustix::io::Errno) -> Self {
+        let path = path.into();
+        move |errno| Self::Tree { action, path, source: errno.into() }
+    }
+
+    pub(crate) fn damaged(what: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::Damaged { what: what.into(), chunk: None, pack: None, offset: None, detail: detail.into() }
+    }
+}

@@ -1,0 +1,8 @@
+//! cairn's store.
+
+pub mod error;
+pub mod id;
+pub mod io;
+
+pub use error::{Error, Kind, Result};
+pub use id::{ArtifactId, ChunkId, ContentId, PackId, TreeId};
