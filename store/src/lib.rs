@@ -1,8 +1,11 @@
 //! cairn's store.
 
+pub mod block;
 pub mod error;
 pub mod id;
+pub mod index;
 pub mod io;
+pub mod pack;
 pub mod progress;
 
 pub use error::{Error, Kind, Result};
