@@ -1,6 +1,7 @@
 //! cairn's store.
 
 pub mod block;
+pub mod chunker;
 pub mod error;
 pub mod id;
 pub mod index;

@@ -5,8 +5,8 @@
 //! frames, back to back
 //! footer:            frames x (offset u64, frame length u32, plain length u32)
 //!                    chunks x (id 32, frame u16, slot u16), ascending by id
-//! trailer, 64 bytes: frames u32 | chunks u32 | footer length u64 | BLAKE3 of footer and these 16 bytes | kind u8
-//!                    zero x 11 | magic "CPKE"
+//! trailer, 64 bytes: frames u32 | chunks u32 | footer length u64 | kind u8 | zero x 7
+//!                    BLAKE3 of footer and these 24 bytes | zero x 4 | magic "CPKE"
 //! ```
 
 use crate::block::format::{id_at, u16_at, u32_at, u64_at};
@@ -26,7 +26,7 @@ pub const TRAILER_LEN: usize = 64;
 pub const FRAMES_MAX: usize = u16::MAX as usize;
 const FRAME_ROW_LEN: usize = 16;
 const CHUNK_ROW_LEN: usize = ID_LEN + 4;
-const COUNTS_LEN: usize = 16;
+const COUNTS_LEN: usize = 24;
 
 /// What a pack's chunks are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -127,10 +127,10 @@ impl Footer {
         bytes.extend_from_slice(&count(self.frames.len()).to_le_bytes());
         bytes.extend_from_slice(&count(self.chunks.len()).to_le_bytes());
         bytes.extend_from_slice(&(tables as u64).to_le_bytes());
+        bytes.extend_from_slice(&[self.kind as u8, 0, 0, 0, 0, 0, 0, 0]);
         let id = PackId::of(&bytes);
         bytes.extend_from_slice(&id.0);
-        bytes.push(self.kind as u8);
-        bytes.extend_from_slice(&[0; 11]);
+        bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&END_MAGIC);
         (bytes, id)
     }
@@ -200,15 +200,15 @@ impl Trailer {
             return Err("no trailer ends the file");
         }
         let (frames, chunks, footer_len) = (u32_at(bytes, 0), u32_at(bytes, 4), u64_at(bytes, 8));
-        let kind = PackKind::from_byte(bytes[48]).ok_or("the trailer's kind is not known")?;
-        if bytes[49..60] != [0; 11] {
+        let kind = PackKind::from_byte(bytes[16]).ok_or("the trailer's kind is not known")?;
+        if bytes[17..24] != [0; 7] || bytes[56..60] != [0; 4] {
             return Err("reserved bytes of the trailer are not zero");
         }
         let tables = u64::from(frames) * FRAME_ROW_LEN as u64 + u64::from(chunks) * CHUNK_ROW_LEN as u64;
         if frames as usize > FRAMES_MAX || tables != footer_len {
             return Err("the trailer's counts contradict each other");
         }
-        Ok(Self { frames, kind, id: PackId(id_at(&bytes[16..]).0), footer_len })
+        Ok(Self { frames, kind, id: PackId(id_at(&bytes[24..]).0), footer_len })
     }
 }
 
