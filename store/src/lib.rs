@@ -11,6 +11,7 @@ pub mod io;
 pub mod object;
 pub mod pack;
 pub mod progress;
+pub mod refs;
 pub mod tree;
 
 pub use content::{ChunkRef, Content, ContentBuilder};
@@ -18,4 +19,5 @@ pub use error::{Error, Kind, Result};
 pub use id::{ArtifactId, ChunkId, ContentId, PackId, TreeId};
 pub use object::{MemoryObjects, ObjectSink, ObjectSource};
 pub use progress::Progress;
+pub use refs::{Channel, ChannelKey, Name, Platform, RefKey, RefRecord, Spec, Version, View};
 pub use tree::{Entry, FullMeta, Node, TreeBuilder};
