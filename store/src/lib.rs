@@ -1,5 +1,6 @@
 //! cairn's store.
 
+pub mod artifact;
 pub mod block;
 pub mod chunker;
 pub mod content;
@@ -15,6 +16,7 @@ pub mod progress;
 pub mod refs;
 pub mod tree;
 
+pub use artifact::{Artifact, ArtifactKind, MetadataPolicy};
 pub use content::{ChunkRef, Content, ContentBuilder};
 pub use error::{Error, Kind, Result};
 pub use id::{ArtifactId, ChunkId, ContentId, PackId, TreeId};
