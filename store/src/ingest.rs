@@ -36,11 +36,10 @@ use self::source::Item;
 use self::statcache::StatCache;
 use self::walk::Roots;
 pub use crate::artifact::MetadataPolicy;
-use crate::artifact::{Artifact, ArtifactKind, Chunking};
+use crate::artifact::{Artifact, ArtifactKind, Chunking, RootMeta};
 use crate::chunker::{CdcBounds, PACKAGE_BOUNDS};
 use crate::error::{Error, Result};
 use crate::id::{ArtifactId, TreeId};
-use crate::object::ObjectSink;
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::refs::{Name, Platform, RefKey, Version};
@@ -185,20 +184,20 @@ fn complete(
     let CdcBounds { min, avg, max } = options.bounds;
     let artifact = Artifact {
         kind: ArtifactKind::Package,
-        name: options.name.to_string(),
-        version: options.version.to_string(),
-        platform: platform.to_string(),
+        name: options.name.clone(),
+        version: options.version.clone(),
+        platform: platform.clone(),
         policy: options.policy,
         chunking: Chunking { min, avg, max, paged: true },
         root,
-        root_mode: entry.mode,
-        root_full: entry.full.clone(),
+        root_meta: RootMeta { mode: entry.mode, full: entry.full.clone() },
+        entries: totals.entries,
         files: totals.files,
         bytes: totals.bytes,
         chunks: totals.chunks,
         provenance: options.provenance.clone(),
     };
-    let id = ArtifactId(deposit.put(artifact.encode())?.0);
+    let id = artifact.put(&mut deposit)?;
     let Deposited { new_chunks, new_bytes, stored_bytes, metadata_bytes } = deposit.finish()?;
     Ok(Ingested {
         artifact: id,

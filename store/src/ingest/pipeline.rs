@@ -34,6 +34,8 @@ const QUEUE_MAX: usize = 4096;
 /// Counts of what was met.
 #[derive(Debug, Default)]
 pub(super) struct Totals {
+    /// Everything below the root.
+    pub(super) entries: u64,
     pub(super) files: u64,
     pub(super) directories: u64,
     pub(super) symlinks: u64,
@@ -381,6 +383,7 @@ impl<'a> Pipeline<'a> {
             MetadataPolicy::Full => Some(full_meta(item, folder.attributes(&item.name)?, self.links.group(item))),
         };
         let entry = Entry { name: item.name.clone(), mode: self.mode(item), node, full };
+        self.totals.entries += 1;
         let level = self.open.last_mut().expect("the walk enters the root first");
         level.builder.push(&entry, &mut self.deposit)
     }
@@ -395,7 +398,10 @@ impl<'a> Pipeline<'a> {
         };
         let mut entry = Entry { name: item.name.clone(), mode: self.mode(&item), node: Node::Dir { tree }, full };
         match self.open.last_mut() {
-            Some(level) => level.builder.push(&entry, &mut self.deposit),
+            Some(level) => {
+                self.totals.entries += 1;
+                level.builder.push(&entry, &mut self.deposit)
+            }
             None => {
                 if self.context.options.policy == MetadataPolicy::Portable {
                     // The bits of the folder that a release happened to be unpacked into say nothing about the release.

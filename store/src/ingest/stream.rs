@@ -49,6 +49,7 @@ pub(super) fn run(
         cut(&context, &mut deposit, &mut feed)?
     };
     let totals = Totals {
+        entries: 1,
         files: 1,
         directories: 1,
         bytes: size,
