@@ -191,3 +191,82 @@ impl Iterator for Diff<'_> {
         next
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::MemoryObjects;
+    use crate::testing::{dir, file, symlink, tree};
+
+    fn differences(objects: &MemoryObjects, before: &TreeId, after: &TreeId) -> Vec<String> {
+        diff(before, after, objects)
+            .map(|difference| {
+                let difference = difference.unwrap();
+                let sign = match (&difference.before, &difference.after) {
+                    (None, _) => '+',
+                    (_, None) => '-',
+                    _ if difference.is_content() => '~',
+                    _ => 'm',
+                };
+                format!("{sign}{}", String::from_utf8_lossy(&difference.path))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn differences_come_in_canonical_order_and_say_what_changed() {
+        let mut objects = MemoryObjects::new();
+        let same = tree(&mut objects, &[("deep", file(b"same"))]);
+        let inner_a = tree(&mut objects, &[("x", file(b"1")), ("y", file(b"2"))]);
+        let inner_b = tree(&mut objects, &[("x", file(b"1")), ("y", file(b"3")), ("z", symlink("x"))]);
+        let gone = tree(&mut objects, &[("f", file(b"f"))]);
+        let a = tree(
+            &mut objects,
+            &[
+                ("a", file(b"a")),
+                ("becomes", file(b"a file")),
+                ("gone", dir(gone)),
+                ("inner", dir(inner_a)),
+                ("same", dir(same)),
+            ],
+        );
+        let mut executable = file(b"a");
+        executable.mode = 0o755;
+        let b = tree(
+            &mut objects,
+            &[
+                ("a", executable),
+                ("becomes", dir(gone)),
+                ("inner", dir(inner_b)),
+                ("new", file(b"n")),
+                ("same", dir(same)),
+            ],
+        );
+        let expected = ["ma", "~becomes", "+becomes/f", "-gone", "-gone/f", "~inner/y", "+inner/z", "+new"];
+        assert_eq!(differences(&objects, &a, &b), expected);
+        assert_eq!(differences(&objects, &b, &b), [""; 0]);
+    }
+
+    #[test]
+    fn equal_directories_are_not_read() {
+        let mut objects = MemoryObjects::new();
+        let same = tree(&mut objects, &[("deep", file(b"same"))]);
+        let a = tree(&mut objects, &[("a", file(b"1")), ("same", dir(same))]);
+        let b = tree(&mut objects, &[("a", file(b"2")), ("same", dir(same))]);
+        assert!(objects.remove(&same.into()));
+        assert_eq!(differences(&objects, &a, &b), ["~a"]);
+    }
+
+    #[test]
+    fn damage_ends_the_comparison_with_its_error() {
+        let mut objects = MemoryObjects::new();
+        let inner = tree(&mut objects, &[("x", file(b"1"))]);
+        let a = tree(&mut objects, &[("inner", dir(inner))]);
+        let b = tree(&mut objects, &[("zzz", file(b"1"))]);
+        objects.remove(&inner.into());
+        let mut all = diff(&a, &b, &objects);
+        assert!(all.next().unwrap().is_ok());
+        assert!(matches!(all.next(), Some(Err(Error::Absent { .. }))));
+        assert!(all.next().is_none());
+    }
+}

@@ -13,6 +13,8 @@ pub mod object;
 pub mod pack;
 pub mod progress;
 pub mod refs;
+#[cfg(test)]
+mod testing;
 pub mod tree;
 pub mod usage;
 

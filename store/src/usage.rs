@@ -48,7 +48,11 @@ pub(crate) fn measure(held: &[Held], source: &dyn ObjectSource, progress: &dyn P
 }
 
 fn too_many(count: usize) -> Error {
-    Error::Invalid { what: "number of artifacts", given: count.to_string(), reason: "it is above 2^32".into() }
+    Error::Invalid {
+        what: "number of artifacts",
+        given: count.to_string(),
+        reason: "it is above 2^32".into(),
+    }
 }
 
 /// Index of an artifact in the list being measured.
@@ -184,5 +188,73 @@ impl ObjectSource for Marking<'_> {
         let bytes = self.source.get(id)?;
         self.with_marks(|marks| marks.mark(id, bytes.len() as u64, self.holder));
         Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::{MemoryObjects, ObjectSink};
+    use crate::testing::{chunked, dir, file, tree};
+
+    fn held(objects: &mut MemoryObjects, name: &str, root: TreeId) -> (Held, u64) {
+        let bytes = name.as_bytes().to_vec();
+        let len = bytes.len() as u64;
+        (Held { artifact: ArtifactId(objects.put(bytes).unwrap().0), root }, len)
+    }
+
+    fn objects_of(objects: &MemoryObjects, ids: &[TreeId]) -> u64 {
+        ids.iter().map(|id| objects.get(&(*id).into()).unwrap().len() as u64).sum()
+    }
+
+    #[test]
+    fn what_one_artifact_alone_holds_is_its_own_once() {
+        let mut objects = MemoryObjects::new();
+        let common = chunked(&mut objects, [1, 2, 0, 2]);
+        let common = tree(&mut objects, &[("common", common)]);
+        let only_a = chunked(&mut objects, [2, 3, 3, 0]);
+        let a = tree(&mut objects, &[("common", dir(common)), ("f", only_a.clone()), ("g", only_a)]);
+        let only_b = chunked(&mut objects, [1, 4, 5]);
+        let b = tree(&mut objects, &[("common", dir(common)), ("f", only_b), ("inline", file(b"b"))]);
+        let ((a, a_len), (b, b_len)) = (held(&mut objects, "art a", a), held(&mut objects, "artifact b", b));
+
+        let usage = measure(&[a, b], &objects, &()).unwrap();
+        assert_eq!(usage[&a.artifact], 1000 + a_len + objects_of(&objects, &[a.root]));
+        assert_eq!(usage[&b.artifact], 2000 + b_len + objects_of(&objects, &[b.root]));
+        let alone = measure(&[a], &objects, &()).unwrap();
+        assert_eq!(alone[&a.artifact], 3000 + a_len + objects_of(&objects, &[a.root, common]));
+    }
+
+    #[test]
+    fn what_a_third_artifact_shares_with_the_first_is_nobodys() {
+        let mut objects = MemoryObjects::new();
+        let long = chunked(&mut objects, 1..200);
+        let edited = chunked(&mut objects, (1..100).chain([777]).chain(101..200));
+        let roots = [long.clone(), edited, long].map(|entry| tree(&mut objects, &[("f", entry)]));
+        let other = tree(&mut objects, &[("sub", dir(roots[0]))]);
+        let list: Vec<Held> = [("a", roots[0]), ("b", roots[1]), ("c", roots[2]), ("d", other)]
+            .map(|(name, root)| held(&mut objects, name, root).0)
+            .to_vec();
+        let usage = measure(&list, &objects, &()).unwrap();
+        // `a` and `c` have one tree: all that is their own is the artifact's bytes.
+        assert_eq!(usage[&list[0].artifact], 1);
+        assert_eq!(usage[&list[2].artifact], 1);
+        assert!((1000..1000 + 20_000).contains(&usage[&list[1].artifact]), "{usage:?}");
+        assert_eq!(usage[&list[3].artifact], 1 + objects_of(&objects, &[other]));
+    }
+
+    #[test]
+    fn shared_directories_are_read_twice_at_most() {
+        let mut objects = MemoryObjects::new();
+        let shared = tree(&mut objects, &[("x", file(b"x"))]);
+        let list: Vec<Held> = (0..50u32)
+            .map(|n| {
+                let root = tree(&mut objects, &[("n", file(&n.to_le_bytes())), ("shared", dir(shared))]);
+                held(&mut objects, &format!("artifact {n}"), root).0
+            })
+            .collect();
+        objects.take_reads();
+        measure(&list, &objects, &()).unwrap();
+        assert_eq!(objects.take_reads(), 50 + 50 + 2);
     }
 }

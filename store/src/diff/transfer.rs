@@ -179,3 +179,69 @@ impl ObjectSource for Recording<'_> {
         Ok(bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::{MemoryObjects, ObjectSink};
+    use crate::testing::{chunked, dir, file, tree};
+
+    fn end(objects: &mut MemoryObjects, name: &str, root: TreeId) -> End {
+        End { artifact: ArtifactId(objects.put(name.into()).unwrap().0), root }
+    }
+
+    /// Everything compresses to half.
+    fn halved(_: &ChunkId, len: u64) -> Result<u64> {
+        Ok(len / 2)
+    }
+
+    #[test]
+    fn only_what_is_lacking_travels_and_counts_for_its_first_file() {
+        let mut objects = MemoryObjects::new();
+        let same = chunked(&mut objects, [1, 2]);
+        let same = tree(&mut objects, &[("s", same)]);
+        let elsewhere = chunked(&mut objects, [9, 10]);
+        let a = tree(&mut objects, &[("old", elsewhere), ("same", dir(same))]);
+        let first = chunked(&mut objects, [9, 20, 0, 20, 2]);
+        let second = chunked(&mut objects, [20, 21, 22]);
+        let moved = chunked(&mut objects, [9, 10]);
+        let b = tree(
+            &mut objects,
+            &[
+                ("first", first),
+                ("inline", file(b"tiny")),
+                ("moved", moved),
+                ("same", dir(same)),
+                ("second", second),
+            ],
+        );
+        let (a, b) = (end(&mut objects, "a", a), end(&mut objects, "bb", b));
+
+        let transfer = measure(a, b, &objects, &halved, &()).unwrap();
+        let file = |path: &str, chunks: u64| FileTransfer {
+            path: path.into(),
+            chunks,
+            plain_bytes: chunks * 1000,
+            stored_bytes: chunks * 500,
+        };
+        assert_eq!(transfer.files, [file("second", 2), file("first", 1)]);
+        assert_eq!((transfer.chunks, transfer.plain_bytes, transfer.stored_bytes), (3, 3000, 1500));
+        // The root and the artifact; the shared directory is held.
+        let root_len = objects.get(&b.root.into()).unwrap().len() as u64;
+        assert_eq!((transfer.metadata_objects, transfer.metadata_bytes), (2, root_len / 2 + 1));
+        assert_eq!(measure(b, b, &objects, &halved, &()).unwrap(), Transfer::default());
+    }
+
+    #[test]
+    fn an_edit_of_a_long_file_moves_one_chunk_and_the_nodes_above_it() {
+        let mut objects = MemoryObjects::new();
+        let long = chunked(&mut objects, 1..20_000);
+        let edited = chunked(&mut objects, (1..9_000).chain([77_777]).chain(9_001..20_000));
+        let a = tree(&mut objects, &[("db", long)]);
+        let b = tree(&mut objects, &[("db", edited)]);
+        let (a, b) = (end(&mut objects, "a", a), end(&mut objects, "b", b));
+        let transfer = measure(a, b, &objects, &|_, len| Ok(len), &()).unwrap();
+        assert_eq!(transfer.stored_bytes, 1000);
+        assert!(transfer.metadata_objects <= 5, "{transfer:?}");
+    }
+}

@@ -111,7 +111,8 @@ impl View {
 
 fn has_prefix(id: &ArtifactId, prefix: &str) -> bool {
     let digit = |index: usize| {
-        let nibble = id.0.get(index / 2).map(|byte| if index.is_multiple_of(2) { byte >> 4 } else { byte & 15 });
+        let nibble =
+            id.0.get(index / 2).map(|byte| if index.is_multiple_of(2) { byte >> 4 } else { byte & 15 });
         nibble.and_then(|nibble| char::from_digit(nibble.into(), 16))
     };
     prefix.chars().enumerate().all(|(index, given)| digit(index) == Some(given))
