@@ -1,5 +1,6 @@
 //! cairn's store.
 
+pub mod artifact;
 pub mod block;
 pub mod chunker;
 pub mod content;
@@ -19,6 +20,7 @@ mod testing;
 pub mod tree;
 pub mod usage;
 
+pub use artifact::{Artifact, ArtifactKind, MetadataPolicy};
 pub use content::{ChunkRef, Content, ContentBuilder};
 pub use error::{Error, Kind, Result};
 pub use id::{ArtifactId, ChunkId, ContentId, PackId, TreeId};
