@@ -6,6 +6,7 @@ mod catalogue;
 pub mod chunker;
 pub mod content;
 mod cursor;
+pub mod diff;
 pub mod error;
 mod fetcher;
 pub mod id;
@@ -20,9 +21,12 @@ mod pool;
 pub mod progress;
 pub mod read;
 pub mod refs;
+#[cfg(test)]
+mod testing;
 pub mod restore;
 pub mod store;
 pub mod tree;
+pub mod usage;
 pub mod verify;
 pub mod writer;
 
