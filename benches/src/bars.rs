@@ -79,12 +79,12 @@ impl Bench {
                 self.measure_corpus(corpus, say, &mut rows, &mut subjects);
             }
         }
-        if self.wants(6) && self.options.corpora().is_empty() {
+        if self.options.wants_own_bar(6) {
             say("6 memory");
             rows.push(memory::row(self));
             rows.extend(index::rows(self));
         }
-        if self.wants(7) && self.options.corpora().is_empty() {
+        if self.options.wants_own_bar(7) {
             say("7 start-up");
             rows.push(start_up::row(self));
         }

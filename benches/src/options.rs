@@ -104,8 +104,9 @@ impl Options {
         self.corpora.is_empty() || self.corpora.iter().any(|wanted| wanted == name)
     }
 
-    pub(crate) fn corpora(&self) -> &[String] {
-        &self.corpora
+    /// For a bar that makes its own input: unless it is named itself, naming a corpus leaves it out.
+    pub(crate) fn wants_own_bar(&self, bar: u8) -> bool {
+        if self.bars.is_empty() { self.corpora.is_empty() } else { self.wants_bar(bar) }
     }
 
     fn settle_repetitions(&mut self) -> Result<()> {
@@ -169,6 +170,8 @@ mod tests {
         assert!(all.wants_bar(7) && all.wants_corpus("state"));
         let some = parse(&["--bar", "1,3", "--bar", "6", "--only", "uv-all"]).unwrap().unwrap();
         assert!(some.wants_bar(3) && some.wants_bar(6) && !some.wants_bar(2));
+        assert!(some.wants_own_bar(6) && !some.wants_own_bar(7));
+        assert!(!parse(&["--only", "state"]).unwrap().unwrap().wants_own_bar(6));
         assert!(some.wants_corpus("uv-all") && !some.wants_corpus("state"));
     }
 
