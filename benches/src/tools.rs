@@ -113,8 +113,8 @@ impl Repo {
 
     fn line(&self, program: impl Into<PathBuf>) -> Line {
         let home = self.home();
-        Line::new(program)
-            .env("HOME", &home)
+        let line = ["CAIRN_", "RESTIC_", "BORG_"].into_iter().fold(Line::new(program), Line::keep_from);
+        line.env("HOME", &home)
             .env("XDG_CACHE_HOME", home.join("cache"))
             .env("XDG_CONFIG_HOME", home.join("config"))
             .env("XDG_DATA_HOME", home.join("data"))

@@ -29,12 +29,20 @@ pub(crate) struct Line {
     program: PathBuf,
     args: Vec<OsString>,
     env: Vec<(&'static str, OsString)>,
+    /// Prefixes of variables that it does not inherit.
+    kept_from: Vec<&'static str>,
     folder: Option<PathBuf>,
 }
 
 impl Line {
     pub(crate) fn new(program: impl Into<PathBuf>) -> Line {
-        Line { program: program.into(), args: Vec::new(), env: Vec::new(), folder: None }
+        Line {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            kept_from: Vec::new(),
+            folder: None,
+        }
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Line {
@@ -49,6 +57,12 @@ impl Line {
 
     pub(crate) fn env(mut self, name: &'static str, value: impl AsRef<OsStr>) -> Line {
         self.env.push((name, value.as_ref().to_owned()));
+        self
+    }
+
+    /// Keeps variables that begin with `prefix` from it, unless they are given by [`Line::env`].
+    pub(crate) fn keep_from(mut self, prefix: &'static str) -> Line {
+        self.kept_from.push(prefix);
         self
     }
 
@@ -94,6 +108,11 @@ impl Line {
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.args).stdin(Stdio::null()).env("LC_ALL", "C");
+        for (name, _) in std::env::vars_os() {
+            if self.kept_from.iter().any(|prefix| name.as_encoded_bytes().starts_with(prefix.as_bytes())) {
+                command.env_remove(name);
+            }
+        }
         for (name, value) in &self.env {
             command.env(name, value);
         }
@@ -155,6 +174,14 @@ mod tests {
     fn a_failure_carries_the_code_and_what_was_said() {
         let error = Line::new("sh").arg("-c").arg("echo no such thing >&2; exit 3").run().unwrap_err();
         assert_eq!(error.chain(), "sh ended with code 3: no such thing");
+    }
+
+    #[test]
+    fn variables_are_kept_from_it_but_not_the_given_ones() {
+        // Cargo sets these for tests.
+        let line = Line::new("sh").arg("-c").arg("echo $CARGO_PKG_NAME:$CARGO_PKG_VERSION");
+        let line = line.keep_from("CARGO_").env("CARGO_PKG_NAME", "given");
+        assert_eq!(line.output().unwrap(), "given:");
     }
 
     #[test]
