@@ -154,7 +154,10 @@ impl Error {
         move |source| Self::Io { action, path, source }
     }
 
-    pub(crate) fn tree(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(rustix::io::Errno) -> Self {
+    pub(crate) fn tree(
+        action: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(rustix::io::Errno) -> Self {
         let path = path.into();
         move |errno| Self::Tree { action, path, source: errno.into() }
     }

@@ -1,0 +1,156 @@
+//! Block frames: up to [`BLOCK_TARGET`] bytes of consecutive new chunks, compressed together. The same bytes lie in
+//! packs and travel between peers, so that a server copies frames without decoding them.
+//!
+//! A frame authenticates nothing: its checksums find accidents, chunk ids decide what is served. [`Block`] therefore
+//! gives out a chunk's bytes only after hashing them.
+
+pub mod codec;
+pub mod format;
+
+use std::ops::Range;
+
+pub use codec::{Codec, Compressor, Decompressor};
+pub use format::{FrameError, FrameHeader};
+
+use crate::id::ChunkId;
+
+/// Plain bytes at which a block is closed. 256 KiB costs 1 % of size against 1 MiB on real executables and keeps a
+/// random read at 0.2 ms.
+pub const BLOCK_TARGET: usize = 256 << 10;
+/// Plain bytes in a block, at most.
+pub const BLOCK_MAX: usize = 1 << 20;
+/// Chunks in a block, at most. Far below the format's 65,535, so that a frame's table stays small beside its payload.
+pub const BLOCK_CHUNKS_MAX: usize = 4096;
+
+/// Collects new chunks until they make a block.
+#[derive(Debug, Default)]
+pub struct BlockBuilder {
+    chunks: Vec<(ChunkId, u32)>,
+    plain: Vec<u8>,
+}
+
+impl BlockBuilder {
+    /// Whether `len` more bytes would take this block past its target.
+    #[must_use]
+    pub fn is_full_for(&self, len: usize) -> bool {
+        !self.chunks.is_empty()
+            && (self.plain.len() + len > BLOCK_TARGET || self.chunks.len() == BLOCK_CHUNKS_MAX)
+    }
+
+    /// Whether nothing was added.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    /// Adds a chunk of 1 to [`BLOCK_MAX`] bytes.
+    ///
+    /// # Panics
+    /// When the block would pass [`BLOCK_MAX`]: ask [`Self::is_full_for`] first.
+    pub fn push(&mut self, id: ChunkId, bytes: &[u8]) {
+        assert!(!bytes.is_empty() && self.plain.len() + bytes.len() <= BLOCK_MAX, "block out of bounds");
+        let len = u32::try_from(bytes.len()).expect("bounded by BLOCK_MAX");
+        if self.plain.capacity() == 0 {
+            self.plain.reserve_exact(BLOCK_TARGET);
+        }
+        self.chunks.push((id, len));
+        self.plain.extend_from_slice(bytes);
+    }
+
+    /// Compresses what was collected into a frame.
+    #[must_use]
+    pub fn finish(self, compressor: &mut Compressor) -> Frame {
+        let (codec, payload) = compressor.compress(&self.plain);
+        let header = FrameHeader::new(codec, self.chunks, &payload);
+        let mut bytes = header.encode();
+        bytes.extend_from_slice(&payload);
+        Frame { header, bytes }
+    }
+}
+
+/// An encoded frame, ready for a pack or a peer.
+#[derive(Debug)]
+pub struct Frame {
+    /// Its header.
+    pub header: FrameHeader,
+    /// Header, tables and payload.
+    pub bytes: Vec<u8>,
+}
+
+/// A decoded block. Its bytes are unverified until [`Block::chunk`] gives them out.
+#[derive(Debug)]
+pub struct Block {
+    header: FrameHeader,
+    starts: Vec<u32>,
+    plain: Vec<u8>,
+}
+
+impl Block {
+    /// Decodes a whole frame. `buffer`'s capacity is reused for the plain bytes.
+    ///
+    /// # Errors
+    /// [`FrameError`] when lengths, checksums or the compressed data do not hold.
+    pub fn decode(
+        frame: &[u8],
+        decompressor: &mut Decompressor,
+        buffer: Vec<u8>,
+    ) -> Result<Self, FrameError> {
+        let (header, header_len) = FrameHeader::decode(frame)?;
+        let payload = &frame[header_len..];
+        if payload.len() != header.stored_len as usize {
+            return Err(FrameError::Truncated);
+        }
+        if crc32c::crc32c(payload) != header.payload_crc {
+            return Err(FrameError::PayloadChecksum);
+        }
+        let plain = decompressor.decompress(header.codec, payload, header.plain_len as usize, buffer)?;
+        let mut starts = Vec::with_capacity(header.chunks.len());
+        let mut start = 0;
+        for (_, len) in &header.chunks {
+            starts.push(start);
+            start += len;
+        }
+        Ok(Self { header, starts, plain })
+    }
+
+    /// The frame's header.
+    #[must_use]
+    pub fn header(&self) -> &FrameHeader {
+        &self.header
+    }
+
+    /// Where a slot's bytes lie within the plain bytes, if there is such a slot.
+    #[must_use]
+    pub fn range(&self, slot: usize) -> Option<Range<usize>> {
+        let start = *self.starts.get(slot)? as usize;
+        Some(start..start + self.header.chunks[slot].1 as usize)
+    }
+
+    /// A chunk's bytes, if they hash to its id.
+    ///
+    /// # Errors
+    /// [`FrameError::Chunk`] when they do not, or when there is no such slot.
+    pub fn chunk(&self, slot: usize) -> Result<&[u8], FrameError> {
+        let range = self.range(slot).ok_or(FrameError::Slot)?;
+        let bytes = &self.plain[range];
+        if ChunkId::of(bytes) == self.header.chunks[slot].0 {
+            Ok(bytes)
+        } else {
+            Err(FrameError::Chunk(self.header.chunks[slot].0))
+        }
+    }
+
+    /// Bytes of several slots in a row, each of which [`Self::chunk`] has verified.
+    pub(crate) fn verified_run(&self, slots: Range<usize>) -> &[u8] {
+        match (self.range(slots.start), slots.end.checked_sub(1).and_then(|last| self.range(last))) {
+            (Some(first), Some(last)) => &self.plain[first.start..last.end],
+            _ => &[],
+        }
+    }
+
+    /// The plain bytes' buffer, to be used again.
+    #[must_use]
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.plain
+    }
+}

@@ -1,0 +1,280 @@
+//! The journal: the append-only log of every change to refs and channels. It is the truth; views, the catalogue and
+//! the user's `cairn log` are read from it.
+//!
+//! # Roles
+//! [`Journal`] is the one writer, held under the store's lock. [`Journal::open_read`] and [`log`] need no lock: a file
+//! of the journal only ever grows, apart from a torn end that the next writer cuts off before it adds anything.
+//!
+//! # Bytes
+//! `journal/` holds segments, `<first sequence number, 16 lower-case hexadecimal digits>.journal`. Every other name
+//! (a leftover `*.part`) is ignored by readers. Integers are little-endian.
+//!
+//! A segment is a header and then groups, one after the other, with nothing between or behind them.
+//!
+//! | segment header, 24 bytes | |
+//! |---|---|
+//! | 0..4 | magic `CJNL` |
+//! | 4..8 | u32: format version, 1 |
+//! | 8..16 | u64: first sequence number, as in the file's name |
+//! | 16..20 | zero |
+//! | 20..24 | u32: CRC-32C of bytes 0..20 |
+//!
+//! The header keeps this form in all versions, so that a reader can say which version it met. A group is what was
+//! appended, and becomes durable, together:
+//!
+//! | group | |
+//! |---|---|
+//! | 0..4 | magic `CJGR` |
+//! | 4..8 | u32: payload length P |
+//! | 8..16 | u64: sequence number of its first record |
+//! | 16..20 | u32: number of records, at least 1 |
+//! | 20..24 | u32: CRC-32C of the payload |
+//! | 24..28 | zero |
+//! | 28..32 | u32: CRC-32C of bytes 0..28 |
+//! | 32..32+P | payload |
+//! | 32+P..36+P | end mark `CJGE` |
+//!
+//! The payload is [postcard](https://postcard.jamesmunns.com/wire-format) of `Vec<Record>` in its canonical form
+//! (encoding what was decoded gives the same bytes). In postcard's terms (varint for every integer below, a length
+//! before each sequence and string, an enum as its varint index, an option as a byte 0 or 1, ids as 32 bytes as they
+//! are):
+//!
+//! ```text
+//! Record     = seq u64, time_ms u64, who string, body Body
+//! Body       = 0 Checkpoint State | 1 Change Op
+//! Op         = 0 SetRef key RefKey, old option(id), record RefRecord
+//!            | 1 RemoveRef key RefKey, old id
+//!            | 2 SetChannel key ChannelKey, old option(string), version string
+//!            | 3 RemoveChannel key ChannelKey, old string
+//! RefKey     = name string, version string, platform string
+//! ChannelKey = name string, channel string, platform string
+//! RefRecord  = artifact id, files u64, bytes u64, chunks u64, new_bytes u64, stored_bytes u64, time_ms u64
+//! State      = refs Vec<(RefKey, RefRecord)>, channels Vec<(ChannelKey, version string)>
+//! ```
+//!
+//! Sequence numbers begin at 1 and every record, checkpoints included, has the number after the one before it, across
+//! groups and segments. The first group of a segment is one checkpoint: everything that is named at that point, in any
+//! order but each key once. There are no checkpoints elsewhere. So the newest segment alone tells what is, and all of them together
+//! what was.
+//!
+//! # Order of durability
+//! - Append: write the group, sync the segment, acknowledge. The first failure poisons the [`Journal`].
+//! - New segment, once the old one has grown by 4 MiB or by its checkpoint's size, whichever is more: write header and
+//!   checkpoint under `*.part`, sync, rename, sync the directory; only then append to it.
+//! - Opening to write: cut a torn end off, write the last group again as it is and sync (a sync that failed under an
+//!   earlier process may have left it in memory only, seeming safe), sync the directory.
+//!
+//! # What a crash may leave, and what it may not
+//! A bad group is a *torn end*, and not damage, only in the newest segment, with no whole group behind it, and if bytes
+//! of it are missing: the file ends too early, or is all zeros from some place in the group on, or a 512-byte sector of
+//! the group is all zeros. That is what a power cut leaves of one unacknowledged append. A group that is all there but
+//! does not match its checksum was acknowledged and has rotted: [`Error::Damaged`], like a bad group anywhere else.
+//! A newest segment whose header or checkpoint is torn was never used: the one before it is the truth.
+//!
+//! # Not here
+//! No knowledge of what the refs name: whether an artifact's bytes are there is for whoever appends to ensure first.
+
+mod frame;
+mod record;
+mod recover;
+mod replay;
+mod segments;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use record::{Op, Record};
+pub use replay::{Log, Position};
+
+use crate::io::{Io, WriteFile};
+use crate::refs::View;
+use crate::{Error, Result};
+use record::{Body, Stored, Undo, apply};
+
+/// A segment is left for a new one when it has grown by this much since its checkpoint, or by the checkpoint's size.
+const ROLL_BYTES: u64 = 4 << 20;
+/// The most payload bytes of a group that is not a checkpoint.
+const GROUP_BYTES_MAX: usize = 64 << 20;
+/// The most bytes of a checkpoint's payload: some three million refs.
+const CHECKPOINT_BYTES_MAX: usize = 512 << 20;
+/// The longest `who`, in bytes.
+const WHO_LEN_MAX: usize = 255;
+
+/// The journal's writer. There is at most one for a store: whoever opens it holds the store's lock.
+pub struct Journal {
+    io: Arc<dyn Io>,
+    dir: PathBuf,
+    segment: OpenSegment,
+    /// Grown beyond which the segment is left for a new one.
+    roll_bytes: u64,
+    view: Arc<View>,
+    poisoned: bool,
+}
+
+/// The newest segment, open for appending.
+struct OpenSegment {
+    path: PathBuf,
+    file: Arc<dyn WriteFile>,
+    /// Where the checkpoint ends.
+    checkpoint_end: u64,
+    /// Where the next group goes: the end of the last whole one.
+    end: u64,
+}
+
+impl Journal {
+    /// What the journal in `dir` says now, without a lock. A group that is just being appended, or was torn by a
+    /// crash, is not seen. A journal without a segment says nothing.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] with path and offset, [`Error::NewerFormat`], [`Error::Io`].
+    pub fn open_read(io: &dyn Io, dir: &Path) -> Result<(View, Position)> {
+        replay::read(io, dir)
+    }
+
+    /// What the journal says now, if it is not what it said at `position`. Costs a directory listing if nothing
+    /// changed.
+    ///
+    /// # Errors
+    /// As [`Journal::open_read`].
+    pub fn refresh(io: &dyn Io, dir: &Path, position: &Position) -> Result<Option<(View, Position)>> {
+        replay::refresh(io, dir, position)
+    }
+
+    /// Opens to append, creating the journal if there is none, and puts right what a crash left. The caller holds the
+    /// store's lock.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] with path and offset, [`Error::NewerFormat`], [`Error::Io`].
+    pub fn open_write(io: Arc<dyn Io>, dir: &Path) -> Result<Self> {
+        let (segment, view) = recover::recover(&*io, dir)?;
+        let dir = dir.to_owned();
+        Ok(Self { io, dir, segment, roll_bytes: ROLL_BYTES, view: Arc::new(view), poisoned: false })
+    }
+
+    /// Leaves segments after `roll_bytes` instead of 4 MiB.
+    #[must_use]
+    pub fn rolling_at(mut self, roll_bytes: u64) -> Self {
+        self.roll_bytes = roll_bytes;
+        self
+    }
+
+    /// What the journal says, with everything that was appended.
+    #[must_use]
+    pub fn view(&self) -> &Arc<View> {
+        &self.view
+    }
+
+    /// Every record, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the segments cannot be listed.
+    pub fn log(&self) -> Result<Log> {
+        log(Arc::clone(&self.io), &self.dir)
+    }
+
+    /// The records after sequence number `seq`, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the segments cannot be listed.
+    pub fn log_after(&self, seq: u64) -> Result<Log> {
+        Log::open(Arc::clone(&self.io), &self.dir, seq)
+    }
+
+    /// Appends `ops` as one group: after a crash all of them are there or none. Durable on return. Gives the sequence
+    /// number of the last, or of the last record so far if there are no `ops`.
+    ///
+    /// Each operation says what it expects to replace; they take effect in order.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] if what is there is not what an operation expects, and [`Error::Invalid`] for a `who` or
+    /// group that is too long: nothing is written. [`Error::Io`] if a write or sync fails: whether the group is there
+    /// is known when the journal is next opened, and until then every append is [`Error::Poisoned`].
+    pub fn append(&mut self, ops: Vec<Op>, who: &str, now_ms: u64) -> Result<u64> {
+        if self.poisoned {
+            return Err(Error::Poisoned { path: self.segment.path.clone() });
+        }
+        if ops.is_empty() {
+            return Ok(self.view.seq);
+        }
+        if who.len() > WHO_LEN_MAX {
+            let reason = format!("it has {} bytes; at most {WHO_LEN_MAX} are allowed", who.len());
+            return Err(Error::Invalid {
+                what: "who",
+                given: who.chars().take(WHO_LEN_MAX).collect(),
+                reason,
+            });
+        }
+        let grown = self.segment.end - self.segment.checkpoint_end;
+        if grown >= self.roll_bytes.max(self.segment.checkpoint_end) {
+            self.roll(who, now_ms)?;
+        }
+        let undo = self.apply_all(&ops)?;
+        let written = self.write(ops, who, now_ms);
+        let view = Arc::make_mut(&mut self.view);
+        match written {
+            Ok(seq) => view.seq = seq,
+            Err(_) => undo.into_iter().rev().for_each(|undo| undo.run(view)),
+        }
+        written
+    }
+
+    /// Applies all of `ops` to the view, or none.
+    fn apply_all(&mut self, ops: &[Op]) -> Result<Vec<Undo>> {
+        let view = Arc::make_mut(&mut self.view);
+        let mut done: Vec<Undo> = Vec::with_capacity(ops.len());
+        for op in ops {
+            match apply(view, op) {
+                Ok(undo) => done.push(undo),
+                Err(mismatch) => {
+                    done.into_iter().rev().for_each(|undo| undo.run(view));
+                    return Err(mismatch.into_conflict());
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    fn write(&mut self, ops: Vec<Op>, who: &str, now_ms: u64) -> Result<u64> {
+        let first = self.view.seq + 1;
+        let records: Vec<Stored> = (first..)
+            .zip(ops)
+            .map(|(seq, op)| Stored { seq, time_ms: now_ms, who: who.to_owned(), body: Body::Change(op) })
+            .collect();
+        let group = frame::group(&records, GROUP_BYTES_MAX)?;
+        let last = self.view.seq + records.len() as u64;
+        self.poisoned = true;
+        self.segment.append(&group)?;
+        self.poisoned = false;
+        Ok(last)
+    }
+
+    /// Goes on in a new segment, which begins with a checkpoint of the view.
+    fn roll(&mut self, who: &str, now_ms: u64) -> Result<()> {
+        let seq = self.view.seq + 1;
+        self.poisoned = true;
+        self.segment = segments::create(&*self.io, &self.dir, &self.view, seq, who, now_ms)?;
+        self.poisoned = false;
+        Arc::make_mut(&mut self.view).seq = seq;
+        Ok(())
+    }
+}
+
+impl OpenSegment {
+    fn append(&mut self, group: &[u8]) -> Result<()> {
+        self.file.write_all_at(group, self.end).map_err(Error::io("append to", &self.path))?;
+        self.file.sync().map_err(Error::io("sync", &self.path))?;
+        self.end += group.len() as u64;
+        Ok(())
+    }
+}
+
+/// Every record of the journal in `dir`, oldest first, without a lock.
+///
+/// # Errors
+/// [`Error::Io`] if the segments cannot be listed.
+pub fn log(io: Arc<dyn Io>, dir: &Path) -> Result<Log> {
+    Log::open(io, dir, 0)
+}

@@ -1,0 +1,89 @@
+//! Finds a pack's frames without its footer, and seals what a crash left unsealed.
+
+use std::path::Path;
+
+use super::format::{FRAMES_MAX, HEADER_LEN, decode_header};
+use super::writer::seal;
+use super::{ChunkRow, Footer, FrameRow, PackKind};
+use crate::block::FrameHeader;
+use crate::block::format::FIXED_LEN;
+use crate::error::{Error, Result};
+use crate::id::PackId;
+use crate::io::{Io, ReadFile};
+
+/// Cuts an unsealed data pack after its last whole frame and seals it. A pack without frames is removed, and so is a
+/// metadata pack: its objects may name chunks that were lost with the end of a data pack. May be interrupted and
+/// repeated at any point. The directory is not synced.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn recover(io: &dyn Io, dir: &Path, path: &Path) -> Result<Option<PackId>> {
+    let file = io.open(path).map_err(Error::io("open", path))?;
+    let len = file.len().map_err(Error::io("read", path))?;
+    let kind = header_kind(&*file, path, len)?;
+    let footer = match kind {
+        Some(PackKind::Data) => scan(&*file, path, len, PackKind::Data)?,
+        _ => Footer { kind: PackKind::Data, frames: Vec::new(), chunks: Vec::new() },
+    };
+    if footer.frames.is_empty() {
+        io.remove(path).map_err(Error::io("remove", path))?;
+        return Ok(None);
+    }
+    let file = io.open_write(path).map_err(Error::io("open", path))?;
+    file.set_len(footer.frames_end()).map_err(Error::io("cut", path))?;
+    seal(io, dir, path, &*file, &footer).map(Some)
+}
+
+fn header_kind(file: &dyn ReadFile, path: &Path, len: u64) -> Result<Option<PackKind>> {
+    if len < HEADER_LEN as u64 {
+        return Ok(None);
+    }
+    let mut header = [0; HEADER_LEN];
+    file.read_exact_at(&mut header, 0).map_err(Error::io("read", path))?;
+    Ok(decode_header(&header).ok())
+}
+
+/// The table of contents of the frames that follow one another from the start of a pack, up to the first that is not
+/// whole. `kind` is taken where the header does not tell.
+pub(super) fn scan(file: &dyn ReadFile, path: &Path, len: u64, kind: PackKind) -> Result<Footer> {
+    let kind = header_kind(file, path, len)?.unwrap_or(kind);
+    let mut footer = Footer { kind, frames: Vec::new(), chunks: Vec::new() };
+    let mut offset = HEADER_LEN as u64;
+    while footer.frames.len() < FRAMES_MAX {
+        let Some(header) = whole_frame(file, path, offset, len)? else { break };
+        let number = u16::try_from(footer.frames.len()).expect("bounded by FRAMES_MAX");
+        let frame_len = u32::try_from(header.frame_len()).expect("BLOCK_MAX bounds a frame");
+        footer.frames.push(FrameRow { offset, len: frame_len, plain_len: header.plain_len });
+        footer.chunks.extend((0u16..).zip(&header.chunks).map(|(slot, (id, _))| ChunkRow {
+            id: *id,
+            frame: number,
+            slot,
+        }));
+        offset += u64::from(frame_len);
+    }
+    footer.chunks.sort_unstable();
+    footer.chunks.dedup_by_key(|row| row.id);
+    Ok(footer)
+}
+
+fn whole_frame(file: &dyn ReadFile, path: &Path, offset: u64, len: u64) -> Result<Option<FrameHeader>> {
+    let left = usize::try_from(len.saturating_sub(offset)).unwrap_or(usize::MAX);
+    if left < FIXED_LEN {
+        return Ok(None);
+    }
+    let mut fixed = [0; FIXED_LEN];
+    file.read_exact_at(&mut fixed, offset).map_err(Error::io("read", path))?;
+    let Ok(header_len) = FrameHeader::encoded_len_of(&fixed) else { return Ok(None) };
+    if header_len > left {
+        return Ok(None);
+    }
+    let mut header = vec![0; header_len];
+    file.read_exact_at(&mut header, offset).map_err(Error::io("read", path))?;
+    let Ok((header, _)) = FrameHeader::decode(&header) else { return Ok(None) };
+    if header.frame_len() > left {
+        return Ok(None);
+    }
+    let mut payload = vec![0; header.stored_len as usize];
+    file.read_exact_at(&mut payload, offset + header_len as u64).map_err(Error::io("read", path))?;
+    Ok((crc32c::crc32c(&payload) == header.payload_crc).then_some(header))
+}

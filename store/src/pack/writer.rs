@@ -1,0 +1,136 @@
+//! Appends frames to a pack and seals it.
+
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::format::{FRAMES_MAX, HEADER_LEN, encode_header};
+use super::{ChunkRow, Footer, FrameRow, PACK_TARGET, PackKind, SEALED, UNSEALED};
+use crate::block::Frame;
+use crate::error::{Error, Result};
+use crate::id::PackId;
+use crate::io::{Io, WriteFile};
+
+/// A pack that takes frames.
+///
+/// Order: frames, then the footer, then `sync`, then the rename to the sealed name. The caller syncs the directory
+/// before it lets anything refer to the pack's chunks. After a failed write the pack takes nothing more.
+pub struct PackWriter {
+    io: Arc<dyn Io>,
+    dir: PathBuf,
+    path: PathBuf,
+    file: Arc<dyn WriteFile>,
+    footer: Footer,
+    end: u64,
+    poisoned: bool,
+}
+
+impl PackWriter {
+    /// Begins a pack in `dir`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be made.
+    pub fn create(io: Arc<dyn Io>, dir: &Path, kind: PackKind) -> Result<Self> {
+        let path = dir.join(format!("{:016x}.{UNSEALED}", unique()));
+        let file = io.create(&path).map_err(Error::io("create", &path))?;
+        file.write_all_at(&encode_header(kind), 0).map_err(Error::io("write to", &path))?;
+        let footer = Footer { kind, frames: Vec::new(), chunks: Vec::new() };
+        Ok(Self { io, dir: dir.to_owned(), path, file, footer, end: HEADER_LEN as u64, poisoned: false })
+    }
+
+    /// Whether it is time to seal it.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.end >= PACK_TARGET || self.footer.frames.len() == FRAMES_MAX
+    }
+
+    /// Bytes written so far.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.end
+    }
+
+    /// Whether no frame was appended.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.footer.frames.is_empty()
+    }
+
+    /// The file, for syncing it while more is appended.
+    #[must_use]
+    pub fn file(&self) -> Arc<dyn WriteFile> {
+        Arc::clone(&self.file)
+    }
+
+    /// Appends a frame, none of whose chunks this pack has yet.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the write fails, [`Error::Poisoned`] ever after.
+    pub fn append(&mut self, frame: &Frame) -> Result<()> {
+        if self.poisoned {
+            return Err(Error::Poisoned { path: self.path.clone() });
+        }
+        self.poisoned = true;
+        self.file.write_all_at(&frame.bytes, self.end).map_err(Error::io("write to", &self.path))?;
+        self.poisoned = false;
+        let number = u16::try_from(self.footer.frames.len()).expect("is_full bounds the frames");
+        let len = u32::try_from(frame.bytes.len()).expect("BLOCK_MAX bounds a frame");
+        self.footer.frames.push(FrameRow { offset: self.end, len, plain_len: frame.header.plain_len });
+        self.footer.chunks.extend((0u16..).zip(&frame.header.chunks).map(|(slot, (id, _))| ChunkRow {
+            id: *id,
+            frame: number,
+            slot,
+        }));
+        self.end += u64::from(len);
+        Ok(())
+    }
+
+    /// Writes the footer, syncs, and gives the pack its name. Its directory is not synced.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Poisoned`]. The unsealed file stays, for the next writer to recover.
+    pub fn seal(mut self) -> Result<PackId> {
+        if self.poisoned {
+            return Err(Error::Poisoned { path: self.path });
+        }
+        self.footer.chunks.sort_unstable();
+        seal(&*self.io, &self.dir, &self.path, &*self.file, &self.footer)
+    }
+
+    /// Removes a pack that nothing was written to, or whose frames nobody wants.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be removed.
+    pub fn discard(self) -> Result<()> {
+        self.io.remove(&self.path).map_err(Error::io("remove", &self.path))
+    }
+}
+
+/// Appends the footer to an unsealed pack whose frames are in place, syncs, renames.
+pub(super) fn seal(
+    io: &dyn Io,
+    dir: &Path,
+    path: &Path,
+    file: &dyn WriteFile,
+    footer: &Footer,
+) -> Result<PackId> {
+    let (bytes, id) = footer.encode();
+    file.write_all_at(&bytes, footer.frames_end()).map_err(Error::io("write to", path))?;
+    file.sync().map_err(Error::io("sync", path))?;
+    let sealed = dir.join(format!("{id}.{SEALED}"));
+    io.rename(path, &sealed).map_err(Error::io("rename", path))?;
+    Ok(id)
+}
+
+/// A number for a temporary name that no other process and no earlier call uses.
+fn unique() -> u64 {
+    static CALLS: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&now.to_le_bytes());
+    hasher.update(&process::id().to_le_bytes());
+    hasher.update(&CALLS.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+    crate::block::format::u64_at(hasher.finalize().as_bytes(), 0)
+}

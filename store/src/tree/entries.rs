@@ -1,0 +1,132 @@
+//! One directory: its entries in order, and single names.
+
+use super::entry::{Entry, Node};
+use super::node::TreeNode;
+use crate::cursor::Defect;
+use crate::error::Result;
+use crate::id::TreeId;
+use crate::object::ObjectSource;
+
+/// The entries of a directory, ascending by name.
+#[must_use]
+pub fn entries<'a>(root: &TreeId, source: &'a dyn ObjectSource) -> Entries<'a> {
+    entries_from(root, &[], source)
+}
+
+/// Like [`entries`], beginning with the first name that is not below `name`. Reads one node per level to get there.
+#[must_use]
+pub fn entries_from<'a>(root: &TreeId, name: &[u8], source: &'a dyn ObjectSource) -> Entries<'a> {
+    Entries { root: Some(*root), source, path: Vec::new(), skip_to: name.to_vec(), last: Vec::new() }
+}
+
+/// The entry of this name in a directory.
+///
+/// # Errors
+/// [`Error::Damaged`](crate::Error::Damaged) when a node on the way is not canonical; whatever the source returns.
+pub fn find(root: &TreeId, name: &[u8], source: &dyn ObjectSource) -> Result<Option<Entry>> {
+    let mut node = TreeNode::read_root(root, source)?;
+    while !node.is_leaf() {
+        let level = node.level();
+        node.skip_children_before(name)?;
+        node = match node.next_child()? {
+            Some(child) if child.first <= name => TreeNode::read_child(&child, level, source)?,
+            _ => return Ok(None),
+        };
+    }
+    while let Some(entry) = node.next_entry()? {
+        if entry.name >= name {
+            return Ok((entry.name == name).then(|| entry.to_entry()));
+        }
+    }
+    Ok(None)
+}
+
+/// The entry at a path of names separated by single `/`. Links are not followed. The empty path, which would be the
+/// root itself, has no entry.
+///
+/// # Errors
+/// As [`find`].
+pub fn lookup(root: &TreeId, path: &[u8], source: &dyn ObjectSource) -> Result<Option<Entry>> {
+    let mut directory = *root;
+    let mut names = path.split(|byte| *byte == b'/').peekable();
+    while let Some(name) = names.next() {
+        let Some(entry) = find(&directory, name, source)? else { return Ok(None) };
+        match (names.peek(), &entry.node) {
+            (None, _) => return Ok(Some(entry)),
+            (Some(_), Node::Dir { tree }) => directory = *tree,
+            (Some(_), _) => return Ok(None),
+        }
+    }
+    Ok(None)
+}
+
+/// Iterator over a directory's entries. Holds one path of nodes; ends after its first error.
+pub struct Entries<'a> {
+    /// The root, until it is read.
+    root: Option<TreeId>,
+    source: &'a dyn ObjectSource,
+    /// From the root to a leaf.
+    path: Vec<TreeNode>,
+    /// Names below this one are passed over.
+    skip_to: Vec<u8>,
+    /// The last name met, empty before the first.
+    last: Vec<u8>,
+}
+
+impl Entries<'_> {
+    fn advance(&mut self) -> Result<Option<Entry>> {
+        if let Some(root) = self.root.take() {
+            let mut root = TreeNode::read_root(&root, self.source)?;
+            self.seek(&mut root)?;
+            self.path.push(root);
+        }
+        while let Some(node) = self.path.last_mut() {
+            let level = node.level();
+            if level > 0 {
+                match node.next_child()? {
+                    None => drop(self.path.pop()),
+                    Some(child) => {
+                        let mut below = TreeNode::read_child(&child, level, self.source)?;
+                        self.seek(&mut below)?;
+                        self.path.push(below);
+                    }
+                }
+                continue;
+            }
+            let id = *node.id();
+            let Some(entry) = node.next_entry()? else {
+                self.path.pop();
+                continue;
+            };
+            if entry.name <= &*self.last {
+                return Err(Defect::new("names that do not ascend").of("tree", &id));
+            }
+            self.last.clear();
+            self.last.extend_from_slice(entry.name);
+            if entry.name >= &*self.skip_to {
+                return Ok(Some(entry.to_entry()));
+            }
+        }
+        Ok(None)
+    }
+
+    fn seek(&self, node: &mut TreeNode) -> Result<()> {
+        // Once an entry was met, the path is where it should be.
+        if node.is_leaf() || self.skip_to.is_empty() || !self.last.is_empty() {
+            return Ok(());
+        }
+        node.skip_children_before(&self.skip_to)
+    }
+}
+
+impl Iterator for Entries<'_> {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let next = self.advance().transpose();
+        if !matches!(next, Some(Ok(_))) {
+            self.path.clear();
+        }
+        next
+    }
+}
