@@ -42,7 +42,11 @@ impl<'a> Fetcher<'a> {
             let place = self.store.locate(&chunk.id)?;
             let place = place.ok_or_else(|| Error::Absent { what: format!("chunk {}", chunk.id) })?;
             let block = match self.block(place) {
-                Ok(block) if block.header().chunks.get(usize::from(place.slot)).map(|c| c.0) == Some(chunk.id) => block,
+                Ok(block)
+                    if block.header().chunks.get(usize::from(place.slot)).map(|c| c.0) == Some(chunk.id) =>
+                {
+                    block
+                }
                 // Damaged, or not where the index says: the slow way tries again, or says exactly what is wrong.
                 _ => {
                     take(offset, &self.store.chunk(&chunk.id)?)?;

@@ -150,7 +150,8 @@ impl Run<'_> {
     /// Reads all packs, or the frames that are wanted of them.
     fn read_packs(&mut self, pool: &Pool, wanted: Option<Frames>) -> Result<()> {
         let listed = crate::index::list_packs(&**self.store.io(), &self.store.packs_dir())?;
-        let mut ids: Vec<_> = listed.into_iter().filter(|id| wanted.as_ref().is_none_or(|w| w.contains_key(id))).collect();
+        let mut ids: Vec<_> =
+            listed.into_iter().filter(|id| wanted.as_ref().is_none_or(|w| w.contains_key(id))).collect();
         ids.sort_unstable();
         if wanted.is_none() {
             self.progress.expect(self.stored_bytes()?, 0);
@@ -361,13 +362,16 @@ fn check(pack: &Pack, frames: &[u16], tools: &mut Tools) -> Checked {
                             checked.chunks += 1;
                             checked.plain_bytes += u64::from(*len);
                         }
-                        Err(error) => checked.damage.push(damage(pack, number, vec![*id], &error.to_string())),
+                        Err(error) => {
+                            checked.damage.push(damage(pack, number, vec![*id], &error.to_string()))
+                        }
                     }
                 }
                 tools.buffers.give(block.into_buffer());
             }
             Err(error) => {
-                let lost = pack.footer().chunks.iter().filter(|row| row.frame == number).map(|row| row.id).collect();
+                let lost =
+                    pack.footer().chunks.iter().filter(|row| row.frame == number).map(|row| row.id).collect();
                 let detail = match error {
                     Error::Damaged { detail, .. } => detail,
                     error => error.to_string(),
