@@ -2,7 +2,7 @@
 
 pub mod artifact;
 pub mod block;
-mod catalogue;
+pub mod catalogue;
 pub mod chunker;
 pub mod content;
 mod cursor;
@@ -14,7 +14,7 @@ pub mod index;
 pub mod ingest;
 pub mod io;
 pub mod journal;
-mod lock;
+pub mod lock;
 pub mod object;
 pub mod pack;
 mod pool;
@@ -25,6 +25,7 @@ pub mod restore;
 pub mod store;
 #[cfg(test)]
 mod testing;
+pub mod time;
 pub mod tree;
 pub mod usage;
 pub mod verify;
