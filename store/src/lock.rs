@@ -1,7 +1,7 @@
 //! The lock that makes one process the store's writer.
 //!
-//! It is an exclusive `flock(2)` on the file `lock` of the store: the kernel gives it back when its holder ends, however
-//! that ends. The file says who holds it, for the message that others show, and is never removed: two processes could
+//! It is an exclusive `flock(2)` on the file `lock` of the store: the kernel gives it back when its holder ends,
+//! however that ends. The file says who holds it, for the message that others show, and is never removed: two processes could
 //! otherwise hold locks on different files of one name. Readers do not lock.
 
 use std::os::fd::OwnedFd;
@@ -91,9 +91,9 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // Closing unlocks. A name that stays would only be read by someone who finds the lock taken anew, in the
-        // moment before the new holder signs.
         let _ = rustix::fs::ftruncate(&self.file, 0);
+        // Closing would unlock too, but not before a child that is just being started has closed its copy.
+        let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
     }
 }
 

@@ -10,6 +10,7 @@
 //! `at` is removed while the tables are built, so that half of them is never taken for all.
 
 use std::path::Path;
+use std::time::Duration;
 
 use sled::transaction::{
     ConflictableTransactionError, TransactionError, Transactional, TransactionalTree,
@@ -24,6 +25,8 @@ use crate::refs::{ChannelKey, Platform, RefKey, RefRecord, View};
 
 const FORMAT: u64 = 1;
 const CACHE_BYTES: u64 = 16 << 20;
+const OPEN_ATTEMPTS: u32 = 20;
+const OPEN_PAUSE: Duration = Duration::from_millis(10);
 const AT: &[u8] = b"at";
 /// Entries that are built at a time.
 const BATCH_ENTRIES: usize = 1024;
@@ -74,9 +77,24 @@ fn encode_at(seq: u64) -> Vec<u8> {
     [FORMAT.to_le_bytes(), seq.to_le_bytes()].concat()
 }
 
+/// Opens the database. sled locks its file, and a child that another thread is just starting may hold on to the lock
+/// of an earlier opening until it runs its program: sled's one attempt is repeated for a moment. No other process has
+/// the catalogue open, since the store is locked.
+fn open_db(dir: &Path) -> Result<Db, sled::Error> {
+    let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None);
+    for _ in 1..OPEN_ATTEMPTS {
+        match config.open() {
+            Err(sled::Error::Io(error)) if error.to_string().starts_with("could not acquire lock") => {}
+            opened => return opened,
+        }
+        std::thread::sleep(OPEN_PAUSE);
+    }
+    config.open()
+}
+
 impl Tables {
     pub(super) fn open(dir: &Path) -> Result<Self, Trouble> {
-        let db = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES).flush_every_ms(None).open()?;
+        let db = open_db(dir)?;
         let (refs, artifacts) = (db.open_tree("refs")?, db.open_tree("artifacts")?);
         let (channels, meta) = (db.open_tree("channels")?, db.open_tree("meta")?);
         let at = meta.get(AT)?;
