@@ -81,6 +81,16 @@ impl Catalogue {
         Self { dir: dir.to_owned(), tables: None }
     }
 
+    /// The catalogue in the folder `dir`, opened, or built, and caught up.
+    ///
+    /// # Errors
+    /// As [`Catalogue::follow`].
+    pub fn open(dir: &Path, journal: &Journal) -> Result<Self> {
+        let mut catalogue = Self::at(dir);
+        catalogue.follow(journal)?;
+        Ok(catalogue)
+    }
+
     /// Takes in what the journal has and the catalogue has not, and makes it durable.
     ///
     /// # Errors

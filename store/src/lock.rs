@@ -45,7 +45,7 @@ impl Lock {
     /// # Errors
     /// [`Error::Busy`] with who holds it, after `wait`; [`Error::Cancelled`]; [`Error::Io`] if the file cannot be made
     /// or locked at all.
-    pub fn acquire(dir: &Path, command: &str, wait: Duration, cancelled: &dyn Fn() -> bool) -> Result<Self> {
+    pub fn acquire(dir: &Path, wait: Duration, command: &str, cancelled: &dyn Fn() -> bool) -> Result<Self> {
         let path = dir.join(FILE_NAME);
         let failed = |errno: Errno| Error::io("lock", &path)(errno.into());
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -121,7 +121,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     fn acquire(dir: &Path, wait: Duration) -> Result<Lock> {
-        Lock::acquire(dir, "test \"run\"", wait, &|| false)
+        Lock::acquire(dir, wait, "test \"run\"", &|| false)
     }
 
     #[test]
@@ -148,7 +148,7 @@ mod tests {
         let waits = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| {
-                Lock::acquire(dir.path(), "waiter", LONG, &|| {
+                Lock::acquire(dir.path(), LONG, "waiter", &|| {
                     waits.store(true, Ordering::Release);
                     false
                 })
@@ -170,7 +170,7 @@ mod tests {
             asked.set(asked.get() + 1);
             asked.get() > 2
         };
-        let error = Lock::acquire(dir.path(), "waiter", LONG, &cancelled).unwrap_err();
+        let error = Lock::acquire(dir.path(), LONG, "waiter", &cancelled).unwrap_err();
         assert!(matches!(error, Error::Cancelled));
     }
 
