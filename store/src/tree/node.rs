@@ -140,10 +140,6 @@ impl TreeNode {
         Ok(entries)
     }
 
-    pub(super) fn id(&self) -> &ChunkId {
-        &self.id
-    }
-
     pub(super) fn level(&self) -> u8 {
         self.level
     }
