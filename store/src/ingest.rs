@@ -36,11 +36,10 @@ use self::source::Item;
 use self::statcache::StatCache;
 use self::walk::Roots;
 pub use crate::artifact::MetadataPolicy;
-use crate::artifact::{Artifact, ArtifactKind, Chunking};
+use crate::artifact::{Artifact, ArtifactKind, Chunking, RootMeta};
 use crate::chunker::{CdcBounds, PACKAGE_BOUNDS};
 use crate::error::{Error, Result};
 use crate::id::{ArtifactId, TreeId};
-use crate::object::ObjectSink;
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::refs::{Name, Platform, RefKey, Version};
@@ -162,7 +161,8 @@ pub(crate) fn ingest(
             Ok(ingested)
         }
         Input::Reader { name, executable, reader } => {
-            let (deposit, root, entry, totals) = stream::run(context, deposit, store.path(), name, executable, reader)?;
+            let (deposit, root, entry, totals) =
+                stream::run(context, deposit, store.path(), name, executable, reader)?;
             complete(deposit, options, root, &entry, totals)
         }
     }
@@ -176,7 +176,8 @@ fn complete(
     entry: &Entry,
     totals: Totals,
 ) -> Result<Ingested> {
-    let platforms_seen: BTreeSet<_> = totals.machines.iter().filter_map(|machine| elf::platform(*machine)).collect();
+    let platforms_seen: BTreeSet<_> =
+        totals.machines.iter().filter_map(|machine| elf::platform(*machine)).collect();
     let platform = match (&options.platform, platforms_seen.first()) {
         (Some(platform), _) => platform.clone(),
         (None, Some(seen)) if platforms_seen.len() == 1 => seen.clone(),
@@ -185,20 +186,20 @@ fn complete(
     let CdcBounds { min, avg, max } = options.bounds;
     let artifact = Artifact {
         kind: ArtifactKind::Package,
-        name: options.name.to_string(),
-        version: options.version.to_string(),
-        platform: platform.to_string(),
+        name: options.name.clone(),
+        version: options.version.clone(),
+        platform: platform.clone(),
         policy: options.policy,
         chunking: Chunking { min, avg, max, paged: true },
         root,
-        root_mode: entry.mode,
-        root_full: entry.full.clone(),
+        root_meta: RootMeta { mode: entry.mode, full: entry.full.clone() },
+        entries: totals.entries,
         files: totals.files,
         bytes: totals.bytes,
         chunks: totals.chunks,
         provenance: options.provenance.clone(),
     };
-    let id = ArtifactId(deposit.put(artifact.encode())?.0);
+    let id = artifact.put(&mut deposit)?;
     let Deposited { new_chunks, new_bytes, stored_bytes, metadata_bytes } = deposit.finish()?;
     Ok(Ingested {
         artifact: id,
@@ -231,7 +232,11 @@ fn resolve(paths: &[PathBuf]) -> Result<(Roots, Vec<PathBuf>)> {
     for path in paths {
         // A root may be a link: it is what the user named.
         let stat = rustix::fs::stat(path).map_err(Error::tree("read", path))?;
-        let absolute = path.canonicalize().map_err(|source| Error::Tree { action: "read", path: path.clone(), source })?;
+        let absolute = path.canonicalize().map_err(|source| Error::Tree {
+            action: "read",
+            path: path.clone(),
+            source,
+        })?;
         let misuse = |reason: &str| Error::Invalid {
             what: "path",
             given: path.display().to_string(),
@@ -266,5 +271,8 @@ fn resolve(paths: &[PathBuf]) -> Result<(Roots, Vec<PathBuf>)> {
 }
 
 fn base_name(path: &Path, absolute: &Path) -> Option<Vec<u8>> {
-    path.file_name().or(absolute.file_name()).map(|name| name.as_encoded_bytes().to_vec()).or(Some(Vec::new()))
+    path.file_name()
+        .or(absolute.file_name())
+        .map(|name| name.as_encoded_bytes().to_vec())
+        .or(Some(Vec::new()))
 }

@@ -36,13 +36,19 @@ pub(super) struct Batch {
 }
 
 /// Reads, cuts and hashes.
-pub(super) fn read(files: &[(Arc<Folder>, Item)], bounds: CdcBounds, buffers: &Buffers, index: &Index) -> Batch {
+pub(super) fn read(
+    files: &[(Arc<Folder>, Item)],
+    bounds: CdcBounds,
+    buffers: &Buffers,
+    index: &Index,
+) -> Batch {
     let room = files.iter().map(|(_, item)| usize::try_from(item.stamp.size).unwrap_or(0)).sum();
     let mut buffer = buffers.take();
     if buffer.len() < room {
         buffer.resize(room, 0);
     }
-    let mut batch = Batch { buffer, cuts: Vec::with_capacity(files.len()), files: Vec::with_capacity(files.len()) };
+    let mut batch =
+        Batch { buffer, cuts: Vec::with_capacity(files.len()), files: Vec::with_capacity(files.len()) };
     let mut start = 0;
     for (folder, item) in files {
         let end = start + usize::try_from(item.stamp.size).unwrap_or(0);

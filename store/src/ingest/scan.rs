@@ -118,7 +118,9 @@ impl Window {
                 ((!hint.last || at_end(bytes.len())) && ChunkId::of(bytes) == hint.id).then_some(hint)
             });
             let cut = match known {
-                Some(hint) if index.lookup(&hint.id).is_some() => Cut { len: hint.len, state: State::Held(hint.id) },
+                Some(hint) if index.lookup(&hint.id).is_some() => {
+                    Cut { len: hint.len, state: State::Held(hint.id) }
+                }
                 Some(hint) => Cut { len: hint.len, state: State::New(hint.id) },
                 None => {
                     let len = cutter.cut(rest);

@@ -1,0 +1,120 @@
+//! The composition root: where the store is, who asks, and what of it a command opens. Nothing is opened, started or
+//! read before a command asks for it.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cairn_store::{Error, Store, Writer, WriterOptions};
+
+use crate::args::Global;
+use crate::error::{NoStore, Usage};
+use crate::output::Output;
+use crate::progress::Meter;
+
+/// Root's store.
+const SYSTEM_STORE: &str = "/var/lib/cairn";
+
+/// What commands work with.
+pub(crate) struct App {
+    pub(crate) out: Output,
+    store: Option<PathBuf>,
+    wait: Duration,
+    quiet: bool,
+}
+
+impl App {
+    pub(crate) fn new(global: Global) -> Self {
+        Self { out: Output::new(global.json), store: global.store, wait: global.wait, quiet: global.quiet }
+    }
+
+    /// Whether results are wanted as JSON.
+    pub(crate) fn json(&self) -> bool {
+        self.out.is_json()
+    }
+
+    /// Whether only what was asked for is to be said.
+    pub(crate) fn quiet(&self) -> bool {
+        self.quiet
+    }
+
+    /// Where the store is or would be.
+    pub(crate) fn store_path(&self) -> Result<PathBuf, Usage> {
+        let is_root = rustix::process::geteuid().is_root();
+        locate(self.store.clone(), is_root, env::var_os("XDG_DATA_HOME"), env::var_os("HOME"))
+    }
+
+    /// The store for reading: takes no lock and waits for nobody.
+    pub(crate) fn store(&self) -> anyhow::Result<Store> {
+        open(&self.store_path()?)
+    }
+
+    /// The store for writing, made if it is not there. Waits for another writer as long as `--wait` says.
+    pub(crate) fn writer(&self, progress: &Meter) -> anyhow::Result<Writer> {
+        Ok(Writer::open(&self.store_path()?, &self.writer_options(), progress)?)
+    }
+
+    pub(crate) fn writer_options(&self) -> WriterOptions {
+        let command: Vec<String> = env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+        WriterOptions { wait: self.wait, command: format!("cairn {}", command.join(" ")), who: who() }
+    }
+
+    /// The progress of `task` (`adding`), drawn unless JSON or silence was asked for.
+    pub(crate) fn meter(&self, task: &'static str) -> Meter {
+        Meter::new(task, !self.json() && !self.quiet)
+    }
+}
+
+/// Opens a store for reading.
+pub(crate) fn open(path: &Path) -> anyhow::Result<Store> {
+    Store::open(path).map_err(|error| match error {
+        Error::Absent { .. } => NoStore(path.to_owned()).into(),
+        other => other.into(),
+    })
+}
+
+/// `user@host`, as the journal records it.
+fn who() -> String {
+    let user = ["USER", "LOGNAME"].into_iter().find_map(|name| env::var(name).ok().filter(|user| !user.is_empty()));
+    let user = user.unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()));
+    format!("{user}@{}", rustix::system::uname().nodename().to_string_lossy())
+}
+
+fn locate(
+    given: Option<PathBuf>,
+    is_root: bool,
+    data_home: Option<OsString>,
+    home: Option<OsString>,
+) -> Result<PathBuf, Usage> {
+    // An empty variable counts as unset; the XDG specification says to ignore a relative path.
+    let absolute = |path: Option<OsString>| path.map(PathBuf::from).filter(|path| path.is_absolute());
+    if let Some(given) = given.filter(|path| !path.as_os_str().is_empty()) {
+        return Ok(given);
+    }
+    if is_root {
+        return Ok(SYSTEM_STORE.into());
+    }
+    let data = absolute(data_home).or_else(|| absolute(home).map(|home| home.join(".local/share")));
+    data.map(|data| data.join("cairn")).ok_or_else(|| Usage {
+        problem: "no store is named, and there is no home directory to look in".to_owned(),
+        hint: "name one with --store DIR or $CAIRN_STORE",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_store_is_the_given_one_else_the_systems_else_the_users() {
+        let at = |given: Option<&str>, root, data: Option<&str>, home: Option<&str>| {
+            locate(given.map(Into::into), root, data.map(Into::into), home.map(Into::into)).ok()
+        };
+        assert_eq!(at(Some("s"), true, None, None), Some("s".into()));
+        assert_eq!(at(None, true, Some("/d"), Some("/h")), Some(SYSTEM_STORE.into()));
+        assert_eq!(at(Some(""), false, Some("/d"), Some("/h")), Some("/d/cairn".into()));
+        assert_eq!(at(None, false, Some("relative"), Some("/h")), Some("/h/.local/share/cairn".into()));
+        assert_eq!(at(None, false, None, Some("")), None);
+    }
+}

@@ -1,0 +1,190 @@
+//! The command line: what is global, and the list of commands. What a command takes is in its own file.
+
+use std::ffi::OsString;
+use std::num::NonZero;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use cairn_store::{Platform, Spec};
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands::{add, cat, completions, demo, diff, export, log, ls, rm, show, stats, tag, verify};
+use crate::text;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0 done   1 failed   2 wrong usage   3 not found   4 damaged   5 busy or conflict   130 interrupted
+
+A SPEC is NAME@VERSION, NAME@CHANNEL, or the first digits (4 or more) of an artifact's id.
+The store is --store, else $CAIRN_STORE, else /var/lib/cairn for root, else cairn/ in $XDG_DATA_HOME
+or ~/.local/share. It is made when something is first added.
+
+Examples:
+  cairn add ./release --name uv --version 0.8.1 --channel stable
+  cairn ls
+  cairn export uv@stable /opt/uv
+  cairn demo";
+
+/// A content-addressed artifact store: releases in, byte-exact releases out, stored once.
+#[derive(Debug, Parser)]
+#[command(name = "cairn", version, after_help = EXIT_CODES, max_term_width = 110, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// The store's directory
+    #[arg(long, global = true, env = "CAIRN_STORE", value_name = "DIR", hide_env_values = true)]
+    pub(crate) store: Option<PathBuf>,
+    /// Results and errors as JSON: one object, or one a line (docs/cli.md has every field)
+    #[arg(long, global = true, env = "CAIRN_JSON", value_parser = clap::builder::FalseyValueParser::new(), hide_env_values = true)]
+    pub(crate) json: bool,
+    /// Say more on standard error: -v what happens, -vv and -vvv for whoever looks for a fault
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub(crate) verbose: u8,
+    /// Say nothing but results that were asked for, and errors
+    #[arg(short, long, global = true, env = "CAIRN_QUIET", value_parser = clap::builder::FalseyValueParser::new(), hide_env_values = true)]
+    pub(crate) quiet: bool,
+    /// How long to wait for another process that writes the store: 10s, 500ms, 2m
+    #[arg(long, global = true, env = "CAIRN_WAIT", value_name = "DURATION", default_value = "10s", value_parser = text::parse_duration, hide_env_values = true)]
+    pub(crate) wait: Duration,
+}
+
+/// What there is to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Add(add::AddArgs),
+    Ls(ls::LsArgs),
+    Show(show::ShowArgs),
+    Cat(cat::CatArgs),
+    Export(export::ExportArgs),
+    Diff(diff::DiffArgs),
+    Rm(rm::RmArgs),
+    Tag(tag::TagArgs),
+    Log(log::LogArgs),
+    Stats(stats::StatsArgs),
+    Verify(verify::VerifyArgs),
+    Completions(completions::CompletionsArgs),
+    Demo(demo::DemoArgs),
+}
+
+/// Which platform's artifact a SPEC means.
+#[derive(Debug, Args)]
+pub(crate) struct PlatformArg {
+    /// The platform that is meant where there are several; else this machine's, any/any, or the only one
+    #[arg(long, env = "CAIRN_PLATFORM", value_name = "OS/ARCH", hide_env_values = true)]
+    pub(crate) platform: Option<Platform>,
+}
+
+/// How many threads work.
+#[derive(Debug, Args)]
+pub(crate) struct ThreadsArg {
+    /// Worker threads [default: one a core]
+    #[arg(long, env = "CAIRN_THREADS", value_name = "N", hide_env_values = true)]
+    pub(crate) threads: Option<NonZero<usize>>,
+}
+
+/// `SPEC:PATH`, a file of an artifact.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileSpec {
+    pub(crate) spec: Spec,
+    /// Names joined by `/`, as the artifact has them.
+    pub(crate) path: Vec<u8>,
+}
+
+impl FileSpec {
+    /// Splits at the first colon, which no spec contains. A leading `/` or `./` of the path is dropped.
+    pub(crate) fn parse(text: OsString) -> Result<Self, String> {
+        let bytes = text.into_vec();
+        let Some(colon) = bytes.iter().position(|byte| *byte == b':') else {
+            return Err("it names no file: write SPEC:PATH".to_owned());
+        };
+        let spec = std::str::from_utf8(&bytes[..colon]).map_err(|_| "the SPEC is not UTF-8".to_owned())?;
+        let spec = spec.parse::<Spec>().map_err(|error| error.to_string())?;
+        let mut path = &bytes[colon + 1..];
+        while let Some(rest) = path.strip_prefix(b"/").or_else(|| path.strip_prefix(b"./")) {
+            path = rest;
+        }
+        if path.is_empty() {
+            return Err("the PATH is empty".to_owned());
+        }
+        Ok(Self { spec, path: path.to_vec() })
+    }
+}
+
+/// Whether JSON was asked for, for the errors of a command line that does not parse.
+pub(crate) fn wants_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    let set = std::env::var_os("CAIRN_JSON").is_some_and(|value| {
+        !matches!(value.to_ascii_lowercase().as_bytes(), b"" | b"0" | b"n" | b"no" | b"f" | b"false" | b"off")
+    });
+    set || arguments.take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_explains_itself_with_an_example() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name}");
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains(&format!("cairn {name}")), "{name} has no example");
+        }
+    }
+
+    #[test]
+    fn every_global_setting_has_a_variable() {
+        for argument in Cli::command().get_arguments().filter(|argument| argument.is_global_set()) {
+            let has = argument.get_env().is_some();
+            // Logging has CAIRN_LOG, which names a level.
+            assert!(has || argument.get_id() == "verbose", "{}", argument.get_id());
+        }
+    }
+
+    #[test]
+    fn globals_stand_before_or_after_the_command() {
+        let before = Cli::try_parse_from(["cairn", "--store", "/s", "--wait", "500ms", "--json", "ls"]).unwrap();
+        let after = Cli::try_parse_from(["cairn", "ls", "--json", "--wait=500ms", "--store=/s"]).unwrap();
+        for cli in [before, after] {
+            assert!(cli.global.json);
+            assert_eq!(cli.global.wait, Duration::from_millis(500));
+            assert_eq!(cli.global.store, Some("/s".into()));
+        }
+        assert!(Cli::try_parse_from(["cairn", "-v", "-q", "ls"]).is_err());
+        assert!(Cli::try_parse_from(["cairn", "--wait", "soon", "ls"]).is_err());
+    }
+
+    #[test]
+    fn a_file_of_an_artifact_splits_at_the_first_colon() {
+        let parse = |text: &[u8]| FileSpec::parse(OsString::from_vec(text.to_vec()));
+        let spec: Spec = "uv@1".parse().unwrap();
+        assert_eq!(parse(b"uv@1:/bin/a:b"), Ok(FileSpec { spec: spec.clone(), path: b"bin/a:b".to_vec() }));
+        assert_eq!(parse(b"uv@1:./\xff"), Ok(FileSpec { spec, path: b"\xff".to_vec() }));
+        for bad in [b"uv@1".as_slice(), b"uv@1:", b"uv@1:/", b"\xff@1:x", b"uv:x"] {
+            assert!(parse(bad).is_err(), "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn json_is_wanted_only_before_the_separator() {
+        let wants = |arguments: &[&str]| wants_json(arguments.iter().map(OsString::from));
+        assert!(wants(&["cairn", "ls", "--json"]));
+        assert!(!wants(&["cairn", "add", "--", "--json"]));
+    }
+}

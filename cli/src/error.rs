@@ -1,0 +1,217 @@
+//! The one funnel for failures: every error gets a kind, the kind an exit code, and the person a hint of what to do
+//! next. The chain of causes is printed once, here.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use cairn_store::{Error, Kind};
+use serde::Serialize;
+
+use crate::output::OutputError;
+
+/// The exit code after Ctrl-C or SIGTERM.
+pub(crate) const INTERRUPTED: i32 = 130;
+
+/// How a command that ran to its end ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All is well.
+    Done,
+    /// The report, already printed, names damage.
+    DamageFound,
+}
+
+/// The kinds of failure that a user can tell apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum FailureKind {
+    Failed,
+    Usage,
+    NotFound,
+    Damaged,
+    Busy,
+    Conflict,
+    Interrupted,
+}
+
+impl FailureKind {
+    fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::NotFound => 3,
+            Self::Damaged => 4,
+            Self::Busy | Self::Conflict => 5,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// There is no store where one was to be read.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no store at {}", .0.display())]
+pub(crate) struct NoStore(pub(crate) PathBuf);
+
+/// The command line asks for what cannot be; found after clap was content with it.
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}")]
+pub(crate) struct Usage {
+    pub(crate) problem: String,
+    pub(crate) hint: &'static str,
+}
+
+/// The JSON form, on standard error: `{"error":{"kind":…,"message":…,"hint":…}}`.
+#[derive(Serialize)]
+struct Report<'a> {
+    error: Body<'a>,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    kind: FailureKind,
+    message: &'a str,
+    hint: Option<&'a str>,
+}
+
+/// Tells of `error` on standard error and gives the exit code. A closed standard output is no failure.
+pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
+    if error.downcast_ref::<OutputError>().is_some_and(|OutputError(e)| e.kind() == io::ErrorKind::BrokenPipe) {
+        return ExitCode::SUCCESS;
+    }
+    let (kind, hint) = judge(error);
+    emit(kind, &message(error), hint.as_deref(), json)
+}
+
+/// Tells of a command line that clap refused; `--help` and `--version` are not failures.
+pub(crate) fn report_usage(error: &clap::Error, json: bool) -> ExitCode {
+    if !error.use_stderr() {
+        // Nobody is left to tell if standard output is gone.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    if !json {
+        let _ = error.print();
+        return ExitCode::from(FailureKind::Usage.exit_code());
+    }
+    let text = error.to_string();
+    let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    emit(FailureKind::Usage, message, Some("`cairn COMMAND --help` shows what a command takes"), true)
+}
+
+fn emit(kind: FailureKind, message: &str, hint: Option<&str>, json: bool) -> ExitCode {
+    let mut stderr = io::stderr().lock();
+    // Nobody is left to tell if standard error is gone; the exit code still says it.
+    let _ = if json {
+        let report = Report { error: Body { kind, message, hint } };
+        serde_json::to_writer(&mut stderr, &report).map_err(io::Error::from).and_then(|()| writeln!(stderr))
+    } else {
+        let hint = hint.map(|hint| format!("\n hint: {hint}")).unwrap_or_default();
+        writeln!(stderr, "error: {message}{hint}")
+    };
+    ExitCode::from(kind.exit_code())
+}
+
+/// The chain of causes on one line.
+fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        if !text.is_empty() {
+            text.push_str(": ");
+        }
+        text.push_str(&cause.to_string());
+    }
+    text
+}
+
+fn judge(error: &anyhow::Error) -> (FailureKind, Option<String>) {
+    if let Some(error) = error.downcast_ref::<Error>() {
+        return (kind_of(error), hint_for(error));
+    }
+    if error.is::<NoStore>() {
+        let hint = "`cairn add` makes one; --store or $CAIRN_STORE names another place";
+        return (FailureKind::NotFound, Some(hint.to_owned()));
+    }
+    if let Some(usage) = error.downcast_ref::<Usage>() {
+        return (FailureKind::Usage, Some(usage.hint.to_owned()));
+    }
+    (FailureKind::Failed, None)
+}
+
+fn kind_of(error: &Error) -> FailureKind {
+    match error.kind() {
+        Kind::Absent => FailureKind::NotFound,
+        Kind::Damaged => FailureKind::Damaged,
+        Kind::Conflict if matches!(error, Error::Busy { .. }) => FailureKind::Busy,
+        Kind::Conflict => FailureKind::Conflict,
+        Kind::Misuse => FailureKind::Usage,
+        Kind::Failed => FailureKind::Failed,
+        Kind::Cancelled => FailureKind::Interrupted,
+    }
+}
+
+/// What the person can do next, where there is something to say that the message does not.
+fn hint_for(error: &Error) -> Option<String> {
+    Some(match error {
+        Error::Absent { .. } => "`cairn ls` lists what is in the store".to_owned(),
+        Error::Damaged { .. } => {
+            "`cairn verify` names everything that is damaged and what it touches; the rest still reads".to_owned()
+        }
+        Error::Busy { pid: 0, .. } => "wait longer with --wait 60s".to_owned(),
+        Error::Busy { pid, .. } => format!("wait longer with --wait 60s, or look at process {pid}"),
+        Error::Ambiguous { .. } => "give more digits of the id, or say which with --platform".to_owned(),
+        Error::NewerFormat { .. } => "use a newer cairn with this store".to_owned(),
+        Error::Poisoned { .. } => "run the command again: opening the store recovers it".to_owned(),
+        Error::Cancelled => "nothing became visible; the store is as it was".to_owned(),
+        Error::Io { source, .. } | Error::Tree { source, .. } => hint_for_io(source)?.to_owned(),
+        _ => return None,
+    })
+}
+
+fn hint_for_io(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some("make room and run it again; what the store held, it still holds")
+        }
+        io::ErrorKind::PermissionDenied => Some("run it as a user who may, or name another store with --store"),
+        io::ErrorKind::ReadOnlyFilesystem => Some("reading works from here; to write, name another store with --store"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_documented_code() {
+        let busy = Error::Busy { path: "s".into(), pid: 7, since: "then".into() };
+        let absent = Error::Absent { what: "uv@1".into() };
+        let table: [(anyhow::Error, FailureKind, u8); 6] = [
+            (busy.into(), FailureKind::Busy, 5),
+            (absent.into(), FailureKind::NotFound, 3),
+            (Error::Cancelled.into(), FailureKind::Interrupted, 130),
+            (NoStore("s".into()).into(), FailureKind::NotFound, 3),
+            (Usage { problem: "no".into(), hint: "yes" }.into(), FailureKind::Usage, 2),
+            (anyhow::anyhow!("anything"), FailureKind::Failed, 1),
+        ];
+        for (error, kind, code) in table {
+            assert_eq!(judge(&error).0, kind, "{error}");
+            assert_eq!(kind.exit_code(), code);
+        }
+    }
+
+    #[test]
+    fn the_chain_is_printed_once() {
+        let source = io::Error::other("the reason");
+        let error = Error::Tree { action: "read", path: "/x".into(), source };
+        assert_eq!(message(&error.into()), "cannot read /x: the reason");
+    }
+
+    #[test]
+    fn a_kind_survives_context() {
+        let error = anyhow::Error::from(Error::Cancelled).context("while adding");
+        assert_eq!(judge(&error).0, FailureKind::Interrupted);
+        assert_eq!(message(&error), "while adding: stopped on request");
+    }
+}

@@ -1,0 +1,54 @@
+//! Small trees for the tests of what reads trees.
+
+use crate::content::{ChunkRef, Content, ContentBuilder};
+use crate::id::{ChunkId, TreeId};
+use crate::object::MemoryObjects;
+use crate::tree::{Entry, Node, SYMLINK_MODE, TreeBuilder};
+
+fn entry(node: Node, mode: u16) -> Entry {
+    Entry { name: Vec::new(), node, mode, full: None }
+}
+
+/// A file that holds `bytes`, inline.
+pub(crate) fn file(bytes: &[u8]) -> Entry {
+    let content = Content::Inline(bytes.to_vec());
+    entry(Node::File { size: bytes.len() as u64, content }, 0o644)
+}
+
+/// A file of chunks of 1,000 bytes each, whose ids are made up of these numbers; 0 is a hole.
+pub(crate) fn chunked(objects: &mut MemoryObjects, numbers: impl IntoIterator<Item = u32>) -> Entry {
+    let (mut builder, mut size) = (ContentBuilder::new(), 0);
+    for number in numbers {
+        let chunk = match number {
+            0 => ChunkRef::hole(1000),
+            _ => ChunkRef { id: chunk(number), len: 1000 },
+        };
+        builder.push(chunk, objects).unwrap();
+        size += 1000;
+    }
+    entry(Node::File { size, content: builder.finish(objects).unwrap() }, 0o644)
+}
+
+/// The id of a made-up chunk.
+pub(crate) fn chunk(number: u32) -> ChunkId {
+    ChunkId::of(&number.to_le_bytes())
+}
+
+/// A directory.
+pub(crate) fn dir(tree: TreeId) -> Entry {
+    entry(Node::Dir { tree }, 0o755)
+}
+
+/// A symbolic link.
+pub(crate) fn symlink(target: &str) -> Entry {
+    entry(Node::Symlink { target: target.into() }, SYMLINK_MODE)
+}
+
+/// A directory's tree; names ascend.
+pub(crate) fn tree(objects: &mut MemoryObjects, entries: &[(&str, Entry)]) -> TreeId {
+    let mut builder = TreeBuilder::new();
+    for (name, entry) in entries {
+        builder.push(&Entry { name: name.as_bytes().to_vec(), ..entry.clone() }, objects).unwrap();
+    }
+    builder.finish(objects).unwrap()
+}
