@@ -168,8 +168,8 @@ fn hostile_trees_that_hold_themselves_end_in_an_error() {
     // A node above the leaves that is its own child: levels end it.
     let id = ChunkId([2; 32]);
     let mut bytes = NodeHeader { level: 1, count: 2 }.encode(node::MAGIC).to_vec();
-    node::Child { first: b"a", id, entries: 0 }.encode(&mut bytes);
-    node::Child { first: b"b", id, entries: 0 }.encode(&mut bytes);
+    node::Child { first: b"a", id, entries: 1 }.encode(&mut bytes);
+    node::Child { first: b"b", id, entries: 1 }.encode(&mut bytes);
     objects.forge(id, bytes);
     let results: Vec<_> = entries(&TreeId(id.0), &objects).collect();
     assert_eq!(results.len(), 1);
