@@ -55,16 +55,9 @@ impl<'a> Fetcher<'a> {
                 }
             };
             let first = usize::from(place.slot);
-            let mut count = 0;
-            for ((_, wanted), slot) in rest.iter().zip(first..) {
-                if block.header().chunks.get(slot) != Some(&(wanted.id, wanted.len)) {
-                    break;
-                }
-                if block.chunk(slot).is_err() {
-                    break;
-                }
-                count += 1;
-            }
+            let there = block.header().chunks[first..].iter();
+            let alike = rest.iter().zip(there).take_while(|((_, wanted), (id, _))| wanted.id == *id).count();
+            let count = block.verify_run(first..first + alike);
             if count == 0 {
                 take(offset, &self.store.chunk(&chunk.id)?)?;
                 rest = after;

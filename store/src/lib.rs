@@ -9,6 +9,7 @@ mod cursor;
 pub mod diff;
 pub mod error;
 mod fetcher;
+mod hash;
 pub mod id;
 pub mod index;
 pub mod ingest;

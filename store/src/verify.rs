@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::artifact::Artifact;
+use crate::block::FrameError;
 use crate::content::chunks;
 use crate::error::{Error, Result};
 use crate::id::{ArtifactId, ChunkId, PackId};
@@ -356,15 +357,17 @@ fn check(pack: &Pack, frames: &[u16], tools: &mut Tools) -> Checked {
         let buffer = tools.buffers.take();
         match pack.block(number, &mut tools.decompressor, buffer) {
             Ok(block) => {
-                for (slot, (id, len)) in block.header().chunks.iter().enumerate() {
-                    match block.chunk(slot) {
-                        Ok(_) => {
-                            checked.chunks += 1;
-                            checked.plain_bytes += u64::from(*len);
-                        }
-                        Err(error) => {
-                            checked.damage.push(damage(pack, number, vec![*id], &error.to_string()))
-                        }
+                let chunks = &block.header().chunks;
+                let mut at = 0;
+                while at < chunks.len() {
+                    let whole = block.verify_run(at..chunks.len());
+                    checked.chunks += whole as u64;
+                    checked.plain_bytes += chunks[at..at + whole].iter().map(|(_, len)| u64::from(*len)).sum::<u64>();
+                    at += whole;
+                    if let Some((id, _)) = chunks.get(at) {
+                        let detail = FrameError::Chunk(*id).to_string();
+                        checked.damage.push(damage(pack, number, vec![*id], &detail));
+                        at += 1;
                     }
                 }
                 tools.buffers.give(block.into_buffer());

@@ -61,7 +61,7 @@ impl Stitch {
         self.source.read_at(bytes, self.at)?;
         let len = self.cutter.cut(bytes);
         let cut =
-            Cut { len: u32::try_from(len).expect("a short chunk"), state: classify(&bytes[..len], index) };
+            Cut { len: u32::try_from(len).expect("a short chunk"), state: classify(&[&bytes[..len]], index)[0] };
         each(cut, &bytes[..len])?;
         self.at += len as u64;
         Ok(())

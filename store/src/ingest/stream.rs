@@ -109,18 +109,15 @@ fn cut(context: &Context<'_>, deposit: &mut Deposit, feed: &mut Feed) -> Result<
             let bytes = std::mem::take(&mut feed.buffer);
             return Ok((Content::Inline(bytes.clone()), bytes.len() as u64, machine));
         }
-        let mut at = 0;
+        let (mut at, mut pieces) = (0, Vec::new());
         while at < feed.buffer.len() && (feed.at_end || feed.buffer.len() - at >= cutter.max()) {
             let len = cutter.cut(&feed.buffer[at..]);
-            let bytes = &feed.buffer[at..at + len];
-            let state = classify(bytes, &context.index);
-            push(
-                Cut { len: u32::try_from(len).expect("a short chunk"), state },
-                bytes,
-                &mut builder,
-                deposit,
-            )?;
+            pieces.push(&feed.buffer[at..at + len]);
             at += len;
+        }
+        for (bytes, state) in pieces.iter().zip(classify(&pieces, &context.index)) {
+            let len = u32::try_from(bytes.len()).expect("a short chunk");
+            push(Cut { len, state }, bytes, &mut builder, deposit)?;
         }
         feed.buffer.drain(..at);
         size += at as u64;
