@@ -3,6 +3,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,9 +56,20 @@ impl App {
         Ok(Writer::open(&self.store_path()?, &self.writer_options(), progress)?)
     }
 
-    pub(crate) fn writer_options(&self) -> WriterOptions {
+    fn writer_options(&self) -> WriterOptions {
         let command: Vec<String> = env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
         WriterOptions { wait: self.wait, command: format!("cairn {}", command.join(" ")), who: who() }
+    }
+
+    /// Lets every later command of this process use the store at `path`.
+    pub(crate) fn use_store(&mut self, path: PathBuf) {
+        self.store = Some(path);
+    }
+
+    /// Says on standard error what is not as it was meant, though the command goes on.
+    pub(crate) fn warn(&self, warning: &str) {
+        // Nobody is left to tell if standard error is gone.
+        let _ = writeln!(std::io::stderr(), "warning: {warning}");
     }
 
     /// The progress of `task` (`adding`), drawn unless JSON or silence was asked for.

@@ -12,6 +12,8 @@ use crate::output::OutputError;
 
 /// The exit code after Ctrl-C or SIGTERM.
 pub(crate) const INTERRUPTED: i32 = 130;
+/// The exit code when something stored is damaged.
+pub(crate) const DAMAGED: u8 = 4;
 
 /// How a command that ran to its end ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +43,7 @@ impl FailureKind {
             Self::Failed => 1,
             Self::Usage => 2,
             Self::NotFound => 3,
-            Self::Damaged => 4,
+            Self::Damaged => DAMAGED,
             Self::Busy | Self::Conflict => 5,
             Self::Interrupted => 130,
         }
