@@ -48,6 +48,12 @@ impl Cutter {
         Self { bounds, masks, page }
     }
 
+    /// Whether a file that begins with `head` is cut by pages if its length is a multiple of them.
+    #[must_use]
+    pub fn may_cut_pages(head: &[u8]) -> bool {
+        page_size(head, 0).is_some()
+    }
+
     /// Content-defined cuts whatever the file is.
     #[must_use]
     pub fn content_defined(bounds: CdcBounds) -> Self {

@@ -62,6 +62,15 @@ impl ChunkRef {
         out.extend_from_slice(&self.len.to_le_bytes());
     }
 
+    /// Reads an encoded list; bytes after the last whole entry are passed over.
+    pub(crate) fn decode_list(bytes: &[u8]) -> Vec<Self> {
+        let entry = |bytes: &[u8; CHUNK_REF_LEN]| {
+            let [id @ .., a, b, c, d] = *bytes;
+            Self { id: ChunkId(id), len: u32::from_le_bytes([a, b, c, d]) }
+        };
+        bytes.as_chunks().0.iter().map(entry).collect()
+    }
+
     pub(crate) fn decode(cursor: &mut Cursor<'_>) -> Result<Self, Defect> {
         Ok(Self { id: cursor.id()?, len: cursor.u32()? })
     }

@@ -80,7 +80,7 @@ impl<'a> Cursor<'a> {
     pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], Defect> {
         let end = self.at.checked_add(len).filter(|end| *end <= self.bytes.len());
         let Some(end) = end else {
-            return Err(Defect::new(format!("cut short at byte {}", self.bytes.len())));
+            return Err(Defect::new("cut short"));
         };
         let taken = &self.bytes[self.at..end];
         self.at = end;

@@ -21,6 +21,8 @@ use crate::pack::{ChunkRow, Pack, SEALED};
 
 /// Entries outside any run from which on a writer makes a run of them.
 const RUN_ENTRIES_MIN: usize = 16 << 10;
+/// Packs outside any run from which on a writer makes a run of them: each costs an opened file otherwise.
+const RUN_PACKS_MIN: usize = 64;
 /// A new run takes in older ones that are less than this many times its size, so that their number stays logarithmic.
 const RUN_RATIO: usize = 4;
 
@@ -109,7 +111,7 @@ impl Index {
         let threshold = if force { 1 } else { RUN_ENTRIES_MIN };
         let mut old: Vec<_> = self.runs.iter().collect();
         for loose in &self.loose {
-            if loose.len() < threshold {
+            if loose.len() < threshold && loose.packs().len() < RUN_PACKS_MIN {
                 continue;
             }
             let (mut taken, mut replaced) = (vec![loose], Vec::new());

@@ -12,6 +12,7 @@
 
 mod map;
 mod os;
+pub mod sim;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 pub use map::Bytes;
 pub use os::Os;
+pub use sim::{Fault, Sim};
 
 /// A directory entry's name and the file's length in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]

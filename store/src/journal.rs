@@ -81,6 +81,8 @@ mod replay;
 mod segments;
 
 #[cfg(test)]
+mod crash_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! Chunk lists to contents, in one pass and bounded memory.
 
 use super::node::{self, Child, Totals};
-use super::{CHUNK_REF_LEN, ChunkRef, Content, FILE_BYTES_MAX, INLINE_CHUNKS_MAX};
-use crate::cursor::{Cursor, Defect};
+use super::{ChunkRef, Content, FILE_BYTES_MAX, INLINE_CHUNKS_MAX};
+use crate::cursor::Defect;
 use crate::error::Result;
 use crate::id::{ChunkId, ContentId};
 use crate::object::{NODE_HEADER_LEN, NodeHeader, ObjectSink};
@@ -131,12 +131,7 @@ impl ContentBuilder {
             return Ok(Content::Inline(Vec::new()));
         };
         if self.levels.len() == 1 && leaf.count as usize <= INLINE_CHUNKS_MAX {
-            let mut cursor = Cursor::starting_at(&leaf.bytes, NODE_HEADER_LEN);
-            let mut list = Vec::with_capacity(leaf.count as usize);
-            while cursor.left() >= CHUNK_REF_LEN {
-                list.extend(ChunkRef::decode(&mut cursor));
-            }
-            return Ok(Content::Chunks(list));
+            return Ok(Content::Chunks(ChunkRef::decode_list(&leaf.bytes[NODE_HEADER_LEN..])));
         }
         let mut level = 0;
         while level + 1 < self.levels.len() {

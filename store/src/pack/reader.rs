@@ -18,6 +18,7 @@ pub struct Pack {
     file: Arc<dyn ReadFile>,
     footer: Footer,
     damage: Vec<(u64, String)>,
+    len: u64,
 }
 
 impl Pack {
@@ -48,7 +49,7 @@ impl Pack {
         if footer.frames_end() > len {
             damage.push((len, "the pack is cut short".to_owned()));
         }
-        Ok(Self { id, path: path.to_owned(), file, footer, damage })
+        Ok(Self { id, path: path.to_owned(), file, footer, damage, len })
     }
 
     /// Its id.
@@ -73,6 +74,12 @@ impl Pack {
     #[must_use]
     pub fn damage(&self) -> &[(u64, String)] {
         &self.damage
+    }
+
+    /// Bytes of the file when it was opened.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.len
     }
 
     /// Its chunks, ascending by id.

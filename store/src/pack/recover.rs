@@ -11,8 +11,9 @@ use crate::error::{Error, Result};
 use crate::id::PackId;
 use crate::io::{Io, ReadFile};
 
-/// Cuts an unsealed pack after its last whole frame and seals it; a pack without frames is removed. May be interrupted
-/// and repeated at any point. The directory is not synced.
+/// Cuts an unsealed data pack after its last whole frame and seals it. A pack without frames is removed, and so is a
+/// metadata pack: its objects may name chunks that were lost with the end of a data pack. May be interrupted and
+/// repeated at any point. The directory is not synced.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -21,8 +22,8 @@ pub fn recover(io: &dyn Io, dir: &Path, path: &Path) -> Result<Option<PackId>> {
     let len = file.len().map_err(Error::io("read", path))?;
     let kind = header_kind(&*file, path, len)?;
     let footer = match kind {
-        Some(kind) => scan(&*file, path, len, kind)?,
-        None => Footer { kind: PackKind::Data, frames: Vec::new(), chunks: Vec::new() },
+        Some(PackKind::Data) => scan(&*file, path, len, PackKind::Data)?,
+        _ => Footer { kind: PackKind::Data, frames: Vec::new(), chunks: Vec::new() },
     };
     if footer.frames.is_empty() {
         io.remove(path).map_err(Error::io("remove", path))?;

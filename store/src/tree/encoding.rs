@@ -200,11 +200,7 @@ impl<'a> EntryRef<'a> {
                 Node::File { size: bytes.len() as u64, content: Content::Inline(bytes.to_vec()) }
             }
             BodyRef::Chunks { size, list } => {
-                let mut cursor = Cursor::new(list);
-                let mut chunks = Vec::with_capacity(list.len() / CHUNK_REF_LEN);
-                while let Ok(chunk) = ChunkRef::decode(&mut cursor) {
-                    chunks.push(chunk);
-                }
+                let chunks = ChunkRef::decode_list(list);
                 Node::File { size: *size, content: Content::Chunks(chunks) }
             }
             BodyRef::Long { size, chunks, root } => Node::File {
@@ -227,7 +223,9 @@ impl FullRef<'_> {
         let Self { uid, gid, mtime_s, mtime_ns, link, .. } = *self;
         let mut meta = FullMeta { uid, gid, mtime_s, mtime_ns, link, ..FullMeta::default() };
         let mut cursor = Cursor::new(self.xattrs);
-        while let Ok((name, value)) = take_xattr(&mut cursor) {
+        while cursor.left() > 0
+            && let Ok((name, value)) = take_xattr(&mut cursor)
+        {
             meta.xattrs.insert(name.to_vec(), value.to_vec());
         }
         meta

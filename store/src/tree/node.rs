@@ -1,5 +1,6 @@
 //! Tree nodes: where they end, and how one is read and checked against what its parent says of it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::encoding::{EntryRef, take_name};
@@ -64,6 +65,8 @@ pub(super) struct TreeNode {
     at: usize,
     /// Entries not taken yet.
     left: u32,
+    /// Where the name of the last entry taken lies; empty before the first.
+    last: Range<usize>,
 }
 
 impl TreeNode {
@@ -110,6 +113,7 @@ impl TreeNode {
                 level: header.level,
                 at: NODE_HEADER_LEN,
                 left: header.count,
+                last: 0..0,
             };
             check(&node)?;
             Ok(node)
@@ -177,20 +181,28 @@ impl TreeNode {
         skip().map_err(|defect: Defect| defect.of("tree", &self.id))
     }
 
-    /// The next entry of a leaf. After the last one, nothing may follow.
+    /// The name of the last entry taken from a leaf, empty before the first.
+    pub(super) fn last_name(&self) -> &[u8] {
+        &self.bytes[self.last.clone()]
+    }
+
+    /// The next entry of a leaf, whose name has to be above the last one's. After the last entry, nothing may follow.
     pub(super) fn next_entry(&mut self) -> Result<Option<EntryRef<'_>>> {
-        let decoded = if self.left == 0 {
-            Cursor::starting_at(&self.bytes, self.at).end().map(|()| None)
-        } else {
-            EntryRef::decode(&self.bytes, self.at).map(Some)
-        };
-        match decoded.map_err(|defect| defect.of("tree", &self.id))? {
-            None => Ok(None),
-            Some((entry, at)) => {
-                self.at = at;
-                self.left -= 1;
-                Ok(Some(entry))
-            }
+        let refuse = |defect: Defect| Err(defect.of("tree", &self.id));
+        if self.left == 0 {
+            return Cursor::starting_at(&self.bytes, self.at).end().map(|()| None).or_else(refuse);
         }
+        let (entry, after) = match EntryRef::decode(&self.bytes, self.at) {
+            Ok(decoded) => decoded,
+            Err(defect) => return refuse(defect),
+        };
+        if entry.name <= &self.bytes[self.last.clone()] {
+            return refuse(Defect::new("names that do not ascend"));
+        }
+        // The name follows one byte for its length.
+        self.last = self.at + 1..self.at + 1 + entry.name.len();
+        self.at = after;
+        self.left -= 1;
+        Ok(Some(entry))
     }
 }

@@ -1,0 +1,17 @@
+//! Runs programs, measures them, lets them take turns, and reports.
+
+mod command;
+mod date;
+mod machine;
+mod report;
+mod sample;
+mod scratch;
+mod turns;
+mod wait;
+
+pub(crate) use command::{Cost, Line};
+pub(crate) use machine::{Machine, pin_to_two_cores};
+pub(crate) use report::{Report, Role, Row, Score, Subject};
+pub(crate) use sample::{Limit, Outcome, Series, Unit, Verdict, to_f64};
+pub(crate) use scratch::{Scratch, copy_tree, empty_folder, remove, tree_bytes, walk, warm};
+pub(crate) use turns::{Entrant, take_turns};

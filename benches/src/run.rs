@@ -1,0 +1,75 @@
+//! From the command line to the table.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench prints its table, and what it is doing"
+)]
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::bars::Bench;
+use crate::error::Result;
+use crate::harness::{Outcome, Report, Role, Row, Verdict, pin_to_two_cores};
+use crate::options::{Options, USAGE, workspace};
+
+/// Measures what `args` (without the program's name) ask for, prints the table and writes it. `index_program` is the
+/// path of this package's `index`, where that was built.
+///
+/// Ends with 0 if all that was asked for was measured, whether or not it passed; 1 if something could not be; 2 for a
+/// wrong command line.
+pub fn main(args: impl Iterator<Item = OsString>, index_program: Option<&'static str>) -> ExitCode {
+    let options = match Options::parse(args, std::env::var_os("CAIRN_CORPUS")) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("{}\n\n{USAGE}", error.chain());
+            return ExitCode::from(2);
+        }
+    };
+    match measure(options, index_program) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{}", error.chain());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether everything was measured.
+fn measure(options: Options, index_program: Option<&'static str>) -> Result<bool> {
+    let cores = pin_to_two_cores();
+    let bench = Bench::new(options, index_program)?;
+    let options = bench.options();
+    eprintln!("working in {} (remove it if you interrupt this)", bench.work().display());
+    let machine = bench.machine(cores);
+    let (rows, subjects) = bench.run(&|what| eprintln!("{what}"));
+    let stem =
+        options.output.clone().unwrap_or_else(|| workspace().join("benches/results").join(&machine.date));
+    let report = Report {
+        machine,
+        repetitions: options.repetitions,
+        quick: options.scale.quick,
+        subjects,
+        rows,
+        hidden: vec![
+            (bench.work().display().to_string(), "WORK"),
+            (options.corpus.display().to_string(), "CORPUS"),
+            (workspace().display().to_string(), "."),
+        ],
+    };
+    println!("{}", report.to_markdown());
+    report.write(&stem)?;
+    eprintln!("written to {0}.md and {0}.json", stem.display());
+    Ok(report.rows.iter().all(is_measured))
+}
+
+/// A peer that fails leaves the bar measured; a peer that is not installed is no failure at all.
+fn is_measured(row: &Row) -> bool {
+    let failed = row.one(Role::Candidate).is_none_or(|score| matches!(score.outcome, Outcome::Failed(_)));
+    !failed && row.verdict() != Verdict::NotMeasured
+}

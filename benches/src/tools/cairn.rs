@@ -1,0 +1,97 @@
+//! The candidate: the release binary, as a user has it.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use super::{Label, Repo, Tool};
+use crate::error::{Error, Result};
+use crate::harness::{Line, Role};
+use crate::options::workspace;
+
+const NAME: &str = "bench";
+
+#[derive(Clone, Debug)]
+pub(crate) struct Cairn {
+    program: PathBuf,
+}
+
+impl Cairn {
+    /// `CAIRN_BIN`, else this workspace's release binary, which is built first: a binary that is there may be stale.
+    pub(crate) fn locate() -> Result<Cairn> {
+        if let Some(program) = env::var_os("CAIRN_BIN") {
+            return Ok(Cairn { program: workspace().join(program) });
+        }
+        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        Line::new(cargo)
+            .args(["build", "--release", "--workspace", "--bin", "cairn"])
+            .folder(&workspace())
+            .run()?;
+        // A bench runs as <target>/release/deps/bars-<hash>.
+        let bench = env::current_exe().map_err(Error::io("find", Path::new("this program")))?;
+        let profile = bench.ancestors().find(|folder| folder.ends_with("release"));
+        let program =
+            profile.map_or_else(|| workspace().join("target/release"), Path::to_owned).join("cairn");
+        if !program.is_file() {
+            return Err(Error::NotInstalled { program: program.display().to_string() });
+        }
+        Ok(Cairn { program })
+    }
+
+    /// Lists everything that is in the store.
+    pub(crate) fn list(&self, repo: &Repo) -> Line {
+        self.on(repo).arg("ls")
+    }
+
+    /// Adds under a name of its own.
+    pub(crate) fn add_named(&self, repo: &Repo, tree: &Path, name: &str) -> Line {
+        self.on(repo).arg("add").arg(tree).args(["--name", name, "--version", "1"])
+    }
+
+    fn on(&self, repo: &Repo) -> Line {
+        repo.line(&self.program).arg("--store").arg(repo.store())
+    }
+}
+
+impl Tool for Cairn {
+    fn name(&self) -> &'static str {
+        "cairn"
+    }
+
+    fn role(&self) -> Role {
+        Role::Candidate
+    }
+
+    fn version(&self) -> Result<String> {
+        let says = Line::new(&self.program).arg("--version").output()?;
+        if env::var_os("CAIRN_BIN").is_some() {
+            return Ok(format!("{says} (CAIRN_BIN)"));
+        }
+        // The commit is only known in a clone.
+        let git =
+            |args: &[&str]| Line::new("git").args(args.iter().map(OsStr::new)).folder(&workspace()).output();
+        match (git(&["rev-parse", "--short=12", "HEAD"]), git(&["status", "--porcelain"])) {
+            (Ok(commit), Ok(changes)) if changes.is_empty() => Ok(format!("{says}, commit {commit}")),
+            (Ok(commit), _) => Ok(format!("{says}, commit {commit} with changes")),
+            _ => Ok(says),
+        }
+    }
+
+    /// The first `add` makes the store.
+    fn create(&self, repo: &Repo) -> Result<()> {
+        repo.fresh()
+    }
+
+    fn add(&self, repo: &Repo, tree: &Path, label: Label) -> Line {
+        let version = label.version.to_string();
+        self.on(repo).arg("add").arg(tree).args(["--name", NAME, "--version", &version])
+    }
+
+    fn restore(&self, repo: &Repo, version: u32, into: &Path) -> Line {
+        self.on(repo).arg("export").arg(format!("{NAME}@{version}")).arg(into.join("tree"))
+    }
+
+    fn verify(&self, repo: &Repo) -> Line {
+        self.on(repo).arg("verify")
+    }
+}

@@ -1,0 +1,269 @@
+//! From a source tree to an artifact: read, chunk, hash, look up, compress, append, on every core, in bounded memory.
+//!
+//! Roles: [`walk`] lists the tree in a thread of its own; the workers of the pool scan files ([`batch`] for small ones,
+//! [`scan`] for windows of long ones) and compress blocks; [`pipeline`] puts results into the store in the walk's order,
+//! so that packs lie in manifest order and ids depend on the input alone; [`deposit`] writes packs.
+//!
+//! Nothing that an ingest writes is visible: what it leaves when it fails is unnamed, is found again by the next ingest
+//! of the same data, and is collected otherwise.
+
+mod batch;
+mod deposit;
+mod elf;
+mod large;
+mod links;
+mod pipeline;
+mod scan;
+mod source;
+mod statcache;
+mod stitch;
+mod stream;
+mod walk;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustix::fs::FileType;
+
+use self::deposit::{Deposit, Deposited};
+use self::links::Links;
+use self::pipeline::{Context, Pipeline, Totals};
+use self::source::Item;
+use self::statcache::StatCache;
+use self::walk::Roots;
+pub use crate::artifact::MetadataPolicy;
+use crate::artifact::{Artifact, ArtifactKind, Chunking, RootMeta};
+use crate::chunker::{CdcBounds, PACKAGE_BOUNDS};
+use crate::error::{Error, Result};
+use crate::id::{ArtifactId, TreeId};
+use crate::pool::Pool;
+use crate::progress::Progress;
+use crate::refs::{Name, Platform, RefKey, Version};
+use crate::store::Store;
+use crate::tree::Entry;
+
+/// How an artifact is made.
+#[derive(Debug, Clone)]
+pub struct IngestOptions {
+    /// Its name.
+    pub name: Name,
+    /// Its version.
+    pub version: Version,
+    /// Its platform; where none is given, that of the executables in it if they agree, else this machine's.
+    pub platform: Option<Platform>,
+    /// What is kept of files' metadata.
+    pub policy: MetadataPolicy,
+    /// Whether named pipes and devices are kept. They are refused otherwise, and sockets always.
+    pub special_files: bool,
+    /// Facts about its origin; part of its id.
+    pub provenance: BTreeMap<String, String>,
+    /// Bounds of content-defined chunks.
+    pub bounds: CdcBounds,
+    /// Worker threads; one for each core where none are given.
+    pub threads: Option<NonZero<usize>>,
+}
+
+impl IngestOptions {
+    /// A package with the portable metadata policy.
+    #[must_use]
+    pub fn package(name: Name, version: Version) -> Self {
+        Self {
+            name,
+            version,
+            platform: None,
+            policy: MetadataPolicy::Portable,
+            special_files: false,
+            provenance: BTreeMap::new(),
+            bounds: PACKAGE_BOUNDS,
+            threads: None,
+        }
+    }
+}
+
+/// What is ingested.
+pub enum Input {
+    /// One directory, which becomes the artifact's root; or files, which lie at the root under their base names.
+    Paths(Vec<PathBuf>),
+    /// A stream, which becomes one file at the root.
+    Reader {
+        /// The file's name.
+        name: String,
+        /// Whether it is to be executable.
+        executable: bool,
+        /// Its bytes.
+        reader: Box<dyn Read + Send>,
+    },
+}
+
+/// An artifact that is durable in the store, and not visible until it is published.
+#[derive(Debug, Clone)]
+pub struct Ingested {
+    /// Its id.
+    pub artifact: ArtifactId,
+    /// The name, version and platform that it was made for.
+    pub key: RefKey,
+    /// Regular files.
+    pub files: u64,
+    /// Directories, the root among them.
+    pub directories: u64,
+    /// Symbolic links.
+    pub symlinks: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Chunks of all files.
+    pub chunks: u64,
+    /// Chunks that the store did not have.
+    pub new_chunks: u64,
+    /// Their plain bytes.
+    pub new_bytes: u64,
+    /// Bytes that they take in packs.
+    pub stored_bytes: u64,
+    /// Bytes that new trees, chunk lists and the artifact itself take in packs.
+    pub metadata_bytes: u64,
+    /// Files that were not read, since their status had not changed.
+    pub unchanged_files: u64,
+    /// The platforms that executables in it are for.
+    pub platforms_seen: BTreeSet<Platform>,
+}
+
+/// Ingests `input` into the store that the caller holds the lock of.
+pub(crate) fn ingest(
+    store: &Store,
+    input: Input,
+    options: &IngestOptions,
+    progress: &dyn Progress,
+) -> Result<Ingested> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let started_ns = i128::try_from(now.as_nanos()).unwrap_or(i128::MAX);
+    let index = store.index()?;
+    let pool = Arc::new(Pool::new(options.threads));
+    let packs = store.path().join("packs");
+    let deposit = Deposit::new(store.io(), &packs, Arc::clone(&index), Arc::clone(&pool));
+    let prior = prior_root(store, options);
+    let context = Context { options, progress, objects: store, index, pool, prior };
+    match input {
+        Input::Paths(paths) => {
+            let (roots, canonical) = resolve(&paths)?;
+            let links = match options.policy {
+                MetadataPolicy::Portable => Links::default(),
+                MetadataPolicy::Full => Links::count(&walk::walk(roots.clone()))?,
+            };
+            let cache = StatCache::load(&**store.io(), store.path(), &canonical, started_ns);
+            let mut pipeline = Pipeline::new(context, deposit, cache, links);
+            let (root, entry) = pipeline.run(&walk::walk(roots))?;
+            let Pipeline { deposit, cache, totals, .. } = pipeline;
+            let ingested = complete(deposit, options, root, &entry, totals)?;
+            cache.save(&**store.io());
+            Ok(ingested)
+        }
+        Input::Reader { name, executable, reader } => {
+            let (deposit, root, entry, totals) = stream::run(context, deposit, store.path(), name, executable, reader)?;
+            complete(deposit, options, root, &entry, totals)
+        }
+    }
+}
+
+/// Writes the artifact itself, and makes everything durable.
+fn complete(
+    mut deposit: Deposit,
+    options: &IngestOptions,
+    root: TreeId,
+    entry: &Entry,
+    totals: Totals,
+) -> Result<Ingested> {
+    let platforms_seen: BTreeSet<_> = totals.machines.iter().filter_map(|machine| elf::platform(*machine)).collect();
+    let platform = match (&options.platform, platforms_seen.first()) {
+        (Some(platform), _) => platform.clone(),
+        (None, Some(seen)) if platforms_seen.len() == 1 => seen.clone(),
+        _ => Platform::current(),
+    };
+    let CdcBounds { min, avg, max } = options.bounds;
+    let artifact = Artifact {
+        kind: ArtifactKind::Package,
+        name: options.name.clone(),
+        version: options.version.clone(),
+        platform: platform.clone(),
+        policy: options.policy,
+        chunking: Chunking { min, avg, max, paged: true },
+        root,
+        root_meta: RootMeta { mode: entry.mode, full: entry.full.clone() },
+        entries: totals.entries,
+        files: totals.files,
+        bytes: totals.bytes,
+        chunks: totals.chunks,
+        provenance: options.provenance.clone(),
+    };
+    let id = artifact.put(&mut deposit)?;
+    let Deposited { new_chunks, new_bytes, stored_bytes, metadata_bytes } = deposit.finish()?;
+    Ok(Ingested {
+        artifact: id,
+        key: RefKey { name: options.name.clone(), version: options.version.clone(), platform },
+        files: totals.files,
+        directories: totals.directories,
+        symlinks: totals.symlinks,
+        bytes: totals.bytes,
+        chunks: totals.chunks,
+        new_chunks,
+        new_bytes,
+        stored_bytes,
+        metadata_bytes,
+        unchanged_files: totals.unchanged_files,
+        platforms_seen,
+    })
+}
+
+/// The root of the version of the same name that was added last.
+fn prior_root(store: &Store, options: &IngestOptions) -> Option<TreeId> {
+    let view = store.view().ok()?;
+    let (_, record) = view.refs_of(&options.name).max_by_key(|(_, record)| record.time_ms)?;
+    Some(store.artifact(&record.artifact).ok()?.root)
+}
+
+/// What the paths of a command line stand for, and their absolute form.
+fn resolve(paths: &[PathBuf]) -> Result<(Roots, Vec<PathBuf>)> {
+    let mut files = Vec::with_capacity(paths.len());
+    let mut canonical = Vec::with_capacity(paths.len());
+    for path in paths {
+        // A root may be a link: it is what the user named.
+        let stat = rustix::fs::stat(path).map_err(Error::tree("read", path))?;
+        let absolute = path.canonicalize().map_err(|source| Error::Tree { action: "read", path: path.clone(), source })?;
+        let misuse = |reason: &str| Error::Invalid {
+            what: "path",
+            given: path.display().to_string(),
+            reason: reason.to_owned(),
+        };
+        let name = base_name(path, &absolute).ok_or_else(|| misuse("it has no base name"))?;
+        let item = Item::new(name, &stat);
+        canonical.push(absolute);
+        match item.kind {
+            FileType::Directory if paths.len() == 1 => {
+                let item = Item { name: Vec::new(), ..item };
+                return Ok((Roots::Folder(path.clone(), item), canonical));
+            }
+            FileType::Directory => return Err(misuse("give one directory, or files")),
+            _ => files.push((path.clone(), item)),
+        }
+    }
+    if files.is_empty() {
+        let reason = "give one directory, or files".to_owned();
+        return Err(Error::Invalid { what: "path", given: String::new(), reason });
+    }
+    let mut names: Vec<_> = files.iter().map(|(_, item)| &item.name).collect();
+    names.sort_unstable();
+    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Error::Invalid {
+            what: "path",
+            given: String::from_utf8_lossy(pair[0]).into_owned(),
+            reason: "two files have this base name, and both would lie at the root".to_owned(),
+        });
+    }
+    Ok((Roots::Files(files), canonical))
+}
+
+fn base_name(path: &Path, absolute: &Path) -> Option<Vec<u8>> {
+    path.file_name().or(absolute.file_name()).map(|name| name.as_encoded_bytes().to_vec()).or(Some(Vec::new()))
+}

@@ -1,0 +1,428 @@
+//! The sequencer: takes what the walk meets, keeps the workers supplied, and puts results into the store in the walk's
+//! order, whatever order they come in. Bounded: [`IN_FLIGHT_BYTES`] of file bytes and [`QUEUE_MAX`] entries.
+
+use std::cell::RefCell;
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+
+use rustix::fs::FileType;
+
+use super::batch::{self, BATCH_BYTES, BATCH_FILES, Batch, SMALL_MAX};
+use super::deposit::Deposit;
+use super::large::{Large, Prior, WINDOW, push};
+use super::links::{Link, Links};
+use super::source::{Folder, Item};
+use super::statcache::StatCache;
+use super::walk::Event;
+use super::{IngestOptions, MetadataPolicy};
+use crate::content::{Content, ContentBuilder};
+use crate::error::{Error, Result};
+use crate::id::{ChunkId, TreeId};
+use crate::index::Index;
+use crate::object::ObjectSource;
+use crate::pool::{Pending, Pool, Rank};
+use crate::progress::Progress;
+use crate::tree::{self, Entry, FullMeta, Node, SYMLINK_MODE, TreeBuilder};
+
+/// Bytes of files that are read ahead of what was put into the store, at most (and one window).
+const IN_FLIGHT_BYTES: u64 = 32 << 20;
+/// Entries that wait for their turn, at most.
+const QUEUE_MAX: usize = 4096;
+
+/// Counts of what was met.
+#[derive(Debug, Default)]
+pub(super) struct Totals {
+    /// Everything below the root.
+    pub(super) entries: u64,
+    pub(super) files: u64,
+    pub(super) directories: u64,
+    pub(super) symlinks: u64,
+    pub(super) bytes: u64,
+    pub(super) chunks: u64,
+    pub(super) unchanged_files: u64,
+    pub(super) machines: BTreeSet<u16>,
+}
+
+/// What the pipeline works with.
+pub(super) struct Context<'a> {
+    pub(super) options: &'a IngestOptions,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) objects: &'a dyn ObjectSource,
+    pub(super) index: Arc<Index>,
+    pub(super) pool: Arc<Pool>,
+    /// The root of an earlier version, for hints.
+    pub(super) prior: Option<TreeId>,
+}
+
+/// An entry that waits for its turn.
+enum Slot {
+    Enter(Arc<Folder>, Item),
+    Leave,
+    Ready(Arc<Folder>, Item, Node),
+    Known(Arc<Folder>, Item, Content, u16),
+    Small { folder: Arc<Folder>, item: Item, batch: Rc<RefCell<Batching>>, nth: usize },
+    Large(Arc<Folder>, Item, Box<Large>),
+    /// Another name of a file that came before.
+    Linked(Arc<Folder>, Item),
+}
+
+enum Batching {
+    Collecting(Vec<(Arc<Folder>, Item)>, u64),
+    Running(Pending<Batch>),
+    Done(Batch),
+}
+
+/// A directory that is being built.
+struct Level {
+    folder: Arc<Folder>,
+    item: Item,
+    builder: TreeBuilder,
+}
+
+pub(super) struct Pipeline<'a> {
+    context: Context<'a>,
+    pub(super) deposit: Deposit,
+    pub(super) cache: StatCache,
+    links: Links,
+    queue: VecDeque<Slot>,
+    in_flight: u64,
+    collecting: Option<Rc<RefCell<Batching>>>,
+    /// Directories of the earlier version, beside those that the walk is in.
+    priors: Vec<Option<TreeId>>,
+    open: Vec<Level>,
+    pub(super) totals: Totals,
+    root: Option<(TreeId, Entry)>,
+}
+
+impl<'a> Pipeline<'a> {
+    pub(super) fn new(context: Context<'a>, deposit: Deposit, cache: StatCache, links: Links) -> Self {
+        Self {
+            context,
+            deposit,
+            cache,
+            links,
+            queue: VecDeque::new(),
+            in_flight: 0,
+            collecting: None,
+            priors: Vec::new(),
+            open: Vec::new(),
+            totals: Totals::default(),
+            root: None,
+        }
+    }
+
+    /// Runs to the end of the walk; gives the root and its own entry.
+    pub(super) fn run(&mut self, events: &Receiver<Result<Event>>) -> Result<(TreeId, Entry)> {
+        let mut walking = true;
+        loop {
+            if self.context.progress.cancelled() {
+                return Err(Error::Cancelled);
+            }
+            while walking && self.queue.len() < QUEUE_MAX && self.in_flight < IN_FLIGHT_BYTES {
+                let event = if self.queue.is_empty() {
+                    events.recv().map_err(|_| TryRecvError::Disconnected)
+                } else {
+                    events.try_recv()
+                };
+                match event {
+                    Ok(event) => self.accept(event?)?,
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => walking = false,
+                }
+            }
+            match self.queue.pop_front() {
+                Some(slot) => self.settle(slot)?,
+                None if walking => {}
+                None => break,
+            }
+        }
+        self.root.take().ok_or_else(|| Error::damaged("walk", "it ended before its root did"))
+    }
+
+    fn accept(&mut self, event: Event) -> Result<()> {
+        match event {
+            Event::Enter(folder, item) => {
+                let prior = match self.priors.last() {
+                    None => self.context.prior,
+                    Some(None) => None,
+                    Some(Some(above)) => match tree::find(above, &item.name, self.context.objects) {
+                        Ok(Some(Entry { node: Node::Dir { tree }, .. })) => Some(tree),
+                        _ => None,
+                    },
+                };
+                self.priors.push(prior);
+                self.queue.push_back(Slot::Enter(folder, item));
+            }
+            Event::Leave => {
+                self.priors.pop();
+                self.queue.push_back(Slot::Leave);
+            }
+            Event::Leaf { folder, item, target } => self.accept_leaf(folder, item, target)?,
+        }
+        Ok(())
+    }
+
+    fn accept_leaf(&mut self, folder: Arc<Folder>, item: Item, target: Option<Vec<u8>>) -> Result<()> {
+        let (major, minor) = item.device;
+        let node = match (item.kind, target) {
+            (FileType::RegularFile, _) => return self.accept_file(folder, item),
+            (FileType::Symlink, Some(target)) => Node::Symlink { target },
+            (FileType::Fifo, _) if self.context.options.special_files => Node::Fifo,
+            (FileType::CharacterDevice, _) if self.context.options.special_files => Node::Char { major, minor },
+            (FileType::BlockDevice, _) if self.context.options.special_files => Node::Block { major, minor },
+            (kind, _) => {
+                let what = match kind {
+                    FileType::Fifo => "a named pipe",
+                    FileType::Socket => "a socket",
+                    FileType::CharacterDevice | FileType::BlockDevice => "a device",
+                    _ => "of an unknown kind",
+                };
+                let problem = format!("it is {what}; only files, directories and symbolic links are stored");
+                return Err(Error::Input { path: folder.path_of(&item.name), problem });
+            }
+        };
+        self.queue.push_back(Slot::Ready(folder, item, node));
+        Ok(())
+    }
+
+    fn accept_file(&mut self, folder: Arc<Folder>, item: Item) -> Result<()> {
+        self.context.progress.expect(item.stamp.size, 1);
+        if self.links.meet(&item) == Link::Again {
+            self.queue.push_back(Slot::Linked(folder, item));
+            return Ok(());
+        }
+        let remembered = self.cache.lookup(&item.stamp);
+        if let Some(known) = remembered.as_ref().filter(|known| known.unchanged && self.is_held(&known.content)) {
+            let slot = Slot::Known(folder, item, known.content.clone(), known.machine);
+            self.queue.push_back(slot);
+            return Ok(());
+        }
+        if item.stamp.size <= SMALL_MAX {
+            self.accept_small(folder, item);
+            return Ok(());
+        }
+        let prior = remembered
+            .map(|known| Prior { content: known.content, size: known.size })
+            .or_else(|| self.prior_of(&item.name));
+        let mut large = Box::new(Large::open(&folder, &item, self.context.options.bounds, prior)?);
+        self.begin_windows(&mut large);
+        self.queue.push_back(Slot::Large(folder, item, large));
+        Ok(())
+    }
+
+    fn accept_small(&mut self, folder: Arc<Folder>, item: Item) {
+        let size = item.stamp.size;
+        let is_full = |batching: &Rc<RefCell<Batching>>| match &*batching.borrow() {
+            Batching::Collecting(files, bytes) => files.len() >= BATCH_FILES || bytes + size > BATCH_BYTES,
+            _ => true,
+        };
+        if self.collecting.as_ref().is_some_and(is_full) {
+            self.begin_batch();
+        }
+        let batch = self
+            .collecting
+            .get_or_insert_with(|| Rc::new(RefCell::new(Batching::Collecting(Vec::new(), 0))));
+        let nth = match &mut *batch.borrow_mut() {
+            Batching::Collecting(files, bytes) => {
+                files.push((Arc::clone(&folder), item.clone()));
+                *bytes += size;
+                files.len() - 1
+            }
+            _ => unreachable!("a batch is collected until it begins"),
+        };
+        self.in_flight += size;
+        self.queue.push_back(Slot::Small { folder, item, batch: Rc::clone(batch), nth });
+    }
+
+    fn begin_batch(&mut self) {
+        let Some(batch) = self.collecting.take() else { return };
+        let files = match &mut *batch.borrow_mut() {
+            Batching::Collecting(files, _) => std::mem::take(files),
+            _ => return,
+        };
+        let (bounds, index) = (self.context.options.bounds, Arc::clone(&self.context.index));
+        let pending = self
+            .context
+            .pool
+            .submit(Rank::Beginning, move |tools| batch::read(&files, bounds, &tools.buffers, &index));
+        *batch.borrow_mut() = Batching::Running(pending);
+    }
+
+    /// Whether every chunk that is named is in the store. Of a long list the root is asked for: an object in a sealed
+    /// pack implies what it names.
+    fn is_held(&self, content: &Content) -> bool {
+        let held = |id: &ChunkId| self.context.index.lookup(id).is_some();
+        match content {
+            Content::Inline(_) => true,
+            Content::Chunks(list) => list.iter().all(|chunk| chunk.is_hole() || held(&chunk.id)),
+            Content::Long { root, .. } => held(&(*root).into()),
+        }
+    }
+
+    /// What the earlier version has under this name.
+    fn prior_of(&self, name: &[u8]) -> Option<Prior> {
+        let above = self.priors.last().copied().flatten()?;
+        match tree::find(&above, name, self.context.objects) {
+            Ok(Some(Entry { node: Node::File { size, content }, .. })) => Some(Prior { content, size }),
+            _ => None,
+        }
+    }
+
+    fn begin_windows(&mut self, large: &mut Large) {
+        while large.has_more() && self.in_flight + WINDOW <= IN_FLIGHT_BYTES {
+            let Context { pool, index, objects, .. } = &self.context;
+            self.in_flight += large.begin_window(pool, index, *objects);
+        }
+    }
+
+    /// Puts the oldest entry into its directory; a long file may come back to the front.
+    fn settle(&mut self, slot: Slot) -> Result<()> {
+        match slot {
+            Slot::Enter(folder, item) => {
+                self.open.push(Level { folder, item, builder: TreeBuilder::new() });
+                Ok(())
+            }
+            Slot::Leave => self.leave(),
+            Slot::Ready(folder, item, node) => {
+                self.totals.symlinks += u64::from(item.kind == FileType::Symlink);
+                self.insert(&folder, &item, node)
+            }
+            Slot::Known(folder, item, content, machine) => {
+                self.totals.unchanged_files += 1;
+                self.context.progress.advance(item.stamp.size, 1);
+                self.insert_file(&folder, &item, content, machine, false)
+            }
+            Slot::Small { folder, item, batch, nth } => self.settle_small(&folder, &item, &batch, nth),
+            Slot::Large(folder, item, large) => self.settle_large(folder, item, large),
+            Slot::Linked(folder, item) => {
+                let (content, machine) = self.links.content(&item).ok_or_else(|| Error::Input {
+                    path: folder.path_of(&item.name),
+                    problem: "its other names changed while it was read".to_owned(),
+                })?;
+                self.context.progress.advance(item.stamp.size, 1);
+                self.insert_file(&folder, &item, content, machine, false)
+            }
+        }
+    }
+
+    fn settle_small(&mut self, folder: &Arc<Folder>, item: &Item, batch: &RefCell<Batching>, nth: usize) -> Result<()> {
+        if matches!(&*batch.borrow(), Batching::Collecting(..)) {
+            self.begin_batch();
+        }
+        let batching = batch.replace(Batching::Collecting(Vec::new(), 0));
+        let mut done = match batching {
+            Batching::Running(pending) => pending.wait(),
+            Batching::Done(done) => done,
+            Batching::Collecting(..) => unreachable!("it was begun above"),
+        };
+        let small = done.files[nth].take().expect("each file of a batch is settled once")?;
+        let bytes = &done.buffer[small.bytes];
+        let content = if small.cuts.is_empty() {
+            Content::Inline(bytes.to_vec())
+        } else {
+            let mut builder = ContentBuilder::new();
+            let mut at = 0;
+            for cut in &done.cuts[small.cuts] {
+                push(*cut, &bytes[at..at + cut.len as usize], &mut builder, &mut self.deposit)?;
+                at += cut.len as usize;
+            }
+            builder.finish(&mut self.deposit)?
+        };
+        if nth + 1 == done.files.len() {
+            self.context.pool.buffers().give(done.buffer);
+        } else {
+            *batch.borrow_mut() = Batching::Done(done);
+        }
+        self.in_flight -= item.stamp.size;
+        self.context.progress.advance(item.stamp.size, 1);
+        self.insert_file(folder, item, content, small.machine, true)
+    }
+
+    fn settle_large(&mut self, folder: Arc<Folder>, item: Item, mut large: Box<Large>) -> Result<()> {
+        let Context { pool, index, objects, .. } = &self.context;
+        if large.has_more() && self.in_flight < IN_FLIGHT_BYTES {
+            self.in_flight += large.begin_window(pool, index, *objects);
+        }
+        let (freed, covered) = large.join_window(pool, index, &mut self.deposit)?;
+        self.in_flight -= freed;
+        let is_done = large.is_done();
+        self.context.progress.advance(covered, u64::from(is_done));
+        if !is_done {
+            self.begin_windows(&mut large);
+            self.queue.push_front(Slot::Large(folder, item, large));
+            return Ok(());
+        }
+        let (content, machine) = large.finish(&mut self.deposit)?;
+        self.insert_file(&folder, &item, content, machine, true)
+    }
+
+    fn insert_file(
+        &mut self,
+        folder: &Folder,
+        item: &Item,
+        content: Content,
+        machine: u16,
+        was_read: bool,
+    ) -> Result<()> {
+        self.cache.record(&item.stamp, &content, machine, was_read);
+        self.links.keep(item, &content, machine);
+        self.totals.files += 1;
+        self.totals.bytes += item.stamp.size;
+        self.totals.chunks += content.chunk_count();
+        if machine != 0 {
+            self.totals.machines.insert(machine);
+        }
+        self.insert(folder, item, Node::File { size: item.stamp.size, content })
+    }
+
+    fn insert(&mut self, folder: &Folder, item: &Item, node: Node) -> Result<()> {
+        let full = match self.context.options.policy {
+            MetadataPolicy::Portable => None,
+            MetadataPolicy::Full => Some(full_meta(item, folder.attributes(&item.name)?, self.links.group(item))),
+        };
+        let entry = Entry { name: item.name.clone(), mode: self.mode(item), node, full };
+        self.totals.entries += 1;
+        let level = self.open.last_mut().expect("the walk enters the root first");
+        level.builder.push(&entry, &mut self.deposit)
+    }
+
+    fn leave(&mut self) -> Result<()> {
+        let Level { folder, item, builder } = self.open.pop().expect("the walk leaves what it entered");
+        let tree = builder.finish(&mut self.deposit)?;
+        self.totals.directories += 1;
+        let full = match self.context.options.policy {
+            MetadataPolicy::Portable => None,
+            MetadataPolicy::Full => Some(full_meta(&item, folder.own_attributes()?, 0)),
+        };
+        let mut entry = Entry { name: item.name.clone(), mode: self.mode(&item), node: Node::Dir { tree }, full };
+        match self.open.last_mut() {
+            Some(level) => {
+                self.totals.entries += 1;
+                level.builder.push(&entry, &mut self.deposit)
+            }
+            None => {
+                if self.context.options.policy == MetadataPolicy::Portable {
+                    // The bits of the folder that a release happened to be unpacked into say nothing about the release.
+                    entry.mode = 0o755;
+                }
+                self.root = Some((tree, entry));
+                Ok(())
+            }
+        }
+    }
+
+    fn mode(&self, item: &Item) -> u16 {
+        match (item.kind, self.context.options.policy) {
+            (FileType::Symlink, _) => SYMLINK_MODE,
+            (_, MetadataPolicy::Portable) => item.mode & 0o777,
+            (_, MetadataPolicy::Full) => item.mode,
+        }
+    }
+}
+
+fn full_meta(item: &Item, xattrs: Vec<(Vec<u8>, Vec<u8>)>, link: u32) -> FullMeta {
+    let (mtime_s, mtime_ns) = item.stamp.mtime;
+    FullMeta { uid: item.uid, gid: item.gid, mtime_s, mtime_ns, link, xattrs: xattrs.into_iter().collect() }
+}

@@ -1,0 +1,195 @@
+//! Remembers what files held, so that a file whose status has not changed is not read again.
+//!
+//! A file is taken as unchanged when device, inode, length, modification and change time are what they were *and* both
+//! times were older than the clock's grain when they were recorded: a write within the same tick leaves the times as
+//! they are (the "racy git" problem, `Documentation/technical/racy-git.txt` in git; restic keeps the same rule). A file
+//! that changed keeps its old content as a hint of where to cut.
+//!
+//! One file for each set of paths that are added together: `cache/stat/<16 hex digits>`. It is derived: unreadable,
+//! damaged or of another version, it is as if there were none.
+//!
+//! ```text
+//! magic "CSTC" | version u16 = 1 | zero u16 | BLAKE3 of the rest | postcard of Vec<Row>
+//! ```
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::source::Stamp;
+use crate::content::{ChunkRef, Content};
+use crate::id::{ChunkId, ContentId};
+use crate::io::Io;
+
+const MAGIC: [u8; 8] = *b"CSTC\x01\0\0\0";
+const HEADER_LEN: usize = MAGIC.len() + 32;
+/// Grain of timestamps that carry fractions of a second: a kernel tick, with room to spare.
+const FINE_GRAIN_NS: i128 = 20_000_000;
+/// Grain of file systems that keep whole or even seconds only.
+const COARSE_GRAIN_NS: i128 = 2_000_000_000;
+
+/// What a file held when it was last read.
+#[derive(Debug, Clone)]
+pub(super) struct Remembered {
+    pub(super) content: Content,
+    /// Bytes it held.
+    pub(super) size: u64,
+    /// The ELF machine number, 0 for other files.
+    pub(super) machine: u16,
+    /// Whether it still holds that: the status is the same and was recorded safely after the last write.
+    pub(super) unchanged: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Row {
+    dev: u64,
+    ino: u64,
+    size: u64,
+    mtime: (i64, u32),
+    ctime: (i64, u32),
+    racy: bool,
+    machine: u16,
+    content: Kept,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+enum Kept {
+    Inline(Vec<u8>),
+    Chunks(Vec<(ChunkId, u32)>),
+    Long(ContentId, u64),
+}
+
+/// The cache for one set of paths.
+pub(super) struct StatCache {
+    path: PathBuf,
+    old: HashMap<(u64, u64), Row>,
+    new: Vec<Row>,
+    started_ns: i128,
+    /// Whether `new` says anything that the file does not.
+    differs: bool,
+}
+
+impl StatCache {
+    /// Loads what is remembered for `roots`, absolute paths in the order given.
+    pub(super) fn load(io: &dyn Io, store: &Path, roots: &[PathBuf], started_ns: i128) -> Self {
+        let mut key = blake3::Hasher::new();
+        for root in roots {
+            key.update(root.as_os_str().as_encoded_bytes());
+            key.update(&[0]);
+        }
+        let path = store.join("cache/stat").join(&key.finalize().to_hex()[..16]);
+        let rows = io.read(&path).ok().and_then(|bytes| decode(&bytes)).unwrap_or_default();
+        let old = rows.into_iter().map(|row| ((row.dev, row.ino), row)).collect();
+        Self { path, old, new: Vec::new(), started_ns, differs: false }
+    }
+
+    /// What a file held, if it was ever read.
+    pub(super) fn lookup(&self, stamp: &Stamp) -> Option<Remembered> {
+        let row = self.old.get(&(stamp.dev, stamp.ino))?;
+        let same = row.size == stamp.size && row.mtime == stamp.mtime && row.ctime == stamp.ctime;
+        let content = match &row.content {
+            Kept::Inline(bytes) => Content::Inline(bytes.clone()),
+            Kept::Chunks(list) => Content::Chunks(list.iter().map(|&(id, len)| ChunkRef { id, len }).collect()),
+            Kept::Long(root, chunks) => Content::Long { root: *root, chunks: *chunks },
+        };
+        Some(Remembered { content, size: row.size, machine: row.machine, unchanged: same && !row.racy })
+    }
+
+    /// Remembers a file that was read, or found unchanged.
+    pub(super) fn record(&mut self, stamp: &Stamp, content: &Content, machine: u16, was_read: bool) {
+        self.differs |= was_read;
+        let content = match content {
+            Content::Inline(bytes) => Kept::Inline(bytes.clone()),
+            Content::Chunks(list) => Kept::Chunks(list.iter().map(|chunk| (chunk.id, chunk.len)).collect()),
+            Content::Long { root, chunks } => Kept::Long(*root, *chunks),
+        };
+        let racy = was_read && (self.is_racy(stamp.mtime) || self.is_racy(stamp.ctime));
+        let Stamp { dev, ino, size, mtime, ctime } = *stamp;
+        self.new.push(Row { dev, ino, size, mtime, ctime, racy, machine, content });
+    }
+
+    fn is_racy(&self, (seconds, nanos): (i64, u32)) -> bool {
+        let grain = if nanos == 0 { COARSE_GRAIN_NS } else { FINE_GRAIN_NS };
+        i128::from(seconds) * 1_000_000_000 + i128::from(nanos) + grain >= self.started_ns
+    }
+
+    /// Writes what was recorded. Failure costs the next ingest time, and nothing else.
+    pub(super) fn save(&self, io: &dyn Io) {
+        if !self.differs && self.new.len() == self.old.len() {
+            return;
+        }
+        let Ok(rows) = postcard::to_stdvec(&self.new) else { return };
+        let mut bytes = Vec::with_capacity(HEADER_LEN + rows.len());
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(blake3::hash(&rows).as_bytes());
+        bytes.extend_from_slice(&rows);
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        if let Err(error) = io.create_dir_all(dir).and_then(|()| io.write_atomic(&self.path, &bytes)) {
+            tracing::debug!(path = %self.path.display(), %error, "cannot write the stat cache");
+        }
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<Vec<Row>> {
+    let (header, rows) = bytes.split_at_checked(HEADER_LEN)?;
+    if header[..MAGIC.len()] != MAGIC || header[MAGIC.len()..] != *blake3::hash(rows).as_bytes() {
+        return None;
+    }
+    postcard::from_bytes(rows).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::Os;
+
+    const SECOND: i128 = 1_000_000_000;
+
+    fn stamp(mtime: (i64, u32)) -> Stamp {
+        Stamp { dev: 1, ino: 2, size: 3, mtime, ctime: mtime }
+    }
+
+    fn remembered(recorded: Stamp, now_ns: i128, asked: Stamp) -> Option<bool> {
+        let store = tempfile::tempdir().unwrap();
+        let roots = [PathBuf::from("/a")];
+        let mut cache = StatCache::load(&Os, store.path(), &roots, now_ns);
+        cache.record(&recorded, &Content::Inline(vec![1, 2, 3]), 62, true);
+        cache.save(&Os);
+        let cache = StatCache::load(&Os, store.path(), &roots, now_ns);
+        cache.lookup(&asked).map(|found| found.unchanged)
+    }
+
+    #[test]
+    fn a_file_is_unchanged_only_when_all_of_its_status_is() {
+        let old = stamp((100, 5));
+        let now = 200 * SECOND;
+        assert_eq!(remembered(old, now, old), Some(true));
+        assert_eq!(remembered(old, now, Stamp { size: 4, ..old }), Some(false));
+        assert_eq!(remembered(old, now, Stamp { mtime: (100, 6), ..old }), Some(false));
+        assert_eq!(remembered(old, now, Stamp { ctime: (101, 5), ..old }), Some(false));
+        assert_eq!(remembered(old, now, Stamp { ino: 9, ..old }), None);
+    }
+
+    #[test]
+    fn a_file_written_within_the_clocks_grain_is_read_again() {
+        let at = |mtime, now| remembered(stamp(mtime), now, stamp(mtime));
+        assert_eq!(at((100, 500), 100 * SECOND + 1000), Some(false));
+        assert_eq!(at((100, 500), 100 * SECOND + 30_000_000), Some(true));
+        assert_eq!(at((100, 0), 101 * SECOND), Some(false), "perhaps whole seconds only");
+        assert_eq!(at((100, 0), 103 * SECOND), Some(true));
+        assert_eq!(at((300, 7), 200 * SECOND), Some(false), "from the future");
+    }
+
+    #[test]
+    fn garbage_is_as_good_as_nothing() {
+        let store = tempfile::tempdir().unwrap();
+        let mut cache = StatCache::load(&Os, store.path(), &[], 0);
+        cache.record(&stamp((1, 1)), &Content::Inline(Vec::new()), 0, true);
+        cache.save(&Os);
+        let mut bytes = Os.read(&cache.path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        Os.write_atomic(&cache.path, &bytes).unwrap();
+        assert!(StatCache::load(&Os, store.path(), &[], 0).old.is_empty());
+    }
+}

@@ -1,0 +1,374 @@
+//! A store that is open for reading.
+//!
+//! Reading needs neither the lock nor the catalogue: what is named comes from the journal, where it lies from the packs'
+//! footers, and both only ever grow, so that readers never wait for a writer. Each thing is opened when it is first
+//! asked for.
+
+use std::collections::{HashMap, VecDeque};
+use std::ops::{Deref, Range};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::artifact::Artifact;
+use crate::block::{Block, Decompressor};
+use crate::error::{Error, Result};
+use crate::id::{ArtifactId, ChunkId, PackId};
+use crate::index::{Index, IndexSummary, Place};
+use crate::io::{Io, Os};
+use crate::journal::{self, Journal, Log, Position};
+use crate::object::ObjectSource;
+use crate::pack::{Pack, PackKind, SEALED};
+use crate::refs::View;
+
+/// The newest format of a store that this code reads and writes.
+pub const FORMAT: u32 = 1;
+/// Names the store's format; a folder without it is no store.
+const FORMAT_FILE: &str = "cairn-store";
+const FORMAT_HEAD: &str = "cairn store\nformat ";
+
+/// Packs that are held open, at most.
+const OPEN_PACKS_MAX: usize = 128;
+/// Decoded blocks that are kept, at most: 4 MiB, enough for the nodes on the way to a file.
+const KEPT_BLOCKS_MAX: usize = 16;
+
+/// A store, open for reading. Clones share what is open.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    io: Arc<dyn Io>,
+    path: PathBuf,
+    /// Guards the view as last read. No other lock is taken under it.
+    view: Mutex<Option<(Arc<View>, Position)>>,
+    /// Guards the index as last opened. No other lock is taken under it.
+    index: Mutex<Option<Arc<Index>>>,
+    /// Guards the open packs. A leaf lock.
+    packs: Mutex<HashMap<PackId, Arc<Pack>>>,
+    /// Guards the decoded blocks, oldest first. A leaf lock.
+    blocks: Mutex<VecDeque<(PackId, u16, Arc<Block>)>>,
+    /// Guards the context that decodes blocks for readers without one of their own. `blocks` is not held with it.
+    decompressor: Mutex<Decompressor>,
+}
+
+/// A chunk's bytes, which hash to its id.
+pub struct Chunk {
+    block: Arc<Block>,
+    slot: usize,
+    range: Range<usize>,
+}
+
+impl Deref for Chunk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.block.verified_run(self.slot..self.slot + 1)[..self.range.len()]
+    }
+}
+
+/// Figures about a pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackSummary {
+    /// Its id.
+    pub id: PackId,
+    /// Whether it holds trees, chunk lists and artifacts, not files' bytes.
+    pub metadata: bool,
+    /// Bytes of the file.
+    pub file_bytes: u64,
+    /// Frames in it.
+    pub frames: u64,
+    /// Chunks in it.
+    pub chunks: u64,
+    /// Plain bytes of its chunks.
+    pub plain_bytes: u64,
+    /// Bytes of its frames.
+    pub stored_bytes: u64,
+}
+
+/// Where a chunk lies, and what the frame around it weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// The pack.
+    pub pack: PackId,
+    /// Offset of the frame in the pack.
+    pub frame_offset: u64,
+    /// Bytes of the frame.
+    pub frame_stored: u32,
+    /// Plain bytes of its block.
+    pub frame_plain: u32,
+}
+
+impl Store {
+    /// Opens the store in a folder.
+    ///
+    /// # Errors
+    /// [`Error::Absent`] when there is none, [`Error::NewerFormat`], [`Error::Io`].
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::open_with(Arc::new(Os), path)
+    }
+
+    /// Like [`Store::open`], on another file system.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_with(io: Arc<dyn Io>, path: &Path) -> Result<Self> {
+        if !check_format(&*io, path)? {
+            return Err(Error::Absent { what: format!("a store in {}", path.display()) });
+        }
+        Ok(Self::assemble(io, path))
+    }
+
+    pub(crate) fn assemble(io: Arc<dyn Io>, path: &Path) -> Self {
+        Self(Arc::new(Inner {
+            io,
+            path: path.to_owned(),
+            view: Mutex::new(None),
+            index: Mutex::new(None),
+            packs: Mutex::new(HashMap::new()),
+            blocks: Mutex::new(VecDeque::new()),
+            decompressor: Mutex::new(Decompressor::default()),
+        }))
+    }
+
+    /// The store's folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+
+    pub(crate) fn io(&self) -> &Arc<dyn Io> {
+        &self.0.io
+    }
+
+    pub(crate) fn packs_dir(&self) -> PathBuf {
+        self.0.path.join("packs")
+    }
+
+    pub(crate) fn journal_dir(&self) -> PathBuf {
+        self.0.path.join("journal")
+    }
+
+    /// What is named now.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when the journal is, [`Error::Io`].
+    pub fn view(&self) -> Result<Arc<View>> {
+        let mut known = lock(&self.0.view);
+        let dir = self.journal_dir();
+        let fresh = match &*known {
+            Some((view, position)) => match Journal::refresh(&*self.0.io, &dir, position)? {
+                Some(newer) => newer,
+                None => return Ok(Arc::clone(view)),
+            },
+            None => Journal::open_read(&*self.0.io, &dir)?,
+        };
+        let view = Arc::new(fresh.0);
+        *known = Some((Arc::clone(&view), fresh.1));
+        Ok(view)
+    }
+
+    /// All changes of names, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the iterator gives [`Error::Damaged`] where the journal is.
+    pub fn log(&self) -> Result<Log> {
+        journal::log(Arc::clone(&self.0.io), &self.journal_dir())
+    }
+
+    /// The places of chunks, as of when they were first asked for.
+    pub(crate) fn index(&self) -> Result<Arc<Index>> {
+        let mut known = lock(&self.0.index);
+        match &*known {
+            Some(index) => Ok(Arc::clone(index)),
+            None => {
+                let index = Arc::new(Index::open(&self.0.io, &self.0.path)?);
+                *known = Some(Arc::clone(&index));
+                Ok(index)
+            }
+        }
+    }
+
+    /// Forgets the index, so that the next question opens it with the packs that there are now.
+    pub(crate) fn refresh_index(&self) {
+        *lock(&self.0.index) = None;
+    }
+
+    /// Where a chunk lies. What the index does not know is looked for again among new packs, and once more after
+    /// damaged runs were thrown away, before it counts as absent.
+    pub(crate) fn locate(&self, id: &ChunkId) -> Result<Option<Place>> {
+        let index = self.index()?;
+        if let Some(place) = index.lookup(id) {
+            return Ok(Some(place));
+        }
+        let packs = crate::index::list_packs(&*self.0.io, &self.packs_dir())?;
+        if packs != *index.packs() || index.discard_damaged(&*self.0.io) {
+            self.refresh_index();
+            return Ok(self.index()?.lookup(id));
+        }
+        Ok(None)
+    }
+
+    /// Where a chunk lies and what it shares its frame with, if it is here.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Io`].
+    pub fn place(&self, id: &ChunkId) -> Result<Option<Placed>> {
+        let Some(place) = self.locate(id)? else { return Ok(None) };
+        let pack = self.pack(place.pack)?;
+        let row = pack.footer().frames.get(usize::from(place.frame)).ok_or_else(|| self.misplaced(id, place))?;
+        Ok(Some(Placed {
+            pack: place.pack,
+            frame_offset: row.offset,
+            frame_stored: row.len,
+            frame_plain: row.plain_len,
+        }))
+    }
+
+    /// An open pack.
+    pub(crate) fn pack(&self, id: PackId) -> Result<Arc<Pack>> {
+        if let Some(pack) = lock(&self.0.packs).get(&id) {
+            return Ok(Arc::clone(pack));
+        }
+        let path = self.packs_dir().join(format!("{id}.{SEALED}"));
+        let pack = Arc::new(Pack::open(&*self.0.io, &path, id)?);
+        let mut packs = lock(&self.0.packs);
+        if packs.len() >= OPEN_PACKS_MAX {
+            packs.clear();
+        }
+        packs.insert(id, Arc::clone(&pack));
+        Ok(pack)
+    }
+
+    /// A chunk's verified bytes.
+    ///
+    /// # Errors
+    /// [`Error::Absent`] when it is not here, [`Error::Damaged`] when its bytes are not what its id says, [`Error::Io`].
+    pub fn chunk(&self, id: &ChunkId) -> Result<Chunk> {
+        let place = self.locate(id)?.ok_or_else(|| Error::Absent { what: format!("chunk {id}") })?;
+        match self.chunk_at(id, place) {
+            Err(Error::Damaged { .. }) if self.index()?.discard_damaged(&*self.0.io) => {
+                self.refresh_index();
+                let place = self.locate(id)?.ok_or_else(|| Error::Absent { what: format!("chunk {id}") })?;
+                self.chunk_at(id, place)
+            }
+            result => result,
+        }
+    }
+
+    fn chunk_at(&self, id: &ChunkId, place: Place) -> Result<Chunk> {
+        let block = self.block(place)?;
+        let slot = usize::from(place.slot);
+        if block.header().chunks.get(slot).map(|(there, _)| there) != Some(id) {
+            return Err(self.misplaced(id, place));
+        }
+        let range = match block.chunk(slot) {
+            Ok(_) => block.range(slot).unwrap_or_default(),
+            Err(error) => return Err(self.pack(place.pack)?.damaged(place.frame, &error)),
+        };
+        Ok(Chunk { block, slot, range })
+    }
+
+    fn misplaced(&self, id: &ChunkId, place: Place) -> Error {
+        Error::Damaged {
+            what: format!("chunk {id}"),
+            chunk: Some(*id),
+            pack: Some(place.pack),
+            offset: None,
+            detail: "it is not where the index says".to_owned(),
+        }
+    }
+
+    fn block(&self, place: Place) -> Result<Arc<Block>> {
+        let is_it = |kept: &&(PackId, u16, Arc<Block>)| kept.0 == place.pack && kept.1 == place.frame;
+        if let Some((_, _, block)) = lock(&self.0.blocks).iter().find(is_it) {
+            return Ok(Arc::clone(block));
+        }
+        let pack = self.pack(place.pack)?;
+        let block = Arc::new(pack.block(place.frame, &mut lock(&self.0.decompressor), Vec::new())?);
+        let mut blocks = lock(&self.0.blocks);
+        if blocks.len() >= KEPT_BLOCKS_MAX {
+            blocks.pop_front();
+        }
+        blocks.push_back((place.pack, place.frame, Arc::clone(&block)));
+        Ok(block)
+    }
+
+    /// An artifact.
+    ///
+    /// # Errors
+    /// [`Error::Absent`], [`Error::Damaged`], [`Error::Io`].
+    pub fn artifact(&self, id: &ArtifactId) -> Result<Artifact> {
+        let bytes = self.chunk(&(*id).into()).map_err(|error| match error {
+            Error::Absent { .. } => Error::Absent { what: format!("artifact {id}") },
+            error => error,
+        })?;
+        Artifact::decode(&bytes)
+    }
+
+    /// All sealed packs, in no order.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn packs(&self) -> Result<Vec<PackSummary>> {
+        let listed = crate::index::list_packs(&*self.0.io, &self.packs_dir())?;
+        listed.into_iter().map(|id| self.pack(id).map(|pack| summary(&pack))).collect()
+    }
+
+    /// Figures about the index.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn index_summary(&self) -> Result<IndexSummary> {
+        Ok(self.index()?.summary())
+    }
+}
+
+impl ObjectSource for Store {
+    fn get(&self, id: &ChunkId) -> Result<Arc<[u8]>> {
+        self.chunk(id).map(|chunk| Arc::from(&*chunk))
+    }
+}
+
+fn summary(pack: &Pack) -> PackSummary {
+    let footer = pack.footer();
+    let stored_bytes = footer.frames.iter().map(|row| u64::from(row.len)).sum();
+    PackSummary {
+        id: pack.id(),
+        metadata: footer.kind == PackKind::Metadata,
+        file_bytes: pack.file_bytes(),
+        frames: footer.frames.len() as u64,
+        chunks: footer.chunks.len() as u64,
+        plain_bytes: footer.frames.iter().map(|row| u64::from(row.plain_len)).sum(),
+        stored_bytes,
+    }
+}
+
+/// Whether a folder is a store of a format that this code knows.
+pub(crate) fn check_format(io: &dyn Io, path: &Path) -> Result<bool> {
+    let file = path.join(FORMAT_FILE);
+    let bytes = match io.read(&file) {
+        Ok(bytes) => bytes,
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            return Ok(false);
+        }
+        Err(error) => return Err(Error::io("read", file)(error)),
+    };
+    let found = std::str::from_utf8(&bytes)
+        .ok()
+        .and_then(|text| text.strip_prefix(FORMAT_HEAD)?.strip_suffix('\n')?.parse().ok())
+        .ok_or_else(|| Error::damaged(file.display().to_string(), "it does not name a store's format"))?;
+    match found {
+        FORMAT => Ok(true),
+        _ => Err(Error::NewerFormat { path: file, found, supported: FORMAT }),
+    }
+}
+
+/// Makes a folder a store, durably.
+pub(crate) fn write_format(io: &dyn Io, path: &Path) -> Result<()> {
+    let file = path.join(FORMAT_FILE);
+    io.write_atomic(&file, format!("{FORMAT_HEAD}{FORMAT}\n").as_bytes()).map_err(Error::io("write", file))
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What these locks guard is replaced whole, so a panic elsewhere leaves it sound.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
