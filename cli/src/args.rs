@@ -159,7 +159,8 @@ mod tests {
 
     #[test]
     fn globals_stand_before_or_after_the_command() {
-        let before = Cli::try_parse_from(["cairn", "--store", "/s", "--wait", "500ms", "--json", "ls"]).unwrap();
+        let before =
+            Cli::try_parse_from(["cairn", "--store", "/s", "--wait", "500ms", "--json", "ls"]).unwrap();
         let after = Cli::try_parse_from(["cairn", "ls", "--json", "--wait=500ms", "--store=/s"]).unwrap();
         for cli in [before, after] {
             assert!(cli.global.json);

@@ -78,7 +78,8 @@ struct Body<'a> {
 
 /// Tells of `error` on standard error and gives the exit code. A closed standard output is no failure.
 pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
-    if error.downcast_ref::<OutputError>().is_some_and(|OutputError(e)| e.kind() == io::ErrorKind::BrokenPipe) {
+    if error.downcast_ref::<OutputError>().is_some_and(|OutputError(e)| e.kind() == io::ErrorKind::BrokenPipe)
+    {
         return ExitCode::SUCCESS;
     }
     let (kind, hint) = judge(error);
@@ -157,7 +158,8 @@ fn hint_for(error: &Error) -> Option<String> {
     Some(match error {
         Error::Absent { .. } => "`cairn ls` lists what is in the store".to_owned(),
         Error::Damaged { .. } => {
-            "`cairn verify` names everything that is damaged and what it touches; the rest still reads".to_owned()
+            "`cairn verify` names everything that is damaged and what it touches; the rest still reads"
+                .to_owned()
         }
         Error::Busy { pid: 0, .. } => "wait longer with --wait 60s".to_owned(),
         Error::Busy { pid, .. } => format!("wait longer with --wait 60s, or look at process {pid}"),
@@ -175,8 +177,12 @@ fn hint_for_io(error: &io::Error) -> Option<&'static str> {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Some("make room and run it again; what the store held, it still holds")
         }
-        io::ErrorKind::PermissionDenied => Some("run it as a user who may, or name another store with --store"),
-        io::ErrorKind::ReadOnlyFilesystem => Some("reading works from here; to write, name another store with --store"),
+        io::ErrorKind::PermissionDenied => {
+            Some("run it as a user who may, or name another store with --store")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            Some("reading works from here; to write, name another store with --store")
+        }
         _ => None,
     }
 }

@@ -24,6 +24,7 @@ pub mod refs;
 #[cfg(test)]
 mod testing;
 pub mod restore;
+pub mod stats;
 pub mod store;
 pub mod tree;
 pub mod usage;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cairn_store::{
-    Channel, IngestOptions, Ingested, Input, MetadataPolicy, Name, Platform, PublishOptions, Published, Version,
+    Channel, IngestOptions, Ingested, Input, MetadataPolicy, Name, Platform, PublishOptions, Published,
+    Version,
 };
 use clap::{Args, ValueEnum};
 use serde::Serialize;

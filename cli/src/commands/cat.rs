@@ -31,13 +31,15 @@ pub(crate) struct CatArgs {
 }
 
 fn file_spec() -> ValueParser {
-    ValueParser::new(clap::builder::OsStringValueParser::new().try_map(|text: OsString| FileSpec::parse(text)))
+    ValueParser::new(
+        clap::builder::OsStringValueParser::new().try_map(|text: OsString| FileSpec::parse(text)),
+    )
 }
 
 pub(crate) fn run(app: &mut App, args: &CatArgs) -> anyhow::Result<Outcome> {
     let store = app.store()?;
     let (_, id) = store.view()?.resolve(&args.file.spec, args.platform.platform.as_ref())?;
-    let file = store.open_file(&id, &args.file.path)?;
+    let mut file = store.open_file(&id, &args.file.path)?;
     let mut window = vec![0; WINDOW_BYTES];
     let mut offset = 0;
     loop {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
-use cairn_store::{ArtifactId, Spec};
+use cairn_store::{ArtifactId, Spec, VerifyOptions};
 use clap::Args;
 use serde::Serialize;
 
@@ -178,6 +178,7 @@ fn export_and_check(app: &mut App, scratch: &Scratch, release: &Told) -> anyhow:
         spec: spec(version)?,
         dest: dest.clone(),
         force: false,
+        no_sync: false,
         seed: Vec::new(),
         platform: PlatformArg { platform: None },
         threads: ThreadsArg { threads: None },
@@ -196,7 +197,7 @@ fn export_and_check(app: &mut App, scratch: &Scratch, release: &Told) -> anyhow:
 fn prove_damage_is_found(app: &mut App, scratch: &Scratch) -> anyhow::Result<()> {
     say(app, &["", "$ cairn verify"])?;
     let store = app.store()?;
-    let (report, elapsed) = verify::verify(app, &store, None)?;
+    let (report, elapsed) = verify::verify(app, &store, VerifyOptions::default())?;
     if is_told(app) {
         verify::print(app, &report, elapsed)?;
     }
@@ -208,7 +209,7 @@ fn prove_damage_is_found(app: &mut App, scratch: &Scratch) -> anyhow::Result<()>
     say(app, &["", &format!("Now one bit of a copy of the store is flipped: {place}.")])?;
     say(app, &["", &format!("$ cairn verify --store {}", copy.display())])?;
     let damaged = crate::app::open(&copy)?;
-    let (report, elapsed) = verify::verify(app, &damaged, None)?;
+    let (report, elapsed) = verify::verify(app, &damaged, VerifyOptions::default())?;
     if is_told(app) {
         verify::print(app, &report, elapsed)?;
     }
@@ -287,7 +288,9 @@ fn finish(app: &mut App, told: &[Told], transfer_bytes: u64, elapsed: Duration) 
     app.out.line("")?;
     app.out.table(&table)?;
     let (transfer, elapsed) = (text::size(transfer_bytes), text::duration(elapsed));
-    app.out.line(format!("\nWho has release 1 transfers {transfer} to have release 2. All of this took {elapsed}."))?;
+    app.out.line(format!(
+        "\nWho has release 1 transfers {transfer} to have release 2. All of this took {elapsed}."
+    ))?;
     Ok(())
 }
 

@@ -33,6 +33,9 @@ pub(crate) struct ExportArgs {
     /// Replace a DEST that is not empty, as a whole
     #[arg(long)]
     pub(crate) force: bool,
+    /// Do not wait until the files are on disk: a power cut soon after may lose them
+    #[arg(long)]
+    pub(crate) no_sync: bool,
     /// A folder with files that may be the same, such as another version; may be repeated
     #[arg(long, value_name = "DIR")]
     pub(crate) seed: Vec<PathBuf>,
@@ -57,8 +60,8 @@ struct Report<'a> {
     dest: JsonPath<'a>,
     files: u64,
     directories: u64,
+    symlinks: u64,
     bytes: u64,
-    seeded_files: u64,
     seeded_bytes: u64,
     cloned_bytes: u64,
     hole_bytes: u64,
@@ -67,7 +70,7 @@ struct Report<'a> {
 
 pub(crate) fn run(app: &mut App, args: &ExportArgs) -> anyhow::Result<Outcome> {
     let exported = export(app, args)?;
-    let Restored { files, directories, bytes, seeded_files, seeded_bytes, cloned_bytes, hole_bytes, .. } =
+    let Restored { files, directories, symlinks, bytes, seeded_bytes, cloned_bytes, hole_bytes } =
         exported.restored;
     if app.json() {
         app.out.object(&Report {
@@ -75,8 +78,8 @@ pub(crate) fn run(app: &mut App, args: &ExportArgs) -> anyhow::Result<Outcome> {
             dest: JsonPath::of(&args.dest),
             files,
             directories,
+            symlinks,
             bytes,
-            seeded_files,
             seeded_bytes,
             cloned_bytes,
             hole_bytes,
@@ -92,8 +95,12 @@ pub(crate) fn run(app: &mut App, args: &ExportArgs) -> anyhow::Result<Outcome> {
 pub(crate) fn export(app: &App, args: &ExportArgs) -> anyhow::Result<Exported> {
     let store = app.store()?;
     let (_, artifact) = store.view()?.resolve(&args.spec, args.platform.platform.as_ref())?;
-    let options =
-        RestoreOptions { force: args.force, seeds: args.seed.clone(), threads: args.threads.threads };
+    let options = RestoreOptions {
+        force: args.force,
+        seeds: args.seed.clone(),
+        no_sync: args.no_sync,
+        threads: args.threads.threads,
+    };
     let meter = app.meter("exporting");
     let started = Instant::now();
     let restored = store.restore(&artifact, &args.dest, &options, &meter)?;
@@ -106,13 +113,12 @@ pub(crate) fn print(app: &mut App, args: &ExportArgs, exported: &Exported) -> Ou
     let mut facts = Table::facts();
     facts.fact("  files", restored.files.to_string());
     facts.fact("  bytes", text::size(restored.bytes));
-    if restored.seeded_files > 0 {
+    if restored.seeded_bytes > 0 {
         let cloned = match restored.cloned_bytes {
             0 => String::new(),
             bytes => format!(", {} cloned", text::size(bytes)),
         };
-        let files = text::count(restored.seeded_files, "file");
-        facts.fact("  already there", format!("{} in {files}{cloned}", text::size(restored.seeded_bytes)));
+        facts.fact("  already there", format!("{}{cloned}", text::size(restored.seeded_bytes)));
     }
     if restored.hole_bytes > 0 {
         facts.fact("  holes", text::size(restored.hole_bytes));

@@ -123,12 +123,10 @@ fn select<'a>(view: &'a View, filter: Option<&Filter>, platform: Option<&Platfor
 
 /// The channels that name a ref, in the order of their names.
 pub(crate) fn channels<'a>(view: &'a View, key: &RefKey) -> Vec<&'a str> {
-    let names = |(channel, version): &(_, _)| -> bool {
-        let channel: &cairn_store::ChannelKey = channel;
-        let version: &cairn_store::Version = version;
-        channel.name == key.name && channel.platform == key.platform && *version == key.version
-    };
-    view.channels.iter().filter(names).map(|(channel, _)| channel.channel.as_str()).collect()
+    let of_key = view.channels.iter().filter(|(channel, version)| {
+        channel.name == key.name && channel.platform == key.platform && **version == key.version
+    });
+    of_key.map(|(channel, _)| channel.channel.as_str()).collect()
 }
 
 fn print(app: &mut App, listed: &[Listed<'_>], usage: Option<&Usage>) -> OutputResult {

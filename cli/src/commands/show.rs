@@ -161,7 +161,8 @@ fn print(app: &mut App, id: &ArtifactId, artifact: &Artifact, view: &View) -> Ou
     facts.fact(kind, format!("{}@{} for {}", artifact.name, artifact.version, artifact.platform));
     for key in view.refs_to(id) {
         let channels = ls::channels(view, key);
-        let channels = if channels.is_empty() { String::new() } else { format!(" ({})", channels.join(", ")) };
+        let channels =
+            if channels.is_empty() { String::new() } else { format!(" ({})", channels.join(", ")) };
         facts.fact("ref", format!("{key}{channels}"));
     }
     facts.fact("files", artifact.files.to_string());
@@ -189,7 +190,14 @@ fn print_entry(app: &mut App, path: &[u8], entry: &Entry) -> OutputResult {
         };
         let mode = format!("{:04o}", entry.mode);
         let path = JsonPath(path);
-        return app.out.object(&EntryReport { path, kind: entry_kind_name(kind), mode, size, chunks, target });
+        return app.out.object(&EntryReport {
+            path,
+            kind: entry_kind_name(kind),
+            mode,
+            size,
+            chunks,
+            target,
+        });
     }
     let (letter, size, tail) = match &entry.node {
         Node::File { size, .. } => ('-', size.to_string(), String::new()),

@@ -56,10 +56,8 @@ pub(crate) fn run(app: &mut App, args: &TagArgs) -> anyhow::Result<Outcome> {
             Some(previous) => format!(", was {previous}"),
             None => String::new(),
         };
-        app.out.line(format!(
-            "{}@{} is {} for {}{was}",
-            key.name, args.channel, key.version, key.platform
-        ))?;
+        app.out
+            .line(format!("{}@{} is {} for {}{was}", key.name, args.channel, key.version, key.platform))?;
     }
     Ok(Outcome::Done)
 }

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use cairn_store::verify::{Affected, Damage, VerifyReport};
-use cairn_store::{ArtifactId, RefKey, Spec, Store};
+use cairn_store::{RefKey, Spec, Store, VerifyOptions};
 use clap::Args;
 use serde::Serialize;
 
 use crate::app::App;
-use crate::args::PlatformArg;
+use crate::args::{PlatformArg, ThreadsArg};
 use crate::error::Outcome;
 use crate::output::{JsonPath, OutputResult, Table};
 use crate::text;
@@ -20,7 +20,7 @@ Examples:
   cairn verify
   cairn verify uv@stable --json";
 
-/// The paths of one artifact that are printed for people; JSON has all.
+/// The paths of one artifact that are printed for people; JSON has more.
 const PATHS_SHOWN: usize = 20;
 
 /// Check every stored byte and that every artifact is complete
@@ -31,6 +31,8 @@ pub(crate) struct VerifyArgs {
     pub(crate) spec: Option<Spec>,
     #[command(flatten)]
     pub(crate) platform: PlatformArg,
+    #[command(flatten)]
+    pub(crate) threads: ThreadsArg,
 }
 
 /// The JSON form of the report.
@@ -63,6 +65,7 @@ struct AffectedReport<'a> {
     artifact: String,
     refs: Vec<RefReport<'a>>,
     paths: Vec<JsonPath<'a>>,
+    path_count: u64,
     missing: Vec<String>,
 }
 
@@ -75,11 +78,12 @@ struct RefReport<'a> {
 
 pub(crate) fn run(app: &mut App, args: &VerifyArgs) -> anyhow::Result<Outcome> {
     let store = app.store()?;
-    let only = match &args.spec {
+    let artifact = match &args.spec {
         Some(spec) => Some(store.view()?.resolve(spec, args.platform.platform.as_ref())?.1),
         None => None,
     };
-    let (report, elapsed) = verify(app, &store, only.as_ref())?;
+    let options = VerifyOptions { artifact, threads: args.threads.threads };
+    let (report, elapsed) = verify(app, &store, options)?;
     if app.json() {
         app.out.object(&json(&report, elapsed))?;
     } else {
@@ -92,24 +96,15 @@ pub(crate) fn run(app: &mut App, args: &VerifyArgs) -> anyhow::Result<Outcome> {
 pub(crate) fn verify(
     app: &App,
     store: &Store,
-    only: Option<&ArtifactId>,
+    options: VerifyOptions,
 ) -> anyhow::Result<(VerifyReport, Duration)> {
     let meter = app.meter("verifying");
     let started = Instant::now();
-    let report = store.verify(only, &meter)?;
+    let report = store.verify(&options, &meter)?;
     Ok((report, started.elapsed()))
 }
 
 fn json(report: &VerifyReport, elapsed: Duration) -> Report<'_> {
-    let damage = |damage: &'_ Damage| -> DamageReport<'_> {
-        DamageReport {
-            file: JsonPath::of(&damage.file),
-            pack: damage.pack.map(|pack| pack.to_string()),
-            offset: damage.offset,
-            chunks: damage.chunks.iter().map(ToString::to_string).collect(),
-            detail: &damage.detail,
-        }
-    };
     Report {
         clean: report.is_clean(),
         packs: report.packs,
@@ -124,18 +119,26 @@ fn json(report: &VerifyReport, elapsed: Duration) -> Report<'_> {
     }
 }
 
+fn damage(damage: &Damage) -> DamageReport<'_> {
+    DamageReport {
+        file: JsonPath::of(&damage.file),
+        pack: damage.pack.map(|pack| pack.to_string()),
+        offset: damage.offset,
+        chunks: damage.chunks.iter().map(ToString::to_string).collect(),
+        detail: &damage.detail,
+    }
+}
+
+fn ref_report(key: &RefKey) -> RefReport<'_> {
+    RefReport { name: key.name.as_str(), version: key.version.as_str(), platform: key.platform.to_string() }
+}
+
 fn affected(affected: &Affected) -> AffectedReport<'_> {
-    let key = |key: &'_ RefKey| -> RefReport<'_> {
-        RefReport {
-            name: key.name.as_str(),
-            version: key.version.as_str(),
-            platform: key.platform.to_string(),
-        }
-    };
     AffectedReport {
         artifact: affected.artifact.to_string(),
-        refs: affected.refs.iter().map(key).collect(),
+        refs: affected.refs.iter().map(ref_report).collect(),
         paths: affected.paths.iter().map(|path| JsonPath(path)).collect(),
+        path_count: affected.path_count,
         missing: affected.missing.iter().map(ToString::to_string).collect(),
     }
 }
@@ -161,11 +164,16 @@ pub(crate) fn print(app: &mut App, report: &VerifyReport, elapsed: Duration) -> 
         for path in affected.paths.iter().take(PATHS_SHOWN) {
             app.out.line(format!("  {}", text::path(path)))?;
         }
-        if affected.paths.len() > PATHS_SHOWN {
-            app.out.line(format!("  and {} more", affected.paths.len() - PATHS_SHOWN))?;
+        let more = affected.path_count.saturating_sub(PATHS_SHOWN as u64);
+        if more > 0 {
+            app.out.line(format!("  and {more} more"))?;
         }
     }
-    app.out.line(if report.is_clean() { "everything is as it should be" } else { "NOT everything is as it should be" })?;
+    app.out.line(if report.is_clean() {
+        "everything is as it should be"
+    } else {
+        "NOT everything is as it should be"
+    })?;
     let mut facts = Table::facts();
     facts.fact("  artifacts", report.artifacts.to_string());
     facts.fact("  packs", format!("{}, {}", report.packs, text::count(report.frames, "frame")));

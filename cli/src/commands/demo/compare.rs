@@ -34,7 +34,9 @@ pub(super) fn compare(left: &Path, right: &Path) -> anyhow::Result<Compared> {
         ensure!(modes[0] == modes[1], "{} in mode: {:04o}, {:04o}", differs(), modes[0], modes[1]);
         if of_left.is_dir() {
             let (names, other) = (names(&left)?, names(&right)?);
-            if let Some(name) = names.keys().chain(other.keys()).find(|n| !names.contains_key(*n) || !other.contains_key(*n)) {
+            if let Some(name) =
+                names.keys().chain(other.keys()).find(|n| !names.contains_key(*n) || !other.contains_key(*n))
+            {
                 bail!("{}: only one has {}", differs(), name.display());
             }
             pairs.extend(names.into_keys().map(|name| (left.join(&name), right.join(&name))));

@@ -82,7 +82,7 @@ pub(super) fn read_all(store: &Store, id: &ArtifactId) -> anyhow::Result<Reads> 
 }
 
 fn read(store: &Store, id: &ArtifactId, path: &[u8], window: &mut [u8]) -> Result<(), cairn_store::Error> {
-    let file = store.open_file(id, path)?;
+    let mut file = store.open_file(id, path)?;
     let mut offset = 0;
     loop {
         match file.read_at(offset, window)? {

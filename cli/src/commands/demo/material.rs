@@ -69,7 +69,8 @@ pub(super) fn gather(scratch: &Scratch) -> anyhow::Result<Vec<Release>> {
         fs::create_dir_all(folder.join("bin"))
             .with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    let put = |release: usize, name: &str, bytes: &[u8]| write(&folders[release].join("bin").join(name), bytes);
+    let put =
+        |release: usize, name: &str, bytes: &[u8]| write(&folders[release].join("bin").join(name), bytes);
     let (mut count, mut total) = (0, 0);
     for (name, path, _) in first {
         scratch.stop_if_asked()?;
