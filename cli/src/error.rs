@@ -55,6 +55,33 @@ impl FailureKind {
 #[error("there is no store at {}", .0.display())]
 pub(crate) struct NoStore(pub(crate) PathBuf);
 
+/// An error with a hint that only the command at hand can give. It stands for the error in a chain of causes.
+#[derive(Debug)]
+struct Hinted {
+    error: Error,
+    hint: &'static str,
+}
+
+impl std::fmt::Display for Hinted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for Hinted {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// Gives `hint` to a conflict, and leaves every other error as it is.
+pub(crate) fn on_conflict(error: Error, hint: &'static str) -> anyhow::Error {
+    match error.kind() {
+        Kind::Conflict if !matches!(error, Error::Busy { .. }) => Hinted { error, hint }.into(),
+        _ => error.into(),
+    }
+}
+
 /// The command line asks for what cannot be; found after clap was content with it.
 #[derive(Debug, thiserror::Error)]
 #[error("{problem}")]
@@ -130,6 +157,9 @@ fn message(error: &anyhow::Error) -> String {
 fn judge(error: &anyhow::Error) -> (FailureKind, Option<String>) {
     if let Some(error) = error.downcast_ref::<Error>() {
         return (kind_of(error), hint_for(error));
+    }
+    if let Some(Hinted { error, hint }) = error.downcast_ref() {
+        return (kind_of(error), Some((*hint).to_owned()));
     }
     if error.is::<NoStore>() {
         let hint = "`cairn add` makes one; --store or $CAIRN_STORE names another place";
@@ -207,6 +237,15 @@ mod tests {
             assert_eq!(judge(&error).0, kind, "{error}");
             assert_eq!(kind.exit_code(), code);
         }
+    }
+
+    #[test]
+    fn a_hint_changes_neither_kind_nor_message() {
+        let conflict = || Error::Conflict { what: "uv@1".into(), detail: "it exists".into() };
+        let error = on_conflict(conflict(), "--replace");
+        assert_eq!(judge(&error), (FailureKind::Conflict, Some("--replace".to_owned())));
+        assert_eq!(message(&error), conflict().to_string());
+        assert_eq!(judge(&on_conflict(Error::Cancelled, "--replace")).0, FailureKind::Interrupted);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::args::ThreadsArg;
-use crate::error::{Outcome, Usage};
+use crate::error::{Outcome, Usage, on_conflict};
 use crate::output::{OutputResult, Table};
 use crate::text;
 
@@ -158,7 +158,9 @@ pub(crate) fn add(app: &App, args: AddArgs) -> anyhow::Result<Added> {
     let writer = app.writer(&meter)?;
     let started = Instant::now();
     let ingested = writer.ingest(input, &options, &meter)?;
-    let published = writer.publish(&ingested, &publish)?;
+    let published = writer
+        .publish(&ingested, &publish)
+        .map_err(|error| on_conflict(error, "--replace lets the version name this content from now on"))?;
     let elapsed = started.elapsed();
     let warning = args.platform.and_then(|said| wrong_platform(&said, &ingested.platforms_seen));
     Ok(Added { ingested, published, elapsed, channel: args.channel, warning })
@@ -237,9 +239,9 @@ pub(crate) fn print(app: &mut App, added: &Added) -> OutputResult {
     if let Some(channel) = channel {
         facts.fact("  channel", channel.as_str());
     }
-    let mut files = text::count(ingested.files, "file");
+    let mut files = ingested.files.to_string();
     if ingested.unchanged_files > 0 {
-        files += &format!(", {} unchanged and not read", ingested.unchanged_files);
+        files += &format!(", {} of them unchanged and not read", ingested.unchanged_files);
     }
     facts.fact("  files", files);
     facts.fact("  bytes", text::size(ingested.bytes));

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::args::{PlatformArg, ThreadsArg};
-use crate::error::Outcome;
+use crate::error::{Outcome, on_conflict};
 use crate::output::{JsonPath, OutputResult, Table};
 use crate::text;
 
@@ -103,7 +103,9 @@ pub(crate) fn export(app: &App, args: &ExportArgs) -> anyhow::Result<Exported> {
     };
     let meter = app.meter("exporting");
     let started = Instant::now();
-    let restored = store.restore(&artifact, &args.dest, &options, &meter)?;
+    let restored = store
+        .restore(&artifact, &args.dest, &options, &meter)
+        .map_err(|error| on_conflict(error, "--force replaces what is there, as a whole"))?;
     Ok(Exported { artifact, restored, elapsed: started.elapsed() })
 }
 

@@ -1,12 +1,12 @@
 //! `cairn rm`: take a name away.
 
-use cairn_store::{ChannelKey, Error, RefKey, Spec, View};
+use cairn_store::{ArtifactId, ChannelKey, Error, RefKey, Spec, View, Writer};
 use clap::Args;
 use serde::Serialize;
 
 use crate::app::App;
 use crate::args::PlatformArg;
-use crate::error::Outcome;
+use crate::error::{Outcome, on_conflict};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -48,11 +48,11 @@ enum Target {
 }
 
 pub(crate) fn run(app: &mut App, args: &RmArgs) -> anyhow::Result<Outcome> {
-    let writer = app.writer(&app.meter("waiting"))?;
+    let writer = app.writer_of_existing(&app.meter("waiting"))?;
     let view = writer.view()?;
     let target = find(&view, args)?;
     let (key, channel, artifact) = match &target {
-        Target::Version(key) => (key, None, writer.remove_ref(key, args.force)?),
+        Target::Version(key) => (key, None, remove(&writer, key, args.force)?),
         Target::Channel(channel, key) => {
             let (_, artifact) = view.resolve(&args.spec, Some(&channel.platform))?;
             writer.remove_channel(channel)?;
@@ -77,6 +77,12 @@ pub(crate) fn run(app: &mut App, args: &RmArgs) -> anyhow::Result<Outcome> {
         }
     }
     Ok(Outcome::Done)
+}
+
+fn remove(writer: &Writer, key: &RefKey, force: bool) -> anyhow::Result<ArtifactId> {
+    writer
+        .remove_ref(key, force)
+        .map_err(|error| on_conflict(error, "--force removes the channels that name it too"))
 }
 
 fn find(view: &View, args: &RmArgs) -> anyhow::Result<Target> {

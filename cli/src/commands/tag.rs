@@ -37,7 +37,7 @@ struct Report<'a> {
 }
 
 pub(crate) fn run(app: &mut App, args: &TagArgs) -> anyhow::Result<Outcome> {
-    let writer = app.writer(&app.meter("waiting"))?;
+    let writer = app.writer_of_existing(&app.meter("waiting"))?;
     let (key, artifact) = writer.view()?.resolve(&args.spec, args.platform.platform.as_ref())?;
     let Some(key) = key else { return Err(Error::Absent { what: format!("a ref to {}", args.spec) }.into()) };
     let previous = writer.tag(&key, &args.channel)?;

@@ -20,8 +20,8 @@ Examples:
   cairn verify
   cairn verify uv@stable --json";
 
-/// The paths of one artifact that are printed for people; JSON has more.
-const PATHS_SHOWN: usize = 20;
+/// So many chunks of one damage, and paths of one artifact, are printed for people; JSON has more.
+const SHOWN: usize = 20;
 
 /// Check every stored byte and that every artifact is complete
 #[derive(Debug, Args)]
@@ -149,8 +149,11 @@ pub(crate) fn print(app: &mut App, report: &VerifyReport, elapsed: Duration) -> 
         let at = damage.offset.map(|offset| format!(" at byte {offset}")).unwrap_or_default();
         let file = text::path(JsonPath::of(&damage.file).0);
         app.out.line(format!("damaged {file}{at}: {}", damage.detail))?;
-        for chunk in &damage.chunks {
+        for chunk in damage.chunks.iter().take(SHOWN) {
             app.out.line(format!("  chunk {chunk}"))?;
+        }
+        if damage.chunks.len() > SHOWN {
+            app.out.line(format!("  and {} more", damage.chunks.len() - SHOWN))?;
         }
     }
     for affected in &report.affected {
@@ -161,10 +164,10 @@ pub(crate) fn print(app: &mut App, report: &VerifyReport, elapsed: Duration) -> 
             refs.join(", "),
             affected.artifact.short()
         ))?;
-        for path in affected.paths.iter().take(PATHS_SHOWN) {
+        for path in affected.paths.iter().take(SHOWN) {
             app.out.line(format!("  {}", text::path(path)))?;
         }
-        let more = affected.path_count.saturating_sub(PATHS_SHOWN as u64);
+        let more = affected.path_count.saturating_sub(SHOWN as u64);
         if more > 0 {
             app.out.line(format!("  and {more} more"))?;
         }

@@ -85,6 +85,7 @@ mod tests {
     #[test]
     fn every_kind_of_difference_is_seen() {
         let folder = tempfile::tempdir().unwrap();
+        type Change = fn(&Path);
         let (a, b) = (folder.path().join("a"), folder.path().join("b"));
         let make = |root: &Path| {
             fs::create_dir_all(root.join("d")).unwrap();
@@ -94,7 +95,7 @@ mod tests {
         make(&a);
         make(&b);
         assert_eq!(compare(&a, &b).unwrap(), Compared { files: 1, bytes: 5 });
-        let changes: [(&str, fn(&Path)); 5] = [
+        let changes: [(&str, Change); 5] = [
             ("bytes", |b| fs::write(b.join("d/f"), b"bytez").unwrap()),
             ("mode", |b| fs::set_permissions(b.join("d/f"), PermissionsExt::from_mode(0o600)).unwrap()),
             ("only one has", |b| fs::write(b.join("d/g"), b"").unwrap()),
