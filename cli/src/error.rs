@@ -124,9 +124,15 @@ pub(crate) fn report_usage(error: &clap::Error, json: bool) -> ExitCode {
         let _ = error.print();
         return ExitCode::from(FailureKind::Usage.exit_code());
     }
-    let text = error.to_string();
-    let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    emit(FailureKind::Usage, message, Some("`cairn COMMAND --help` shows what a command takes"), true)
+    let message = one_line(&error.to_string());
+    emit(FailureKind::Usage, &message, Some("`cairn COMMAND --help` shows what a command takes"), true)
+}
+
+/// What clap says before it shows the usage.
+fn one_line(text: &str) -> String {
+    let told = text.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let words: Vec<&str> = told.map(str::trim).filter(|line| !line.is_empty()).collect();
+    words.join(" ").trim_start_matches("error: ").to_owned()
 }
 
 fn emit(kind: FailureKind, message: &str, hint: Option<&str>, json: bool) -> ExitCode {
@@ -246,6 +252,12 @@ mod tests {
         assert_eq!(judge(&error), (FailureKind::Conflict, Some("--replace".to_owned())));
         assert_eq!(message(&error), conflict().to_string());
         assert_eq!(judge(&on_conflict(Error::Cancelled, "--replace")).0, FailureKind::Interrupted);
+    }
+
+    #[test]
+    fn a_refusal_of_the_command_line_fits_on_one_line() {
+        let text = "error: the following were not provided:\n  --name <NAME>\n  <PATH>...\n\nUsage: cairn add\n\nFor more";
+        assert_eq!(one_line(text), "the following were not provided: --name <NAME> <PATH>...");
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub(crate) fn run(app: &mut App, args: &VerifyArgs) -> anyhow::Result<Outcome> {
     let (report, elapsed) = verify(app, &store, options)?;
     if app.json() {
         app.out.object(&json(&report, elapsed))?;
-    } else {
+    } else if !app.quiet() || !report.is_clean() {
         print(app, &report, elapsed)?;
     }
     Ok(if report.is_clean() { Outcome::Done } else { Outcome::DamageFound })
