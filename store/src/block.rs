@@ -12,6 +12,7 @@ use std::ops::Range;
 pub use codec::{Codec, Compressor, Decompressor};
 pub use format::{FrameError, FrameHeader};
 
+use crate::hash;
 use crate::id::ChunkId;
 
 /// Plain bytes at which a block is closed. 256 KiB costs 1 % of size against 1 MiB on real executables and keeps a
@@ -140,7 +141,16 @@ impl Block {
         }
     }
 
-    /// Bytes of several slots in a row, each of which [`Self::chunk`] has verified.
+    /// How many of the slots from `slots.start` on hold what their ids say, one after the other.
+    #[must_use]
+    pub fn verify_run(&self, slots: Range<usize>) -> usize {
+        let ranges = slots.clone().map_while(|slot| self.range(slot));
+        let chunks: Vec<&[u8]> = ranges.map(|range| &self.plain[range]).collect();
+        let expected = self.header.chunks[slots.start.min(self.header.chunks.len())..].iter();
+        hash::ids(&chunks).iter().zip(expected).take_while(|(id, (expected, _))| *id == expected).count()
+    }
+
+    /// Bytes of several slots in a row, which [`Self::chunk`] or [`Self::verify_run`] has verified.
     pub(crate) fn verified_run(&self, slots: Range<usize>) -> &[u8] {
         match (self.range(slots.start), slots.end.checked_sub(1).and_then(|last| self.range(last))) {
             (Some(first), Some(last)) => &self.plain[first.start..last.end],

@@ -1,4 +1,12 @@
 //! stub
-use std::path::Path;use crate::{Result,Journal};
+use crate::{Journal, Result};
+use std::path::Path;
 pub struct Catalogue;
-impl Catalogue { pub fn open(_d:&Path,_j:&Journal)->Result<Self>{Ok(Catalogue)} pub fn follow(&mut self,_j:&Journal)->Result<()>{Ok(())} }
+impl Catalogue {
+    pub fn open(_d: &Path, _j: &Journal) -> Result<Self> {
+        Ok(Catalogue)
+    }
+    pub fn follow(&mut self, _j: &Journal) -> Result<()> {
+        Ok(())
+    }
+}

@@ -72,6 +72,12 @@ impl Cutter {
         self.page.unwrap_or(self.bounds.max) as usize
     }
 
+    /// The shortest chunk but a file's last.
+    #[must_use]
+    pub fn min(&self) -> usize {
+        self.page.unwrap_or(self.bounds.min) as usize
+    }
+
     /// The length of the chunk at the start of `bytes`, which are the file's rest or at least [`Self::max`] of it.
     #[must_use]
     pub fn cut(&self, bytes: &[u8]) -> usize {

@@ -42,7 +42,11 @@ impl<'a> Fetcher<'a> {
             let place = self.store.locate(&chunk.id)?;
             let place = place.ok_or_else(|| Error::Absent { what: format!("chunk {}", chunk.id) })?;
             let block = match self.block(place) {
-                Ok(block) if block.header().chunks.get(usize::from(place.slot)).map(|c| c.0) == Some(chunk.id) => block,
+                Ok(block)
+                    if block.header().chunks.get(usize::from(place.slot)).map(|c| c.0) == Some(chunk.id) =>
+                {
+                    block
+                }
                 // Damaged, or not where the index says: the slow way tries again, or says exactly what is wrong.
                 _ => {
                     take(offset, &self.store.chunk(&chunk.id)?)?;
@@ -51,16 +55,9 @@ impl<'a> Fetcher<'a> {
                 }
             };
             let first = usize::from(place.slot);
-            let mut count = 0;
-            for ((_, wanted), slot) in rest.iter().zip(first..) {
-                if block.header().chunks.get(slot) != Some(&(wanted.id, wanted.len)) {
-                    break;
-                }
-                if block.chunk(slot).is_err() {
-                    break;
-                }
-                count += 1;
-            }
+            let there = block.header().chunks[first..].iter();
+            let alike = rest.iter().zip(there).take_while(|((_, wanted), (id, _))| wanted.id == *id).count();
+            let count = block.verify_run(first..first + alike);
             if count == 0 {
                 take(offset, &self.store.chunk(&chunk.id)?)?;
                 rest = after;

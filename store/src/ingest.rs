@@ -161,7 +161,8 @@ pub(crate) fn ingest(
             Ok(ingested)
         }
         Input::Reader { name, executable, reader } => {
-            let (deposit, root, entry, totals) = stream::run(context, deposit, store.path(), name, executable, reader)?;
+            let (deposit, root, entry, totals) =
+                stream::run(context, deposit, store.path(), name, executable, reader)?;
             complete(deposit, options, root, &entry, totals)
         }
     }
@@ -175,7 +176,8 @@ fn complete(
     entry: &Entry,
     totals: Totals,
 ) -> Result<Ingested> {
-    let platforms_seen: BTreeSet<_> = totals.machines.iter().filter_map(|machine| elf::platform(*machine)).collect();
+    let platforms_seen: BTreeSet<_> =
+        totals.machines.iter().filter_map(|machine| elf::platform(*machine)).collect();
     let platform = match (&options.platform, platforms_seen.first()) {
         (Some(platform), _) => platform.clone(),
         (None, Some(seen)) if platforms_seen.len() == 1 => seen.clone(),
@@ -230,7 +232,11 @@ fn resolve(paths: &[PathBuf]) -> Result<(Roots, Vec<PathBuf>)> {
     for path in paths {
         // A root may be a link: it is what the user named.
         let stat = rustix::fs::stat(path).map_err(Error::tree("read", path))?;
-        let absolute = path.canonicalize().map_err(|source| Error::Tree { action: "read", path: path.clone(), source })?;
+        let absolute = path.canonicalize().map_err(|source| Error::Tree {
+            action: "read",
+            path: path.clone(),
+            source,
+        })?;
         let misuse = |reason: &str| Error::Invalid {
             what: "path",
             given: path.display().to_string(),
@@ -265,5 +271,8 @@ fn resolve(paths: &[PathBuf]) -> Result<(Roots, Vec<PathBuf>)> {
 }
 
 fn base_name(path: &Path, absolute: &Path) -> Option<Vec<u8>> {
-    path.file_name().or(absolute.file_name()).map(|name| name.as_encoded_bytes().to_vec()).or(Some(Vec::new()))
+    path.file_name()
+        .or(absolute.file_name())
+        .map(|name| name.as_encoded_bytes().to_vec())
+        .or(Some(Vec::new()))
 }

@@ -1,4 +1,10 @@
 //! stub
-use std::path::Path;use std::time::Duration;use crate::Result;
+use crate::Result;
+use std::path::Path;
+use std::time::Duration;
 pub struct Lock;
-impl Lock { pub fn acquire(_d:&Path,_w:Duration,_c:&str,_x:&dyn Fn()->bool)->Result<Lock>{Ok(Lock)} }
+impl Lock {
+    pub fn acquire(_d: &Path, _w: Duration, _c: &str, _x: &dyn Fn() -> bool) -> Result<Lock> {
+        Ok(Lock)
+    }
+}

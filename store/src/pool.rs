@@ -158,7 +158,8 @@ impl Drop for Pool {
 }
 
 fn work(shared: &Shared, buffers: Buffers) {
-    let mut tools = Tools { compressor: Compressor::default(), decompressor: Decompressor::default(), buffers };
+    let mut tools =
+        Tools { compressor: Compressor::default(), decompressor: Decompressor::default(), buffers };
     loop {
         let mut queues = shared.queues.lock().unwrap_or_else(PoisonError::into_inner);
         let job = loop {

@@ -161,8 +161,12 @@ impl Run<'_> {
                 meta.set_by_path(root, &path, false).map_err(failed("set the metadata of"))
             }
             Node::Fifo => self.make_special(&path, &meta, FileType::Fifo, 0, 0),
-            Node::Char { major, minor } => self.make_special(&path, &meta, FileType::CharacterDevice, major, minor),
-            Node::Block { major, minor } => self.make_special(&path, &meta, FileType::BlockDevice, major, minor),
+            Node::Char { major, minor } => {
+                self.make_special(&path, &meta, FileType::CharacterDevice, major, minor)
+            }
+            Node::Block { major, minor } => {
+                self.make_special(&path, &meta, FileType::BlockDevice, major, minor)
+            }
             Node::File { size, content } => self.make_file(path, meta, size, content),
         }
     }
@@ -262,7 +266,8 @@ impl Run<'_> {
                 .map_err(Error::tree("link", self.job.show(to)))?;
         }
         for (path, meta) in self.folders.iter().rev() {
-            meta.set_by_path(root, path, true).map_err(Error::tree("set the metadata of", self.job.show(path)))?;
+            meta.set_by_path(root, path, true)
+                .map_err(Error::tree("set the metadata of", self.job.show(path)))?;
         }
         let meta = Meta::of_root(artifact);
         meta.set(root).map_err(Error::tree("set the metadata of", self.job.show(b"")))

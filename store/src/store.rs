@@ -214,7 +214,8 @@ impl Store {
     pub fn place(&self, id: &ChunkId) -> Result<Option<Placed>> {
         let Some(place) = self.locate(id)? else { return Ok(None) };
         let pack = self.pack(place.pack)?;
-        let row = pack.footer().frames.get(usize::from(place.frame)).ok_or_else(|| self.misplaced(id, place))?;
+        let row =
+            pack.footer().frames.get(usize::from(place.frame)).ok_or_else(|| self.misplaced(id, place))?;
         Ok(Some(Placed {
             pack: place.pack,
             frame_offset: row.offset,
@@ -347,7 +348,9 @@ pub(crate) fn check_format(io: &dyn Io, path: &Path) -> Result<bool> {
     let file = path.join(FORMAT_FILE);
     let bytes = match io.read(&file) {
         Ok(bytes) => bytes,
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
+        {
             return Ok(false);
         }
         Err(error) => return Err(Error::io("read", file)(error)),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::artifact::Artifact;
+use crate::block::FrameError;
 use crate::content::chunks;
 use crate::error::{Error, Result};
 use crate::id::{ArtifactId, ChunkId, PackId};
@@ -150,7 +151,8 @@ impl Run<'_> {
     /// Reads all packs, or the frames that are wanted of them.
     fn read_packs(&mut self, pool: &Pool, wanted: Option<Frames>) -> Result<()> {
         let listed = crate::index::list_packs(&**self.store.io(), &self.store.packs_dir())?;
-        let mut ids: Vec<_> = listed.into_iter().filter(|id| wanted.as_ref().is_none_or(|w| w.contains_key(id))).collect();
+        let mut ids: Vec<_> =
+            listed.into_iter().filter(|id| wanted.as_ref().is_none_or(|w| w.contains_key(id))).collect();
         ids.sort_unstable();
         if wanted.is_none() {
             self.progress.expect(self.stored_bytes()?, 0);
@@ -355,19 +357,25 @@ fn check(pack: &Pack, frames: &[u16], tools: &mut Tools) -> Checked {
         let buffer = tools.buffers.take();
         match pack.block(number, &mut tools.decompressor, buffer) {
             Ok(block) => {
-                for (slot, (id, len)) in block.header().chunks.iter().enumerate() {
-                    match block.chunk(slot) {
-                        Ok(_) => {
-                            checked.chunks += 1;
-                            checked.plain_bytes += u64::from(*len);
-                        }
-                        Err(error) => checked.damage.push(damage(pack, number, vec![*id], &error.to_string())),
+                let chunks = &block.header().chunks;
+                let mut at = 0;
+                while at < chunks.len() {
+                    let whole = block.verify_run(at..chunks.len());
+                    checked.chunks += whole as u64;
+                    checked.plain_bytes +=
+                        chunks[at..at + whole].iter().map(|(_, len)| u64::from(*len)).sum::<u64>();
+                    at += whole;
+                    if let Some((id, _)) = chunks.get(at) {
+                        let detail = FrameError::Chunk(*id).to_string();
+                        checked.damage.push(damage(pack, number, vec![*id], &detail));
+                        at += 1;
                     }
                 }
                 tools.buffers.give(block.into_buffer());
             }
             Err(error) => {
-                let lost = pack.footer().chunks.iter().filter(|row| row.frame == number).map(|row| row.id).collect();
+                let lost =
+                    pack.footer().chunks.iter().filter(|row| row.frame == number).map(|row| row.id).collect();
                 let detail = match error {
                     Error::Damaged { detail, .. } => detail,
                     error => error.to_string(),

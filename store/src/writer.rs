@@ -192,7 +192,10 @@ impl Writer {
         if let Some((channel, _)) = channels.first().filter(|_| !force) {
             return Err(Error::Conflict {
                 what: key.to_string(),
-                detail: format!("channel {} points to it; point it elsewhere first, or force this", channel.channel),
+                detail: format!(
+                    "channel {} points to it; point it elsewhere first, or force this",
+                    channel.channel
+                ),
             });
         }
         let mut ops: Vec<_> = channels
@@ -244,7 +247,8 @@ impl Writer {
 
     /// Writes an index run if many chunks are in none. Failing costs time at the next opening only.
     fn persist_index(&self) {
-        let persisted = self.store.index().and_then(|index| index.persist(&**self.store.io(), self.store.path(), false));
+        let persisted =
+            self.store.index().and_then(|index| index.persist(&**self.store.io(), self.store.path(), false));
         if let Err(error) = persisted {
             tracing::warn!(%error, "cannot write the index; it is derived from the packs each time");
         }
@@ -279,7 +283,11 @@ fn point(view: &View, key: &RefKey, channel: &Channel) -> Option<Op> {
     let channel =
         ChannelKey { name: key.name.clone(), channel: channel.clone(), platform: key.platform.clone() };
     let old = view.channels.get(&channel).cloned();
-    (old.as_ref() != Some(&key.version)).then(|| Op::SetChannel { key: channel, old, version: key.version.clone() })
+    (old.as_ref() != Some(&key.version)).then(|| Op::SetChannel {
+        key: channel,
+        old,
+        version: key.version.clone(),
+    })
 }
 
 /// Makes the folders of a store, in an empty folder or one that is a store.

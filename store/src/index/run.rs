@@ -115,15 +115,18 @@ impl Run {
         let within = u128::from(wanted << self.fanout_bits);
         let guess = usize::try_from((within * (high - low) as u128) >> 64).unwrap_or(0);
         let mut at = low + guess;
-        while at > low && self.id(at) > id.0.as_slice() {
+        while at > low && self.prefix(at) >= wanted {
             at -= 1;
         }
-        while at < high {
-            match self.id(at).cmp(id.0.as_slice()) {
-                std::cmp::Ordering::Less => at += 1,
-                std::cmp::Ordering::Equal => return self.place(at),
-                std::cmp::Ordering::Greater => return None,
+        while at < high && self.prefix(at) < wanted {
+            at += 1;
+        }
+        // Nearly always this is it, or nothing is: ids that share eight bytes are rare.
+        while at < high && self.prefix(at) == wanted {
+            if self.id(at) == id.0 {
+                return self.place(at);
             }
+            at += 1;
         }
         None
     }
@@ -161,6 +164,10 @@ impl Run {
     /// The bytes of all entries.
     pub(super) fn entries(&self) -> &[Entry] {
         self.bytes[HEADER_LEN..HEADER_LEN + self.entries * ENTRY_LEN].as_chunks().0
+    }
+
+    fn prefix(&self, at: usize) -> u64 {
+        prefix(&self.bytes[HEADER_LEN + at * ENTRY_LEN..][..8])
     }
 
     fn id(&self, at: usize) -> &[u8] {

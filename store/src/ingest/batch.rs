@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::elf;
-use super::scan::{Cut, classify};
+use super::scan::{Cut, State, classify};
 use super::source::{Folder, Item, Source};
 use crate::chunker::{CdcBounds, Cutter, HEAD_LEN};
 use crate::content::INLINE_BYTES_MAX;
@@ -36,20 +36,38 @@ pub(super) struct Batch {
 }
 
 /// Reads, cuts and hashes.
-pub(super) fn read(files: &[(Arc<Folder>, Item)], bounds: CdcBounds, buffers: &Buffers, index: &Index) -> Batch {
+pub(super) fn read(
+    files: &[(Arc<Folder>, Item)],
+    bounds: CdcBounds,
+    buffers: &Buffers,
+    index: &Index,
+) -> Batch {
     let room = files.iter().map(|(_, item)| usize::try_from(item.stamp.size).unwrap_or(0)).sum();
     let mut buffer = buffers.take();
     if buffer.len() < room {
         buffer.resize(room, 0);
     }
-    let mut batch = Batch { buffer, cuts: Vec::with_capacity(files.len()), files: Vec::with_capacity(files.len()) };
+    let mut batch =
+        Batch { buffer, cuts: Vec::with_capacity(files.len()), files: Vec::with_capacity(files.len()) };
     let mut start = 0;
     for (folder, item) in files {
         let end = start + usize::try_from(item.stamp.size).unwrap_or(0);
-        let small = read_one(folder, item, &mut batch, start..end, bounds, index);
+        let small = read_one(folder, item, &mut batch, start..end, bounds);
         batch.files.push(Some(small));
         start = end;
     }
+    let mut at = 0;
+    let mut chunks = Vec::with_capacity(batch.cuts.len());
+    for small in batch.files.iter().flatten().flatten() {
+        at = at.max(small.bytes.start);
+        for cut in &batch.cuts[small.cuts.clone()] {
+            chunks.push(&batch.buffer[at..at + cut.len as usize]);
+            at += cut.len as usize;
+        }
+    }
+    let states = classify(&chunks, index);
+    // A file that cannot be read has no cuts, so these are all of them, in order.
+    batch.cuts.iter_mut().zip(states).for_each(|(cut, state)| cut.state = state);
     batch
 }
 
@@ -59,7 +77,6 @@ fn read_one(
     batch: &mut Batch,
     bytes: Range<usize>,
     bounds: CdcBounds,
-    index: &Index,
 ) -> Result<Small> {
     let source = Source::open(folder, item)?;
     source.read_at(&mut batch.buffer[bytes.clone()], 0)?;
@@ -71,8 +88,7 @@ fn read_one(
         let cutter = Cutter::for_file(bounds, &rest[..rest.len().min(HEAD_LEN)], rest.len() as u64);
         while !rest.is_empty() {
             let len = cutter.cut(rest);
-            let state = classify(&rest[..len], index);
-            batch.cuts.push(Cut { len: u32::try_from(len).expect("a short chunk"), state });
+            batch.cuts.push(Cut { len: u32::try_from(len).expect("a short chunk"), state: State::Hole });
             rest = &rest[len..];
         }
     }

@@ -45,7 +45,12 @@ enum Step {
 }
 
 impl Large {
-    pub(super) fn open(folder: &Folder, item: &Item, bounds: CdcBounds, prior: Option<Prior>) -> Result<Self> {
+    pub(super) fn open(
+        folder: &Folder,
+        item: &Item,
+        bounds: CdcBounds,
+        prior: Option<Prior>,
+    ) -> Result<Self> {
         Self::of(Source::open(folder, item)?, item.allocated < item.stamp.size, bounds, prior)
     }
 
@@ -84,11 +89,18 @@ impl Large {
     }
 
     /// Begins scanning the next window; gives the bytes it holds in memory until it is joined.
-    pub(super) fn begin_window(&mut self, pool: &Pool, index: &Arc<Index>, objects: &dyn ObjectSource) -> u64 {
+    pub(super) fn begin_window(
+        &mut self,
+        pool: &Pool,
+        index: &Arc<Index>,
+        objects: &dyn ObjectSource,
+    ) -> u64 {
         let start = self.next;
         let (end, hints) = self.plan(start, objects);
         self.next = end;
-        if self.sparse && self.source.next_data(start) >= (end + self.cutter.max() as u64).min(self.source.size()) {
+        if self.sparse
+            && self.source.next_data(start) >= (end + self.cutter.max() as u64).min(self.source.size())
+        {
             self.windows.push_back((end, Step::Hole { start }));
             return 0;
         }
@@ -103,7 +115,9 @@ impl Large {
     fn plan(&mut self, start: u64, objects: &dyn ObjectSource) -> (u64, Vec<Hint>) {
         let page = self.cutter.page().map_or(1, u64::from);
         let goal = (start + WINDOW.next_multiple_of(page)).min(self.source.size());
-        let Some(prior) = self.prior.as_ref().filter(|prior| start < prior.size) else { return (goal, Vec::new()) };
+        let Some(prior) = self.prior.as_ref().filter(|prior| start < prior.size) else {
+            return (goal, Vec::new());
+        };
         let mut hints = Vec::new();
         for chunk in chunks_from(&prior.content, prior.size, start, objects) {
             match chunk {
@@ -124,7 +138,12 @@ impl Large {
     }
 
     /// Joins the oldest window; gives the bytes of memory that this frees and the bytes of the file it covered.
-    pub(super) fn join_window(&mut self, pool: &Pool, index: &Index, deposit: &mut Deposit) -> Result<(u64, u64)> {
+    pub(super) fn join_window(
+        &mut self,
+        pool: &Pool,
+        index: &Index,
+        deposit: &mut Deposit,
+    ) -> Result<(u64, u64)> {
         let Some((end, step)) = self.windows.pop_front() else { return Ok((0, 0)) };
         let (held, scanned) = match step {
             Step::Scanning(pending) => {
@@ -150,7 +169,12 @@ impl Large {
 }
 
 /// Adds a chunk to a file's list, and to the store if it is new.
-pub(super) fn push(cut: Cut, bytes: &[u8], content: &mut ContentBuilder, deposit: &mut Deposit) -> Result<()> {
+pub(super) fn push(
+    cut: Cut,
+    bytes: &[u8],
+    content: &mut ContentBuilder,
+    deposit: &mut Deposit,
+) -> Result<()> {
     let chunk = match cut.state {
         State::Hole => ChunkRef::hole(cut.len),
         State::Held(id) => ChunkRef { id, len: cut.len },

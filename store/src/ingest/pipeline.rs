@@ -62,7 +62,12 @@ enum Slot {
     Leave,
     Ready(Arc<Folder>, Item, Node),
     Known(Arc<Folder>, Item, Content, u16),
-    Small { folder: Arc<Folder>, item: Item, batch: Rc<RefCell<Batching>>, nth: usize },
+    Small {
+        folder: Arc<Folder>,
+        item: Item,
+        batch: Rc<RefCell<Batching>>,
+        nth: usize,
+    },
     Large(Arc<Folder>, Item, Box<Large>),
     /// Another name of a file that came before.
     Linked(Arc<Folder>, Item),
@@ -170,7 +175,9 @@ impl<'a> Pipeline<'a> {
             (FileType::RegularFile, _) => return self.accept_file(folder, item),
             (FileType::Symlink, Some(target)) => Node::Symlink { target },
             (FileType::Fifo, _) if self.context.options.special_files => Node::Fifo,
-            (FileType::CharacterDevice, _) if self.context.options.special_files => Node::Char { major, minor },
+            (FileType::CharacterDevice, _) if self.context.options.special_files => {
+                Node::Char { major, minor }
+            }
             (FileType::BlockDevice, _) if self.context.options.special_files => Node::Block { major, minor },
             (kind, _) => {
                 let what = match kind {
@@ -194,7 +201,9 @@ impl<'a> Pipeline<'a> {
             return Ok(());
         }
         let remembered = self.cache.lookup(&item.stamp);
-        if let Some(known) = remembered.as_ref().filter(|known| known.unchanged && self.is_held(&known.content)) {
+        if let Some(known) =
+            remembered.as_ref().filter(|known| known.unchanged && self.is_held(&known.content))
+        {
             let slot = Slot::Known(folder, item, known.content.clone(), known.machine);
             self.queue.push_back(slot);
             return Ok(());
@@ -221,9 +230,8 @@ impl<'a> Pipeline<'a> {
         if self.collecting.as_ref().is_some_and(is_full) {
             self.begin_batch();
         }
-        let batch = self
-            .collecting
-            .get_or_insert_with(|| Rc::new(RefCell::new(Batching::Collecting(Vec::new(), 0))));
+        let batch =
+            self.collecting.get_or_insert_with(|| Rc::new(RefCell::new(Batching::Collecting(Vec::new(), 0))));
         let nth = match &mut *batch.borrow_mut() {
             Batching::Collecting(files, bytes) => {
                 files.push((Arc::clone(&folder), item.clone()));
@@ -307,7 +315,13 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    fn settle_small(&mut self, folder: &Arc<Folder>, item: &Item, batch: &RefCell<Batching>, nth: usize) -> Result<()> {
+    fn settle_small(
+        &mut self,
+        folder: &Arc<Folder>,
+        item: &Item,
+        batch: &RefCell<Batching>,
+        nth: usize,
+    ) -> Result<()> {
         if matches!(&*batch.borrow(), Batching::Collecting(..)) {
             self.begin_batch();
         }
@@ -380,7 +394,9 @@ impl<'a> Pipeline<'a> {
     fn insert(&mut self, folder: &Folder, item: &Item, node: Node) -> Result<()> {
         let full = match self.context.options.policy {
             MetadataPolicy::Portable => None,
-            MetadataPolicy::Full => Some(full_meta(item, folder.attributes(&item.name)?, self.links.group(item))),
+            MetadataPolicy::Full => {
+                Some(full_meta(item, folder.attributes(&item.name)?, self.links.group(item)))
+            }
         };
         let entry = Entry { name: item.name.clone(), mode: self.mode(item), node, full };
         self.totals.entries += 1;
@@ -396,7 +412,8 @@ impl<'a> Pipeline<'a> {
             MetadataPolicy::Portable => None,
             MetadataPolicy::Full => Some(full_meta(&item, folder.own_attributes()?, 0)),
         };
-        let mut entry = Entry { name: item.name.clone(), mode: self.mode(&item), node: Node::Dir { tree }, full };
+        let mut entry =
+            Entry { name: item.name.clone(), mode: self.mode(&item), node: Node::Dir { tree }, full };
         match self.open.last_mut() {
             Some(level) => {
                 self.totals.entries += 1;

@@ -7,17 +7,21 @@
 //! A chunk that an earlier version of the file had at the same place is tried before it is cut: when the bytes still
 //! hash to it, the cut is known, for a cut depends on the chunk's bytes alone.
 
+use std::collections::VecDeque;
+use std::iter::Peekable;
 use std::sync::Arc;
+use std::vec::IntoIter;
 
 use super::source::Source;
 use crate::chunker::Cutter;
 use crate::error::Result;
+use crate::hash;
 use crate::id::ChunkId;
 use crate::index::Index;
 use crate::pool::Buffers;
 
 /// Bytes that are read at a time, so that they are cut and hashed while they are in the cache.
-const READ_LEN: usize = 256 << 10;
+const READ_LEN: usize = 512 << 10;
 
 /// A chunk as cut, hashed and looked up.
 #[derive(Debug, Clone, Copy)]
@@ -58,12 +62,17 @@ pub(super) struct Scanned {
     pub(super) all_hole: bool,
 }
 
-/// Classifies the bytes of one chunk.
-pub(super) fn classify(bytes: &[u8], index: &Index) -> State {
-    if is_zero(bytes) {
-        return State::Hole;
-    }
-    let id = ChunkId::of(bytes);
+/// Classifies the bytes of chunks.
+pub(super) fn classify(chunks: &[&[u8]], index: &Index) -> Vec<State> {
+    let solid: Vec<&[u8]> = chunks.iter().copied().filter(|bytes| !is_zero(bytes)).collect();
+    let mut ids = hash::ids(&solid).into_iter();
+    let holes = chunks.iter().map(|bytes| is_zero(bytes));
+    holes
+        .map(|hole| if hole { State::Hole } else { look_up(ids.next().expect("one for each"), index) })
+        .collect()
+}
+
+fn look_up(id: ChunkId, index: &Index) -> State {
     if index.lookup(&id).is_some() { State::Held(id) } else { State::New(id) }
 }
 
@@ -95,41 +104,82 @@ impl Window {
         let size = source.size();
         let bound = (end + cutter.max() as u64).min(size);
         let room = usize::try_from(bound - start).expect("a window is a few MiB");
+        let stop = usize::try_from(end.min(size) - start).expect("a window is a few MiB");
         let mut buffer = buffers.take();
         if buffer.len() < room {
             buffer.resize(room, 0);
         }
-        let mut cuts = Vec::with_capacity(usize::try_from(end - start).unwrap_or(0) / (8 << 10) + 1);
+        let mut hints = Expected::new(start, size, hints);
+        let mut cuts = Vec::with_capacity(stop / cutter.min() + 1);
         let (mut filled, mut at) = (0, 0);
-        let mut hints = hints.into_iter().peekable();
-        while start + (at as u64) < end.min(size) {
-            if filled - at < cutter.max() && filled < room {
-                let want = READ_LEN.max(cutter.max()).min(room - filled);
-                source.read_at(&mut buffer[filled..filled + want], start + filled as u64)?;
-                filled += want;
+        let mut unknown = Vec::new();
+        while at < stop {
+            let want = READ_LEN.max(cutter.max()).min(room - filled);
+            source.read_at(&mut buffer[filled..filled + want], start + filled as u64)?;
+            filled += want;
+            hints.check(&buffer[..filled], at);
+            while at < stop && (filled == room || filled - at >= cutter.max()) {
+                let len = match hints.take(at) {
+                    Some((len, id)) => {
+                        cuts.push(Cut { len, state: look_up(id, index) });
+                        len as usize
+                    }
+                    None => {
+                        let len = cutter.cut(&buffer[at..filled]);
+                        unknown.push((cuts.len(), at..at + len));
+                        let short = u32::try_from(len).expect("a chunk is at most 256 KiB");
+                        cuts.push(Cut { len: short, state: State::Hole });
+                        len
+                    }
+                };
+                at += len;
             }
-            let rest = &buffer[at..filled];
-            let offset = start + at as u64;
-            while hints.next_if(|hint| hint.offset < offset).is_some() {}
-            let hint = hints.next_if(|hint| hint.offset == offset);
-            let at_end = |len: usize| offset + len as u64 == size;
-            let known = hint.and_then(|hint| {
-                let bytes = rest.get(..hint.len as usize)?;
-                ((!hint.last || at_end(bytes.len())) && ChunkId::of(bytes) == hint.id).then_some(hint)
-            });
-            let cut = match known {
-                Some(hint) if index.lookup(&hint.id).is_some() => Cut { len: hint.len, state: State::Held(hint.id) },
-                Some(hint) => Cut { len: hint.len, state: State::New(hint.id) },
-                None => {
-                    let len = cutter.cut(rest);
-                    let state = classify(&rest[..len], index);
-                    Cut { len: u32::try_from(len).expect("a chunk is at most 256 KiB"), state }
-                }
-            };
-            at += cut.len as usize;
-            cuts.push(cut);
+            let chunks: Vec<&[u8]> = unknown.iter().map(|(_, range)| &buffer[range.clone()]).collect();
+            for ((nth, _), state) in unknown.iter().zip(classify(&chunks, index)) {
+                cuts[*nth].state = state;
+            }
+            unknown.clear();
         }
         Ok(Scanned { start, buffer, cuts, all_hole: false })
+    }
+}
+
+/// The chunks of an earlier version, tried against what is there now.
+struct Expected {
+    start: u64,
+    size: u64,
+    hints: Peekable<IntoIter<Hint>>,
+    /// Offset in the window, length and id of those that are there, ascending.
+    there: VecDeque<(usize, u32, ChunkId)>,
+}
+
+impl Expected {
+    fn new(start: u64, size: u64, hints: Vec<Hint>) -> Self {
+        Self { start, size, hints: hints.into_iter().peekable(), there: VecDeque::new() }
+    }
+
+    /// Tries the chunks that lie within the window's first bytes, from `at` on.
+    fn check(&mut self, filled: &[u8], at: usize) {
+        let mut tried = Vec::new();
+        let filled_end = self.start + filled.len() as u64;
+        while let Some(hint) = self.hints.next_if(|hint| hint.offset + u64::from(hint.len) <= filled_end) {
+            let from = usize::try_from(hint.offset - self.start).expect("within the window");
+            let is_whole = !hint.last || hint.offset + u64::from(hint.len) == self.size;
+            if from >= at && is_whole {
+                tried.push((from, hint));
+            }
+        }
+        let bytes: Vec<&[u8]> =
+            tried.iter().map(|(from, hint)| &filled[*from..*from + hint.len as usize]).collect();
+        let ids = hash::ids(&bytes);
+        let there = tried.into_iter().zip(ids).filter(|((_, hint), id)| hint.id == *id);
+        self.there.extend(there.map(|((from, hint), id)| (from, hint.len, id)));
+    }
+
+    /// The chunk that is known to begin at `at`.
+    fn take(&mut self, at: usize) -> Option<(u32, ChunkId)> {
+        while self.there.pop_front_if(|(from, ..)| *from < at).is_some() {}
+        self.there.pop_front_if(|(from, ..)| *from == at).map(|(_, len, id)| (len, id))
     }
 }
 

@@ -125,7 +125,9 @@ impl Folder {
     /// Where a symbolic link points.
     pub(crate) fn read_link(&self, name: &[u8]) -> Result<Vec<u8>> {
         let path = self.path_of(name);
-        readlinkat(CWD, &path, Vec::new()).map(CString::into_bytes).map_err(Error::tree("read the link", path))
+        readlinkat(CWD, &path, Vec::new())
+            .map(CString::into_bytes)
+            .map_err(Error::tree("read the link", path))
     }
 
     /// The extended attributes of an entry, links not followed.
@@ -150,7 +152,9 @@ fn list(fd: &OwnedFd, path: &Path) -> Result<Vec<Item>> {
             Ok(stat) => items.push(Item::new(name.to_bytes().to_vec(), &stat)),
             // Removed since the directory was read: as if it had been removed a moment earlier.
             Err(rustix::io::Errno::NOENT) => {}
-            Err(errno) => return Err(Error::tree("stat", path.join(OsStr::from_bytes(name.to_bytes())))(errno)),
+            Err(errno) => {
+                return Err(Error::tree("stat", path.join(OsStr::from_bytes(name.to_bytes())))(errno));
+            }
         }
     }
     items.sort_unstable_by(|a, b| a.name.cmp(&b.name));
@@ -173,7 +177,9 @@ fn attributes(path: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     };
     let mut found = Vec::new();
     let names = fetch(&|buffer| llistxattr(path, buffer))?.unwrap_or_default();
-    for name in names.split_inclusive(|byte| *byte == 0).filter_map(|name| CStr::from_bytes_with_nul(name).ok()) {
+    for name in
+        names.split_inclusive(|byte| *byte == 0).filter_map(|name| CStr::from_bytes_with_nul(name).ok())
+    {
         if let Some(value) = fetch(&|buffer| lgetxattr(path, name, buffer))? {
             found.push((name.to_bytes().to_vec(), value));
         }
@@ -235,7 +241,10 @@ impl Source {
     }
 
     fn changed(&self, what: &str) -> Error {
-        Error::Input { path: self.path.clone(), problem: format!("{what}; add it again when nothing writes to it") }
+        Error::Input {
+            path: self.path.clone(),
+            problem: format!("{what}; add it again when nothing writes to it"),
+        }
     }
 
     /// Where the next data begins at or after `offset`; the file's length if there is none, `offset` if the file system

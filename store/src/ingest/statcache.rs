@@ -90,7 +90,9 @@ impl StatCache {
         let same = row.size == stamp.size && row.mtime == stamp.mtime && row.ctime == stamp.ctime;
         let content = match &row.content {
             Kept::Inline(bytes) => Content::Inline(bytes.clone()),
-            Kept::Chunks(list) => Content::Chunks(list.iter().map(|&(id, len)| ChunkRef { id, len }).collect()),
+            Kept::Chunks(list) => {
+                Content::Chunks(list.iter().map(|&(id, len)| ChunkRef { id, len }).collect())
+            }
             Kept::Long(root, chunks) => Content::Long { root: *root, chunks: *chunks },
         };
         Some(Remembered { content, size: row.size, machine: row.machine, unchanged: same && !row.racy })

@@ -59,7 +59,8 @@ pub(super) fn run(
     };
     let full = full_meta(context.options);
     let mode = if executable { 0o755 } else { 0o644 };
-    let file = Entry { name: name.into_bytes(), node: Node::File { size, content }, mode, full: full.clone() };
+    let file =
+        Entry { name: name.into_bytes(), node: Node::File { size, content }, mode, full: full.clone() };
     let mut root = TreeBuilder::new();
     root.push(&file, &mut deposit)?;
     let tree = root.finish(&mut deposit)?;
@@ -84,9 +85,10 @@ impl Feed {
     fn fill(&mut self, want: usize) -> Result<()> {
         while self.buffer.len() < want && !self.at_end {
             let missing = (want - self.buffer.len()) as u64;
-            let read = (&mut self.reader).take(missing).read_to_end(&mut self.buffer).map_err(|source| {
-                Error::Tree { action: "read", path: self.path.clone(), source }
-            })?;
+            let read = (&mut self.reader)
+                .take(missing)
+                .read_to_end(&mut self.buffer)
+                .map_err(|source| Error::Tree { action: "read", path: self.path.clone(), source })?;
             self.at_end = read == 0;
         }
         Ok(())
@@ -107,13 +109,15 @@ fn cut(context: &Context<'_>, deposit: &mut Deposit, feed: &mut Feed) -> Result<
             let bytes = std::mem::take(&mut feed.buffer);
             return Ok((Content::Inline(bytes.clone()), bytes.len() as u64, machine));
         }
-        let mut at = 0;
+        let (mut at, mut pieces) = (0, Vec::new());
         while at < feed.buffer.len() && (feed.at_end || feed.buffer.len() - at >= cutter.max()) {
             let len = cutter.cut(&feed.buffer[at..]);
-            let bytes = &feed.buffer[at..at + len];
-            let state = classify(bytes, &context.index);
-            push(Cut { len: u32::try_from(len).expect("a short chunk"), state }, bytes, &mut builder, deposit)?;
+            pieces.push(&feed.buffer[at..at + len]);
             at += len;
+        }
+        for (bytes, state) in pieces.iter().zip(classify(&pieces, &context.index)) {
+            let len = u32::try_from(bytes.len()).expect("a short chunk");
+            push(Cut { len, state }, bytes, &mut builder, deposit)?;
         }
         feed.buffer.drain(..at);
         size += at as u64;
@@ -132,7 +136,8 @@ fn spool(
 ) -> Result<(Content, u64, u16)> {
     let failed = |action| Error::tree(action, store.join("cache"));
     let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
-    let file = openat(CWD, store.join("cache"), flags, Mode::RUSR | Mode::WUSR).map_err(failed("make a file in"))?;
+    let file =
+        openat(CWD, store.join("cache"), flags, Mode::RUSR | Mode::WUSR).map_err(failed("make a file in"))?;
     let mut size = 0;
     while !feed.buffer.is_empty() || !feed.at_end {
         if context.progress.cancelled() {

@@ -4,8 +4,8 @@ use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fchown, fsetxattr,
-    futimens, lsetxattr, utimensat,
+    AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fchown,
+    fsetxattr, futimens, lsetxattr, utimensat,
 };
 use rustix::io::{Errno, Result};
 

@@ -31,7 +31,8 @@ impl Staging {
             }
         };
         if replaces && !force {
-            let detail = "it is there and not empty; choose another place, or force it to be replaced".to_owned();
+            let detail =
+                "it is there and not empty; choose another place, or force it to be replaced".to_owned();
             return Err(Error::Conflict { what: dest.display().to_string(), detail });
         }
         let parent = match dest.parent() {
@@ -103,7 +104,10 @@ impl Drop for Staging {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "a restored tree is not the store's own, and std removes safely")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a restored tree is not the store's own, and std removes safely"
+)]
 fn remove(path: &Path) {
     match std::fs::remove_dir_all(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -115,7 +119,10 @@ fn remove(path: &Path) {
 
 #[expect(clippy::disallowed_methods, reason = "the destination is not the store's own")]
 fn is_empty(path: &Path) -> Result<bool> {
-    let mut entries =
-        std::fs::read_dir(path).map_err(|source| Error::Tree { action: "list", path: path.to_owned(), source })?;
+    let mut entries = std::fs::read_dir(path).map_err(|source| Error::Tree {
+        action: "list",
+        path: path.to_owned(),
+        source,
+    })?;
     Ok(entries.next().is_none())
 }

@@ -34,7 +34,8 @@ impl Job {
 
     fn create(&self, path: &[u8]) -> Result<OwnedFd> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        openat(&self.root, path, flags, Mode::RUSR | Mode::WUSR).map_err(Error::tree("create", self.show(path)))
+        openat(&self.root, path, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(Error::tree("create", self.show(path)))
     }
 }
 
@@ -98,7 +99,9 @@ impl Piece {
                 file.target.fill(&file.shown, &chunks, &mut fetcher, &mut counts)?;
                 counts.bytes += chunks.iter().map(|(_, chunk)| u64::from(chunk.len)).sum::<u64>();
                 if let Some(file) = Arc::into_inner(file) {
-                    file.meta.set(&file.target.file).map_err(Error::tree("set the metadata of", file.shown))?;
+                    file.meta
+                        .set(&file.target.file)
+                        .map_err(Error::tree("set the metadata of", file.shown))?;
                     counts.files += 1;
                 }
             }
@@ -107,7 +110,13 @@ impl Piece {
     }
 }
 
-fn write_small(job: &Job, seeds: &Seeds, small: &SmallFile, fetcher: &mut Fetcher<'_>, counts: &mut Counts) -> Result<()> {
+fn write_small(
+    job: &Job,
+    seeds: &Seeds,
+    small: &SmallFile,
+    fetcher: &mut Fetcher<'_>,
+    counts: &mut Counts,
+) -> Result<()> {
     let file = match &small.part {
         Part::Inline(bytes) => {
             let file = job.create(&small.path)?;
