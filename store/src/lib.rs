@@ -2,7 +2,7 @@
 
 pub mod artifact;
 pub mod block;
-mod catalogue;
+pub mod catalogue;
 pub mod chunker;
 pub mod content;
 mod cursor;
@@ -15,7 +15,7 @@ pub mod index;
 pub mod ingest;
 pub mod io;
 pub mod journal;
-mod lock;
+pub mod lock;
 pub mod object;
 pub mod pack;
 mod pool;
@@ -27,6 +27,7 @@ pub mod stats;
 pub mod store;
 #[cfg(test)]
 mod testing;
+pub mod time;
 pub mod tree;
 pub mod usage;
 pub mod verify;
