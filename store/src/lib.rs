@@ -23,6 +23,7 @@ pub mod progress;
 pub mod read;
 pub mod refs;
 pub mod restore;
+pub mod stats;
 pub mod store;
 #[cfg(test)]
 mod testing;
