@@ -3,6 +3,7 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,9 +56,26 @@ impl App {
         Ok(Writer::open(&self.store_path()?, &self.writer_options(), progress)?)
     }
 
-    pub(crate) fn writer_options(&self) -> WriterOptions {
+    /// Like [`App::writer`], for a store that must be there already.
+    pub(crate) fn writer_of_existing(&self, progress: &Meter) -> anyhow::Result<Writer> {
+        self.store()?;
+        self.writer(progress)
+    }
+
+    fn writer_options(&self) -> WriterOptions {
         let command: Vec<String> = env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
         WriterOptions { wait: self.wait, command: format!("cairn {}", command.join(" ")), who: who() }
+    }
+
+    /// Lets every later command of this process use the store at `path`.
+    pub(crate) fn use_store(&mut self, path: PathBuf) {
+        self.store = Some(path);
+    }
+
+    /// Says on standard error what is not as it was meant, though the command goes on.
+    pub(crate) fn warn(&self, warning: &str) {
+        // Nobody is left to tell if standard error is gone.
+        let _ = writeln!(std::io::stderr(), "warning: {warning}");
     }
 
     /// The progress of `task` (`adding`), drawn unless JSON or silence was asked for.
@@ -76,9 +94,21 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<Store> {
 
 /// `user@host`, as the journal records it.
 fn who() -> String {
-    let user = ["USER", "LOGNAME"].into_iter().find_map(|name| env::var(name).ok().filter(|user| !user.is_empty()));
-    let user = user.unwrap_or_else(|| format!("uid-{}", rustix::process::getuid().as_raw()));
+    let uid = rustix::process::getuid().as_raw();
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    // Accounts that come from elsewhere (LDAP) are not in the file.
+    let user = account(&accounts, uid).map(ToOwned::to_owned).or_else(|| env::var("USER").ok());
+    let user = user.filter(|user| !user.is_empty()).unwrap_or_else(|| format!("uid-{uid}"));
     format!("{user}@{}", rustix::system::uname().nodename().to_string_lossy())
+}
+
+/// The name of a user in the form of passwd(5).
+fn account(accounts: &str, uid: u32) -> Option<&str> {
+    accounts.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
+    })
 }
 
 fn locate(
@@ -105,6 +135,14 @@ fn locate(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn accounts_are_found_by_their_number() {
+        let accounts = "root:x:0:0:root:/root:/bin/sh\n# a comment\nada:x:1000:100::/home/ada:/bin/sh\n";
+        assert_eq!(account(accounts, 0), Some("root"));
+        assert_eq!(account(accounts, 1000), Some("ada"));
+        assert_eq!(account(accounts, 100), None);
+    }
 
     #[test]
     fn the_store_is_the_given_one_else_the_systems_else_the_users() {

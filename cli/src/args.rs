@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cairn_store::{Platform, Spec};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{add, cat, completions, demo, diff, export, log, ls, rm, show, stats, tag, verify};
 use crate::text;
@@ -119,6 +119,26 @@ impl FileSpec {
     }
 }
 
+/// Reads the command line of this process. A variable that is set but empty counts as unset.
+pub(crate) fn parse() -> Result<Cli, clap::Error> {
+    let is_empty =
+        |(name, value): (OsString, OsString)| value.is_empty() && name.as_bytes().starts_with(b"CAIRN_");
+    let mut command = Cli::command();
+    if std::env::vars_os().any(is_empty) {
+        command = without_empty_variables(command);
+    }
+    let mut matches = command.try_get_matches()?;
+    Cli::from_arg_matches_mut(&mut matches)
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let forget = |argument: clap::Arg| match argument.get_env().and_then(std::env::var_os) {
+        Some(value) if value.is_empty() => argument.env(None),
+        _ => argument,
+    };
+    command.mut_args(forget).mut_subcommands(without_empty_variables)
+}
+
 /// Whether JSON was asked for, for the errors of a command line that does not parse.
 pub(crate) fn wants_json(arguments: impl Iterator<Item = OsString>) -> bool {
     let set = std::env::var_os("CAIRN_JSON").is_some_and(|value| {
@@ -129,8 +149,6 @@ pub(crate) fn wants_json(arguments: impl Iterator<Item = OsString>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -159,7 +177,8 @@ mod tests {
 
     #[test]
     fn globals_stand_before_or_after_the_command() {
-        let before = Cli::try_parse_from(["cairn", "--store", "/s", "--wait", "500ms", "--json", "ls"]).unwrap();
+        let before =
+            Cli::try_parse_from(["cairn", "--store", "/s", "--wait", "500ms", "--json", "ls"]).unwrap();
         let after = Cli::try_parse_from(["cairn", "ls", "--json", "--wait=500ms", "--store=/s"]).unwrap();
         for cli in [before, after] {
             assert!(cli.global.json);

@@ -12,6 +12,8 @@ use crate::output::OutputError;
 
 /// The exit code after Ctrl-C or SIGTERM.
 pub(crate) const INTERRUPTED: i32 = 130;
+/// The exit code when something stored is damaged.
+pub(crate) const DAMAGED: u8 = 4;
 
 /// How a command that ran to its end ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +43,7 @@ impl FailureKind {
             Self::Failed => 1,
             Self::Usage => 2,
             Self::NotFound => 3,
-            Self::Damaged => 4,
+            Self::Damaged => DAMAGED,
             Self::Busy | Self::Conflict => 5,
             Self::Interrupted => 130,
         }
@@ -52,6 +54,33 @@ impl FailureKind {
 #[derive(Debug, thiserror::Error)]
 #[error("there is no store at {}", .0.display())]
 pub(crate) struct NoStore(pub(crate) PathBuf);
+
+/// An error with a hint that only the command at hand can give. It stands for the error in a chain of causes.
+#[derive(Debug)]
+struct Hinted {
+    error: Error,
+    hint: &'static str,
+}
+
+impl std::fmt::Display for Hinted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for Hinted {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+/// Gives `hint` to a conflict, and leaves every other error as it is.
+pub(crate) fn on_conflict(error: Error, hint: &'static str) -> anyhow::Error {
+    match error.kind() {
+        Kind::Conflict if !matches!(error, Error::Busy { .. }) => Hinted { error, hint }.into(),
+        _ => error.into(),
+    }
+}
 
 /// The command line asks for what cannot be; found after clap was content with it.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +105,8 @@ struct Body<'a> {
 
 /// Tells of `error` on standard error and gives the exit code. A closed standard output is no failure.
 pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
-    if error.downcast_ref::<OutputError>().is_some_and(|OutputError(e)| e.kind() == io::ErrorKind::BrokenPipe) {
+    if error.downcast_ref::<OutputError>().is_some_and(|OutputError(e)| e.kind() == io::ErrorKind::BrokenPipe)
+    {
         return ExitCode::SUCCESS;
     }
     let (kind, hint) = judge(error);
@@ -94,9 +124,15 @@ pub(crate) fn report_usage(error: &clap::Error, json: bool) -> ExitCode {
         let _ = error.print();
         return ExitCode::from(FailureKind::Usage.exit_code());
     }
-    let text = error.to_string();
-    let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    emit(FailureKind::Usage, message, Some("`cairn COMMAND --help` shows what a command takes"), true)
+    let message = one_line(&error.to_string());
+    emit(FailureKind::Usage, &message, Some("`cairn COMMAND --help` shows what a command takes"), true)
+}
+
+/// What clap says before it shows the usage.
+fn one_line(text: &str) -> String {
+    let told = text.lines().take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+    let words: Vec<&str> = told.map(str::trim).filter(|line| !line.is_empty()).collect();
+    words.join(" ").trim_start_matches("error: ").to_owned()
 }
 
 fn emit(kind: FailureKind, message: &str, hint: Option<&str>, json: bool) -> ExitCode {
@@ -128,6 +164,9 @@ fn judge(error: &anyhow::Error) -> (FailureKind, Option<String>) {
     if let Some(error) = error.downcast_ref::<Error>() {
         return (kind_of(error), hint_for(error));
     }
+    if let Some(Hinted { error, hint }) = error.downcast_ref() {
+        return (kind_of(error), Some((*hint).to_owned()));
+    }
     if error.is::<NoStore>() {
         let hint = "`cairn add` makes one; --store or $CAIRN_STORE names another place";
         return (FailureKind::NotFound, Some(hint.to_owned()));
@@ -155,7 +194,8 @@ fn hint_for(error: &Error) -> Option<String> {
     Some(match error {
         Error::Absent { .. } => "`cairn ls` lists what is in the store".to_owned(),
         Error::Damaged { .. } => {
-            "`cairn verify` names everything that is damaged and what it touches; the rest still reads".to_owned()
+            "`cairn verify` names everything that is damaged and what it touches; the rest still reads"
+                .to_owned()
         }
         Error::Busy { pid: 0, .. } => "wait longer with --wait 60s".to_owned(),
         Error::Busy { pid, .. } => format!("wait longer with --wait 60s, or look at process {pid}"),
@@ -173,8 +213,12 @@ fn hint_for_io(error: &io::Error) -> Option<&'static str> {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             Some("make room and run it again; what the store held, it still holds")
         }
-        io::ErrorKind::PermissionDenied => Some("run it as a user who may, or name another store with --store"),
-        io::ErrorKind::ReadOnlyFilesystem => Some("reading works from here; to write, name another store with --store"),
+        io::ErrorKind::PermissionDenied => {
+            Some("run it as a user who may, or name another store with --store")
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            Some("reading works from here; to write, name another store with --store")
+        }
         _ => None,
     }
 }
@@ -199,6 +243,21 @@ mod tests {
             assert_eq!(judge(&error).0, kind, "{error}");
             assert_eq!(kind.exit_code(), code);
         }
+    }
+
+    #[test]
+    fn a_hint_changes_neither_kind_nor_message() {
+        let conflict = || Error::Conflict { what: "uv@1".into(), detail: "it exists".into() };
+        let error = on_conflict(conflict(), "--replace");
+        assert_eq!(judge(&error), (FailureKind::Conflict, Some("--replace".to_owned())));
+        assert_eq!(message(&error), conflict().to_string());
+        assert_eq!(judge(&on_conflict(Error::Cancelled, "--replace")).0, FailureKind::Interrupted);
+    }
+
+    #[test]
+    fn a_refusal_of_the_command_line_fits_on_one_line() {
+        let text = "error: the following were not provided:\n  --name <NAME>\n  <PATH>...\n\nUsage: cairn add\n\nFor more";
+        assert_eq!(one_line(text), "the following were not provided: --name <NAME> <PATH>...");
     }
 
     #[test]

@@ -12,15 +12,13 @@ mod text;
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use clap::Parser;
 use tracing::Level;
 
 use crate::app::App;
-use crate::args::Cli;
 use crate::error::Outcome;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match args::parse() {
         Ok(cli) => cli,
         Err(refused) => return error::report_usage(&refused, args::wants_json(std::env::args_os())),
     };

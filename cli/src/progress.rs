@@ -29,8 +29,9 @@ pub(crate) fn watch_signals() -> Arc<AtomicBool> {
         let stop = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
             // The order matters: the shutdown looks at the flag before this very signal sets it.
-            let registered = flag::register_conditional_shutdown(signal, error::INTERRUPTED, Arc::clone(&stop))
-                .and_then(|_| flag::register(signal, Arc::clone(&stop)));
+            let registered =
+                flag::register_conditional_shutdown(signal, error::INTERRUPTED, Arc::clone(&stop))
+                    .and_then(|_| flag::register(signal, Arc::clone(&stop)));
             if let Err(error) = registered {
                 tracing::warn!(signal, %error, "cannot watch a signal; it will end the program at once");
             }
@@ -62,7 +63,8 @@ impl Meter {
     /// A meter that draws if `wanted` and standard error is a terminal. `task` stands before the bar: `adding`.
     pub(crate) fn new(task: &'static str, wanted: bool) -> Self {
         let counts = Arc::<Counts>::default();
-        let drawing = (wanted && std::io::stderr().is_terminal()).then(|| draw(task, Arc::clone(&counts))).flatten();
+        let drawing =
+            (wanted && std::io::stderr().is_terminal()).then(|| draw(task, Arc::clone(&counts))).flatten();
         Self { counts, stop: watch_signals(), drawing }
     }
 }
@@ -104,8 +106,11 @@ fn draw(task: &'static str, counts: Arc<Counts>) -> Option<(JoinHandle<()>, Arc<
             return;
         }
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        let template = "{prefix} [{bar:30}] {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {msg}";
-        bar.set_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let template =
+            "{prefix} [{bar:30}] {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {msg}";
+        bar.set_style(
+            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
+        );
         bar.set_prefix(task);
         while !told.load(Ordering::Relaxed) {
             let (done, expected) = (load(&counts.bytes), load(&counts.bytes_expected));

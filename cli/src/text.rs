@@ -169,8 +169,14 @@ mod tests {
 
     #[test]
     fn durations_are_shown_by_magnitude() {
-        let table =
-            [(0, "0.0 ms"), (7, "7.0 ms"), (840, "840 ms"), (2_410, "2.41 s"), (200_000, "3 min 20 s"), (7_260_000, "2 h 1 min")];
+        let table = [
+            (0, "0.0 ms"),
+            (7, "7.0 ms"),
+            (840, "840 ms"),
+            (2_410, "2.41 s"),
+            (200_000, "3 min 20 s"),
+            (7_260_000, "2 h 1 min"),
+        ];
         for (ms, text) in table {
             assert_eq!(duration(Duration::from_millis(ms)), text);
         }
@@ -178,7 +184,8 @@ mod tests {
 
     #[test]
     fn durations_are_read_with_their_unit() {
-        let table = [("10s", 10_000), ("500ms", 500), ("0", 0), ("1.5s", 1500), ("2m", 120_000), ("1h", 3_600_000)];
+        let table =
+            [("10s", 10_000), ("500ms", 500), ("0", 0), ("1.5s", 1500), ("2m", 120_000), ("1h", 3_600_000)];
         for (text, ms) in table {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }

@@ -13,7 +13,6 @@ use crate::id::TreeId;
 use crate::object::ObjectSource;
 use crate::tree::{Entries, Entry, Node, PATH_LEN_MAX, entries};
 
-pub(crate) use transfer::measure;
 pub use transfer::{FileTransfer, Transfer};
 
 /// What an entry is.

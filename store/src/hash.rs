@@ -1,11 +1,13 @@
 //! BLAKE3 of many short strings at once.
 //!
-//! `blake3::hash` fills its vector lanes with the 1 KiB leaves of one input, of which a chunk of 4 KiB has four and one
-//! of 20 KiB twenty. Here the lanes are filled across inputs: the nth leaf of each of them together, then the parents of
-//! each level of all trees together. Measured on one AVX-512 core: 4 KiB inputs 2.7 -> 6.1 GB/s, chunks of 4 to 64 KiB
-//! 3.4 -> 5.5 GB/s. The compression functions are the blake3 crate's own; only the order of calls is ours.
-//! Source of the tree's shape: the BLAKE3 paper, section 2.1; adjacent pairs are merged level by level, and an odd node
-//! is carried up, which is the same tree as "the left subtree is the largest power of two".
+//! A core hashes sixteen 1 KiB leaves at a time (AVX-512), and a pass over fewer of them takes as long. `blake3::hash`
+//! makes one pass for each power of two in the number of leaves that are left: three for 7. Here a pass is made over
+//! the rest as a whole, the surplus lanes hashing something twice; where many inputs have a few leaves left, as pages of
+//! 4 KiB do, the nth leaf of each of them shares a pass; and the parents of a level of all trees do. The compression
+//! functions are the blake3 crate's own; only the order of calls is ours.
+//!
+//! Source of the tree's shape: the BLAKE3 paper, section 2.1. Adjacent nodes are merged level by level and an odd one is
+//! carried up, which is the same tree as "the left subtree is the largest power of two".
 
 use blake3::IncrementCounter;
 use blake3::hazmat::HasherExt;
@@ -14,12 +16,13 @@ use blake3::platform::Platform;
 use crate::id::{ChunkId, ID_LEN};
 
 const LEAF_LEN: usize = 1024;
-/// Inputs whose bytes are gone through together: 32 chunks of 20 KiB stay in a core's second-level cache.
+/// Leaves that the widest vectors hash at a time.
+const LANES: usize = 16;
+/// Inputs that are gone through together: 32 chunks of 20 KiB stay in a core's second-level cache.
 const TOGETHER: usize = 32;
 /// Chaining value of an unkeyed hash: the initial values of SHA-256.
-const IV: [u32; 8] = [
-    0x6A09_E667, 0xBB67_AE85, 0x3C6E_F372, 0xA54F_F53A, 0x510E_527F, 0x9B05_688C, 0x1F83_D9AB, 0x5BE0_CD19,
-];
+const IV: [u32; 8] =
+    [0x6A09_E667, 0xBB67_AE85, 0x3C6E_F372, 0xA54F_F53A, 0x510E_527F, 0x9B05_688C, 0x1F83_D9AB, 0x5BE0_CD19];
 const CHUNK_START: u8 = 1;
 const CHUNK_END: u8 = 2;
 const PARENT: u8 = 4;
@@ -58,32 +61,75 @@ fn leaves_of(input: &[u8]) -> Vec<Value> {
 }
 
 fn hash_leaves(platform: Platform, inputs: &[&[u8]], trees: &mut [Vec<Value>]) {
-    let most = trees.iter().map(Vec::len).max().unwrap_or(0);
-    let mut lanes: Vec<&[u8; LEAF_LEN]> = Vec::with_capacity(inputs.len());
-    let mut owners = Vec::with_capacity(inputs.len());
-    let mut out = [0; TOGETHER * ID_LEN];
-    for nth in 0..most {
-        lanes.clear();
-        owners.clear();
-        for (owner, (input, tree)) in inputs.iter().zip(trees.iter_mut()).enumerate() {
-            if nth >= tree.len() {
-                continue;
-            }
-            let leaf = &input[nth * LEAF_LEN..];
-            if let Some(leaf) = leaf.first_chunk() {
-                lanes.push(leaf);
-                owners.push(owner);
-            } else {
-                let offset = (nth * LEAF_LEN) as u64;
-                tree[nth] = blake3::Hasher::new().set_input_offset(offset).update(leaf).finalize_non_root();
-            }
+    let mut rests = Vec::with_capacity(inputs.len());
+    for (owner, (input, tree)) in inputs.iter().zip(trees.iter_mut()).enumerate() {
+        if tree.is_empty() {
+            continue;
         }
-        let counter = nth as u64;
-        let (no, start, end) = (IncrementCounter::No, CHUNK_START, CHUNK_END);
-        platform.hash_many(&lanes, &IV, counter, no, 0, start, end, &mut out);
-        for (owner, value) in owners.iter().zip(out.as_chunks::<ID_LEN>().0) {
-            trees[*owner][nth] = *value;
+        let (leaves, end) = input.as_chunks::<LEAF_LEN>();
+        if !end.is_empty() {
+            let offset = (leaves.len() * LEAF_LEN) as u64;
+            tree[leaves.len()] =
+                blake3::Hasher::new().set_input_offset(offset).update(end).finalize_non_root();
         }
+        let (passes, rest) = leaves.as_chunks::<LANES>();
+        for (nth, (pass, values)) in passes.iter().zip(tree.as_chunks_mut::<LANES>().0).enumerate() {
+            hash_pass(platform, &pass.each_ref(), nth * LANES, IncrementCounter::Yes, |at, value| {
+                values[at] = value
+            });
+        }
+        if !rest.is_empty() {
+            rests.push((leaves.len() - rest.len(), owner, rest));
+        }
+    }
+    rests.sort_by_key(|(first, ..)| *first);
+    for group in rests.chunk_by(|a, b| a.0 == b.0) {
+        hash_rests(platform, group, trees);
+    }
+}
+
+/// The last leaves of inputs, fewer than a pass of each, all beginning with the same leaf's number.
+fn hash_rests(platform: Platform, group: &[(usize, usize, &[[u8; LEAF_LEN]])], trees: &mut [Vec<Value>]) {
+    let most = group.iter().map(|(_, _, rest)| rest.len()).max().unwrap_or(0);
+    if most * group.len().div_ceil(LANES) >= group.len() {
+        for (first, owner, rest) in group {
+            let lanes: Vec<_> = rest.iter().collect();
+            hash_pass(platform, &lanes, *first, IncrementCounter::Yes, |nth, value| {
+                trees[*owner][first + nth] = value
+            });
+        }
+        return;
+    }
+    for leaf in 0..most {
+        let there: Vec<_> = group
+            .iter()
+            .filter_map(|(first, owner, rest)| Some((first + leaf, *owner, rest.get(leaf)?)))
+            .collect();
+        for pass in there.chunks(LANES) {
+            let lanes: Vec<_> = pass.iter().map(|(_, _, leaf)| *leaf).collect();
+            let number = pass[0].0;
+            hash_pass(platform, &lanes, number, IncrementCounter::No, |nth, value| {
+                trees[pass[nth].1][number] = value
+            });
+        }
+    }
+}
+
+/// Hashes up to [`LANES`] leaves, numbered from `first` on, or all `first`.
+fn hash_pass(
+    platform: Platform,
+    leaves: &[&[u8; LEAF_LEN]],
+    first: usize,
+    increment: IncrementCounter,
+    mut give: impl FnMut(usize, Value),
+) {
+    let mut lanes = [leaves[0]; LANES];
+    lanes[..leaves.len()].copy_from_slice(leaves);
+    let width = leaves.len().next_power_of_two();
+    let mut out = [0; LANES * ID_LEN];
+    platform.hash_many(&lanes[..width], &IV, first as u64, increment, 0, CHUNK_START, CHUNK_END, &mut out);
+    for (nth, value) in out.as_chunks().0[..leaves.len()].iter().enumerate() {
+        give(nth, *value);
     }
 }
 
@@ -131,7 +177,8 @@ mod tests {
     fn ids_are_those_of_blake3_for_all_shapes_of_trees() {
         let mut bytes = vec![0; 70 << 10];
         blake3::Hasher::new().update(b"hash").finalize_xof().fill(&mut bytes);
-        let lengths: Vec<usize> = (0..=70).flat_map(|kib| [0, 1, 63, 64, 65, 1023].map(|more| kib * 1024 + more)).collect();
+        let lengths: Vec<usize> =
+            (0..=70).flat_map(|kib| [0, 1, 63, 64, 65, 1023].map(|more| kib * 1024 + more)).collect();
         let inputs: Vec<&[u8]> = lengths.iter().map(|len| &bytes[..(*len).min(bytes.len())]).collect();
         let expected: Vec<_> = inputs.iter().map(|input| ChunkId::of(input)).collect();
         assert_eq!(ids(&inputs), expected);

@@ -31,6 +31,17 @@ fn parse_hex(text: &str) -> Result<[u8; ID_LEN], ParseIdError> {
     Ok(bytes)
 }
 
+/// The text form. Listings are full of ids, and `{:02x}` for each byte takes ten times as long.
+fn hex(bytes: &[u8; ID_LEN]) -> [u8; ID_LEN * 2] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [0; ID_LEN * 2];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
+    text
+}
+
 macro_rules! id_type {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -47,15 +58,13 @@ macro_rules! id_type {
             /// The first 12 hexadecimal digits, for people.
             #[must_use]
             pub fn short(&self) -> String {
-                let mut text = self.to_string();
-                text.truncate(12);
-                text
+                String::from_utf8_lossy(&hex(&self.0)[..12]).into_owned()
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                f.write_str(std::str::from_utf8(&hex(&self.0)).expect("digits are ASCII"))
             }
         }
 

@@ -54,8 +54,8 @@
 //!
 //! Sequence numbers begin at 1 and every record, checkpoints included, has the number after the one before it, across
 //! groups and segments. The first group of a segment is one checkpoint: everything that is named at that point, in any
-//! order but each key once. There are no checkpoints elsewhere. So the newest segment alone tells what is, and all of them together
-//! what was.
+//! order but each key once. There are no checkpoints elsewhere. So the newest segment alone tells what is, and all of
+//! them together what was.
 //!
 //! # Order of durability
 //! - Append: write the group, sync the segment, acknowledge. The first failure poisons the [`Journal`].

@@ -2,7 +2,7 @@
 
 pub mod artifact;
 pub mod block;
-mod catalogue;
+pub mod catalogue;
 pub mod chunker;
 pub mod content;
 mod cursor;
@@ -15,7 +15,7 @@ pub mod index;
 pub mod ingest;
 pub mod io;
 pub mod journal;
-mod lock;
+pub mod lock;
 pub mod object;
 pub mod pack;
 mod pool;
@@ -23,9 +23,11 @@ pub mod progress;
 pub mod read;
 pub mod refs;
 pub mod restore;
+pub mod stats;
 pub mod store;
 #[cfg(test)]
 mod testing;
+pub mod time;
 pub mod tree;
 pub mod usage;
 pub mod verify;

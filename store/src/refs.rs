@@ -4,8 +4,8 @@
 //! in the journal; [`View`] is what the journal says at one sequence number, and [`View::resolve`] is the one place
 //! that turns what a person types into an artifact.
 //!
-//! Invariant: a [`Name`], [`Version`], [`Channel`] or [`Platform`] that exists is valid, whether it was typed or decoded.
-//! Everything in it can stand in a file name and in a URL path as it is.
+//! Invariant: a [`Name`], [`Version`], [`Channel`] or [`Platform`] that exists is valid, whether it was typed or
+//! decoded. Everything in the first three can stand in a file name and in a URL path as it is.
 
 mod order;
 mod spec;

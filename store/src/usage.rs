@@ -5,7 +5,7 @@
 //! time is that of reading the distinct metadata, not of all versions together. The result is kept in `cache/` and is
 //! good for as long as the journal says the same; it is derived, and losing it costs one walk.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,27 +14,59 @@ use crate::error::{Error, Result};
 use crate::id::{ArtifactId, ChunkId, TreeId};
 use crate::object::ObjectSource;
 use crate::progress::Progress;
+use crate::store::Store;
 use crate::tree::{Node, entries};
 
 mod cache;
 
-pub(crate) use cache::{decode, encode};
-
 /// Bytes that only this artifact holds, for each artifact.
 pub type Usage = BTreeMap<ArtifactId, u64>;
 
+impl Store {
+    /// The bytes that only one artifact holds, for each artifact that a ref names. Kept in `cache/` and good until the
+    /// next change; a cache that cannot be read or written costs the walk, and nothing else.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] when `progress` says so; [`Error::Damaged`] and [`Error::Absent`] when metadata are.
+    pub fn usage(&self, progress: &dyn Progress) -> Result<Usage> {
+        let view = self.view()?;
+        let named: BTreeSet<ArtifactId> = view.refs.values().map(|record| record.artifact).collect();
+        if named.is_empty() {
+            return Ok(Usage::new());
+        }
+        let mut hasher = blake3::Hasher::new();
+        for artifact in &named {
+            hasher.update(&artifact.0);
+        }
+        let basis = cache::Basis { seq: view.seq, named: *hasher.finalize().as_bytes() };
+        let path = self.path().join("cache").join("usage");
+        if let Some(usage) = self.io().read(&path).ok().and_then(|bytes| cache::decode(&bytes, basis)) {
+            return Ok(usage);
+        }
+        let held = named.into_iter().map(|artifact| {
+            let root = self.artifact(&artifact)?.root;
+            Ok(Held { artifact, root })
+        });
+        let usage = measure(&held.collect::<Result<Vec<_>>>()?, self, progress)?;
+        if let Err(error) = self.io().write_atomic(&path, &cache::encode(basis, &usage)) {
+            tracing::debug!(%error, path = %path.display(), "unique bytes are not kept");
+        }
+        Ok(usage)
+    }
+}
+
 /// What the walk needs to know of an artifact.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Held {
-    pub(crate) artifact: ArtifactId,
-    pub(crate) root: TreeId,
+struct Held {
+    artifact: ArtifactId,
+    root: TreeId,
 }
 
 /// Walks all of `held`, each artifact once.
 ///
 /// # Errors
 /// [`Error::Cancelled`] when `progress` says so; whatever `source` returns.
-pub(crate) fn measure(held: &[Held], source: &dyn ObjectSource, progress: &dyn Progress) -> Result<Usage> {
+fn measure(held: &[Held], source: &dyn ObjectSource, progress: &dyn Progress) -> Result<Usage> {
     let marks = Mutex::new(Marks { holders: HashMap::default(), unique: vec![0; held.len()] });
     for (index, artifact) in held.iter().enumerate() {
         let holder = Holder(u32::try_from(index).map_err(|_| too_many(held.len()))?);

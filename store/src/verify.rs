@@ -362,7 +362,8 @@ fn check(pack: &Pack, frames: &[u16], tools: &mut Tools) -> Checked {
                 while at < chunks.len() {
                     let whole = block.verify_run(at..chunks.len());
                     checked.chunks += whole as u64;
-                    checked.plain_bytes += chunks[at..at + whole].iter().map(|(_, len)| u64::from(*len)).sum::<u64>();
+                    checked.plain_bytes +=
+                        chunks[at..at + whole].iter().map(|(_, len)| u64::from(*len)).sum::<u64>();
                     at += whole;
                     if let Some((id, _)) = chunks.get(at) {
                         let detail = FrameError::Chunk(*id).to_string();

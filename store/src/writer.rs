@@ -233,6 +233,18 @@ impl Writer {
         Ok(old)
     }
 
+    /// Takes a channel away; gives the version that it pointed to.
+    ///
+    /// # Errors
+    /// [`Error::Absent`], [`Error::Io`].
+    pub fn remove_channel(&self, key: &ChannelKey) -> Result<Version> {
+        let mut names = lock(&self.names);
+        let view = Arc::clone(names.journal.view());
+        let old = view.channels.get(key).ok_or_else(|| Error::Absent { what: key.to_string() })?.clone();
+        names.change(vec![Op::RemoveChannel { key: key.clone(), old: old.clone() }], &self.who)?;
+        Ok(old)
+    }
+
     /// Writes an index run if many chunks are in none. Failing costs time at the next opening only.
     fn persist_index(&self) {
         let persisted =

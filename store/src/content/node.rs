@@ -122,7 +122,11 @@ impl ContentNode {
                 previous = Some(chunk);
                 Totals { bytes: chunk.len.into(), chunks: 1 }
             } else {
-                Child::decode(&mut cursor)?.totals
+                let Totals { bytes, chunks } = Child::decode(&mut cursor)?.totals;
+                if chunks == 0 || bytes < chunks {
+                    return Err(Defect::new(format!("a child of {bytes} bytes in {chunks} chunks")));
+                }
+                Totals { bytes, chunks }
             };
             totals = totals.plus(below).ok_or(Defect::new("totals past 2^64"))?;
         }

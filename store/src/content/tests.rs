@@ -141,29 +141,42 @@ fn what_the_directory_says_of_a_long_list_must_hold() {
     }
 }
 
-#[test]
-fn a_node_that_names_itself_ends_in_an_error() {
-    let mut objects = MemoryObjects::new();
-    let own = ChunkId([9; 32]);
-    let mut bytes = crate::object::NodeHeader { level: 3, count: 2 }.encode(node::MAGIC).to_vec();
-    for _ in 0..2 {
-        bytes.extend_from_slice(&own.0);
-        bytes.extend_from_slice(&0u64.to_le_bytes());
-        bytes.extend_from_slice(&0u64.to_le_bytes());
+/// A node above the leaves.
+fn node_of(level: u8, children: &[(ChunkId, u64, u64)]) -> Vec<u8> {
+    let count = u32::try_from(children.len()).unwrap();
+    let mut bytes = crate::object::NodeHeader { level, count }.encode(node::MAGIC).to_vec();
+    for (id, bytes_below, chunks_below) in children {
+        let totals = node::Totals { bytes: *bytes_below, chunks: *chunks_below };
+        node::Child { id: *id, totals }.encode(&mut bytes);
     }
-    // Totals of 0 + 0 = 0 hold for itself at every depth; only the level gives it away.
-    bytes[NODE_TOTALS_AT..][..8].copy_from_slice(&0u64.to_le_bytes());
-    objects.forge(own, bytes);
-    let content = Content::Long { root: ContentId(own.0), chunks: 0 };
-    assert_eq!(chunks(&content, 0, &objects).count(), 0, "nothing to read in no bytes");
-    let walked = node::ContentNode::read_root(&own, node::Totals::default(), &objects).unwrap();
-    let child = walked.child(0).unwrap();
-    let error = node::ContentNode::read_child(&child, walked.level, &objects).unwrap_err();
-    assert!(error.to_string().contains("one level below"), "{error}");
+    bytes
 }
 
-/// Where the totals of the first child lie in a node.
-const NODE_TOTALS_AT: usize = 12 + 32;
+#[test]
+fn hostile_nodes_end_in_an_error() {
+    let mut objects = MemoryObjects::new();
+    let (own, root) = (ChunkId([9; 32]), ContentId([8; 32]));
+    let content = Content::Long { root, chunks: 80 };
+    let mut first = |level, children: &[_]| {
+        objects.forge(root.into(), node_of(level, children));
+        objects.forge(own, node_of(2, &[(own, 5_000, 40)]));
+        let all: Vec<_> = chunks(&content, 10_000, &objects).collect();
+        assert_eq!(all.len(), 1);
+        all.into_iter().next().unwrap().unwrap_err().to_string()
+    };
+    // A node that is its own child, with totals that hold: only the level gives it away.
+    let error = first(3, &[(own, 5_000, 40), (own, 5_000, 40)]);
+    assert!(error.contains("one level below"), "{error}");
+    // Children of nothing, which no offset would ever lead to.
+    let error = first(3, &[(own, 0, 0), (own, 10_000, 80)]);
+    assert!(error.contains("0 bytes in 0 chunks"), "{error}");
+    let error = first(3, &[(own, 10_000, 80)]);
+    assert!(error.contains("one child"), "{error}");
+    let error = first(16, &[(own, 5_000, 40), (own, 5_000, 40)]);
+    assert!(error.contains("level 16"), "{error}");
+    let error = first(3, &[(own, u64::MAX, 40), (own, 10_001, 40)]);
+    assert!(error.contains("2^64"), "{error}");
+}
 
 fn arbitrary_list() -> impl Strategy<Value = Vec<ChunkRef>> {
     let chunk = prop_oneof![

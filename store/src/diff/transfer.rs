@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::id::{ArtifactId, ChunkId, TreeId};
 use crate::object::ObjectSource;
 use crate::progress::Progress;
+use crate::store::Store;
 use crate::tree::{Node, walk};
 
 /// What moving to an artifact transfers of one of its files.
@@ -41,21 +42,37 @@ pub struct Transfer {
     pub metadata_bytes: u64,
 }
 
+impl Store {
+    /// What a node that holds `from` lacks of `to`. A chunk's stored bytes are its part of the block that it lies in.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`] when `progress` says so; [`Error::Absent`] and [`Error::Damaged`] when metadata are.
+    pub fn transfer(&self, from: &ArtifactId, to: &ArtifactId, progress: &dyn Progress) -> Result<Transfer> {
+        let end = |id: &ArtifactId| Ok(End { artifact: *id, root: self.artifact(id)?.root });
+        let stored = |id: &ChunkId, len: u64| {
+            let placed = self.place(id)?.ok_or_else(|| Error::Absent { what: format!("chunk {id}") })?;
+            let (stored, plain) = (u64::from(placed.frame_stored), u64::from(placed.frame_plain));
+            Ok((len * stored).div_ceil(plain.max(1)))
+        };
+        measure(end(from)?, end(to)?, self, &stored, progress)
+    }
+}
+
 /// One side.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct End {
-    pub(crate) artifact: ArtifactId,
-    pub(crate) root: TreeId,
+struct End {
+    artifact: ArtifactId,
+    root: TreeId,
 }
 
 /// The stored bytes of a chunk of so many plain bytes.
-pub(crate) type StoredBytes<'a> = dyn Fn(&ChunkId, u64) -> Result<u64> + 'a;
+type StoredBytes<'a> = dyn Fn(&ChunkId, u64) -> Result<u64> + 'a;
 
 /// Compares all chunks and objects of `from` with those of `to` that lie on the way to what changed.
 ///
 /// # Errors
 /// [`Error::Cancelled`] when `progress` says so; whatever `source` and `stored` return.
-pub(crate) fn measure(
+fn measure(
     from: End,
     to: End,
     source: &dyn ObjectSource,

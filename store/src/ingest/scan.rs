@@ -67,7 +67,9 @@ pub(super) fn classify(chunks: &[&[u8]], index: &Index) -> Vec<State> {
     let solid: Vec<&[u8]> = chunks.iter().copied().filter(|bytes| !is_zero(bytes)).collect();
     let mut ids = hash::ids(&solid).into_iter();
     let holes = chunks.iter().map(|bytes| is_zero(bytes));
-    holes.map(|hole| if hole { State::Hole } else { look_up(ids.next().expect("one for each"), index) }).collect()
+    holes
+        .map(|hole| if hole { State::Hole } else { look_up(ids.next().expect("one for each"), index) })
+        .collect()
 }
 
 fn look_up(id: ChunkId, index: &Index) -> State {
@@ -167,7 +169,8 @@ impl Expected {
                 tried.push((from, hint));
             }
         }
-        let bytes: Vec<&[u8]> = tried.iter().map(|(from, hint)| &filled[*from..*from + hint.len as usize]).collect();
+        let bytes: Vec<&[u8]> =
+            tried.iter().map(|(from, hint)| &filled[*from..*from + hint.len as usize]).collect();
         let ids = hash::ids(&bytes);
         let there = tried.into_iter().zip(ids).filter(|((_, hint), id)| hint.id == *id);
         self.there.extend(there.map(|((from, hint), id)| (from, hint.len, id)));

@@ -60,8 +60,10 @@ impl Stitch {
         let bytes = &mut self.scratch[..left.min(self.cutter.max())];
         self.source.read_at(bytes, self.at)?;
         let len = self.cutter.cut(bytes);
-        let cut =
-            Cut { len: u32::try_from(len).expect("a short chunk"), state: classify(&[&bytes[..len]], index)[0] };
+        let cut = Cut {
+            len: u32::try_from(len).expect("a short chunk"),
+            state: classify(&[&bytes[..len]], index)[0],
+        };
         each(cut, &bytes[..len])?;
         self.at += len as u64;
         Ok(())

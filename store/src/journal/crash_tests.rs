@@ -162,7 +162,7 @@ fn a_crash_at_every_sync_loses_nothing_acknowledged() {
 #[test]
 fn a_crash_at_every_operation_loses_nothing_acknowledged() {
     let (_, operations) = dry_run();
-    for seed in 0..SEEDS / 4 {
+    for seed in 0..SEEDS / 6 {
         for n in 1..=operations {
             let context = format!("seed {seed}, operation {n}");
             let (sim, mut model) = (machine(seed), Model::default());
@@ -176,7 +176,7 @@ fn a_crash_at_every_operation_loses_nothing_acknowledged() {
 #[test]
 fn a_failure_of_every_operation_loses_nothing_acknowledged() {
     let (_, operations) = dry_run();
-    for seed in 0..SEEDS / 2 {
+    for seed in 0..SEEDS / 3 {
         for n in 1..=operations {
             let fault = if seed % 2 == 0 { Fault::Io } else { Fault::NoSpace };
             let context = format!("seed {seed}, operation {n}, {fault:?}");

@@ -317,3 +317,32 @@ fn readers_beside_a_writer_see_whole_groups_only() {
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
+
+#[test]
+fn the_bytes_are_those_that_were_agreed_on() {
+    let fixture = Fixture::new();
+    let mut journal = fixture.open().unwrap();
+    let stable = channel("p", "stable");
+    let version = key("p", "1").version;
+    let ops = vec![
+        set("p", "1", None, b"a"),
+        set("p", "1", Some(b"a"), b"b"),
+        Op::SetChannel { key: stable.clone(), old: None, version: version.clone() },
+        Op::RemoveChannel { key: stable, old: version },
+    ];
+    journal.append(ops, "me@here", 1_700_000_000_000).unwrap();
+    journal.append(vec![Op::RemoveRef { key: key("p", "1"), old: ArtifactId::of(b"b") }], "w", 300).unwrap();
+    let bytes = Os.read(&fixture.segments()[0]).unwrap();
+    let hex: String = bytes[..72].iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, GOLDEN_BEGINNING);
+    assert_eq!((bytes.len(), ArtifactId::of(&bytes).to_string().as_str()), GOLDEN_WHOLE);
+}
+
+/// Segment header; the header, payload and end mark of the first checkpoint.
+const GOLDEN_BEGINNING: &str = concat!(
+    "434a4e4c01000000010000000000000000000000571d4b1b",
+    "434a47520c000000010000000000000001000000f06687dd0000000094f22cff",
+    "01010005636169726e000000",
+    "434a4745",
+);
+const GOLDEN_WHOLE: (usize, &str) = (438, "9b61221b2f1209ed6708b06f85c45693ff1510287faae9b137735e225f9c8d9a");

@@ -41,7 +41,8 @@ impl FromStr for Spec {
         let reason = match text.parse::<Name>() {
             Ok(name) => format!("it names no version: write {name}@VERSION or {name}@CHANNEL"),
             Err(_) => format!(
-                "it is neither NAME@VERSION nor NAME@CHANNEL nor {PREFIX_DIGITS_MIN} to {} hexadecimal digits of an artifact's id",
+                "it is neither NAME@VERSION nor NAME@CHANNEL nor {PREFIX_DIGITS_MIN} to {} hexadecimal digits of an \
+                 artifact's id",
                 ID_LEN * 2
             ),
         };

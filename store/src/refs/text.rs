@@ -160,7 +160,8 @@ impl Channel {
 }
 text_type!(Channel);
 
-/// One version of what a [`Name`] names. `A-Z a-z 0-9 . _ + ~ -`, at most 128 bytes, beginning with a letter or a digit.
+/// One version of what a [`Name`] names. `A-Z a-z 0-9 . _ + ~ -`, at most 128 bytes, beginning with a letter or a
+/// digit.
 ///
 /// Versions order as semantic versions do, prereleases before their release. Texts that are nearly semantic versions
 /// (`v1.2.3`, `29.0`, `2026.04`, `25.0rc1`, `0.21.0.1`) take their place among them; any other text comes after all

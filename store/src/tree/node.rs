@@ -133,15 +133,14 @@ impl TreeNode {
             if child.first <= previous {
                 return Err(Defect::new("children whose first names do not ascend"));
             }
+            if child.entries == 0 {
+                return Err(Defect::new("a child without entries"));
+            }
             previous = child.first;
             entries = entries.checked_add(child.entries).ok_or(Defect::new("more than 2^64 entries"))?;
         }
         cursor.end()?;
         Ok(entries)
-    }
-
-    pub(super) fn id(&self) -> &ChunkId {
-        &self.id
     }
 
     pub(super) fn level(&self) -> u8 {

@@ -1,5 +1,5 @@
-//! The kept form of a [`Usage`]: magic `CUSE`, version u8, three zero bytes, journal sequence number u64, digest of the
-//! refs (32 bytes), count u32, then (artifact id, bytes u64) ascending, then the BLAKE3 of all before it.
+//! The kept form of a [`Usage`]: magic `CUSE`, version u8, three zero bytes, journal sequence number u64, digest of
+//! the artifacts (32 bytes), count u32, then (artifact id, bytes u64) ascending, then the BLAKE3 of all before it.
 
 use super::Usage;
 use crate::cursor::{Cursor, Defect};
@@ -9,13 +9,19 @@ const HEADER: [u8; 8] = *b"CUSE\x01\0\0\0";
 /// More artifacts than this are not read back; the walk is taken anew.
 const ENTRIES_MAX: u32 = 1 << 24;
 
-/// What a measurement is good for: the artifacts that refs name, in order, at a place in the journal.
-pub(crate) type Basis = (u64, [u8; ID_LEN]);
+/// What a measurement is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Basis {
+    /// Where in the journal.
+    pub(super) seq: u64,
+    /// Digest of the artifacts that refs name there, ascending.
+    pub(super) named: [u8; ID_LEN],
+}
 
-pub(crate) fn encode(basis: Basis, usage: &Usage) -> Vec<u8> {
+pub(super) fn encode(basis: Basis, usage: &Usage) -> Vec<u8> {
     let mut bytes = HEADER.to_vec();
-    bytes.extend_from_slice(&basis.0.to_le_bytes());
-    bytes.extend_from_slice(&basis.1);
+    bytes.extend_from_slice(&basis.seq.to_le_bytes());
+    bytes.extend_from_slice(&basis.named);
     bytes.extend_from_slice(&u32::try_from(usage.len()).unwrap_or(u32::MAX).to_le_bytes());
     for (artifact, unique) in usage {
         bytes.extend_from_slice(&artifact.0);
@@ -27,7 +33,7 @@ pub(crate) fn encode(basis: Basis, usage: &Usage) -> Vec<u8> {
 }
 
 /// The measurement in `bytes` if it is whole and of this `basis`.
-pub(crate) fn decode(bytes: &[u8], basis: Basis) -> Option<Usage> {
+pub(super) fn decode(bytes: &[u8], basis: Basis) -> Option<Usage> {
     let body_len = bytes.len().checked_sub(ID_LEN)?;
     let (body, digest) = bytes.split_at(body_len);
     if blake3::hash(body).as_bytes() != digest {
@@ -38,7 +44,7 @@ pub(crate) fn decode(bytes: &[u8], basis: Basis) -> Option<Usage> {
 
 fn read(body: &[u8], basis: Basis) -> Result<Option<Usage>, Defect> {
     let mut cursor = Cursor::new(body);
-    if cursor.take(HEADER.len())? != HEADER || cursor.u64()? != basis.0 || cursor.id()?.0 != basis.1 {
+    if cursor.take(HEADER.len())? != HEADER || cursor.u64()? != basis.seq || cursor.id()?.0 != basis.named {
         return Ok(None);
     }
     let count = cursor.u32()?;
@@ -60,11 +66,11 @@ mod tests {
     #[test]
     fn a_measurement_comes_back_only_whole_and_for_its_basis() {
         let usage: Usage = (0..3).map(|n| (ArtifactId([n; ID_LEN]), u64::from(n))).collect();
-        let basis = (7, [9; ID_LEN]);
+        let basis = Basis { seq: 7, named: [9; ID_LEN] };
         let bytes = encode(basis, &usage);
         assert_eq!(decode(&bytes, basis), Some(usage));
-        assert_eq!(decode(&bytes, (8, [9; ID_LEN])), None);
-        assert_eq!(decode(&bytes, (7, [8; ID_LEN])), None);
+        assert_eq!(decode(&bytes, Basis { seq: 8, ..basis }), None);
+        assert_eq!(decode(&bytes, Basis { named: [8; ID_LEN], ..basis }), None);
         for cut in 0..bytes.len() {
             assert_eq!(decode(&bytes[..cut], basis), None);
         }

@@ -1,0 +1,38 @@
+//! One file per command: what it takes, what it does with the library, what it prints.
+
+pub(crate) mod add;
+pub(crate) mod cat;
+pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod diff;
+pub(crate) mod export;
+pub(crate) mod log;
+pub(crate) mod ls;
+pub(crate) mod rm;
+pub(crate) mod show;
+pub(crate) mod stats;
+pub(crate) mod tag;
+pub(crate) mod verify;
+
+use crate::app::App;
+use crate::args::Command;
+use crate::error::Outcome;
+
+/// Runs one command to its end.
+pub(crate) fn run(app: &mut App, command: Command) -> anyhow::Result<Outcome> {
+    match command {
+        Command::Add(args) => add::run(app, args),
+        Command::Ls(args) => ls::run(app, &args),
+        Command::Show(args) => show::run(app, &args),
+        Command::Cat(args) => cat::run(app, &args),
+        Command::Export(args) => export::run(app, &args),
+        Command::Diff(args) => diff::run(app, &args),
+        Command::Rm(args) => rm::run(app, &args),
+        Command::Tag(args) => tag::run(app, &args),
+        Command::Log(args) => log::run(app, &args),
+        Command::Stats(args) => stats::run(app, &args),
+        Command::Verify(args) => verify::run(app, &args),
+        Command::Completions(args) => completions::run(app, &args),
+        Command::Demo(args) => demo::run(app, args),
+    }
+}

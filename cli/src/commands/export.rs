@@ -1,0 +1,131 @@
+//! `cairn export`: an artifact back as plain files.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use cairn_store::{RestoreOptions, Restored, Spec};
+use clap::Args;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::args::{PlatformArg, ThreadsArg};
+use crate::error::{Outcome, on_conflict};
+use crate::output::{JsonPath, OutputResult, Table};
+use crate::text;
+
+const EXAMPLES: &str = "\
+Examples:
+  cairn export uv@stable ./uv
+  cairn export uv@0.8.2 /opt/uv --force
+  cairn export state@120000 ./data --seed ./data-of-yesterday";
+
+/// Write an artifact as plain files, all or nothing
+///
+/// Everything is written beside DEST first and renamed into its place at the end. Files that DEST or a --seed folder
+/// already has are cloned or copied from there after their bytes were verified.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct ExportArgs {
+    /// NAME@VERSION, NAME@CHANNEL, or the first digits of an artifact's id
+    pub(crate) spec: Spec,
+    /// The folder to make; it must not be there, or be empty
+    pub(crate) dest: PathBuf,
+    /// Replace a DEST that is not empty, as a whole
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Do not wait until the files are on disk: a power cut soon after may lose them
+    #[arg(long)]
+    pub(crate) no_sync: bool,
+    /// A folder with files that may be the same, such as another version; may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub(crate) seed: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) platform: PlatformArg,
+    #[command(flatten)]
+    pub(crate) threads: ThreadsArg,
+}
+
+/// What an `export` did.
+pub(crate) struct Exported {
+    artifact: cairn_store::ArtifactId,
+    pub(crate) restored: Restored,
+    pub(crate) elapsed: Duration,
+}
+
+/// The JSON form of [`Exported`].
+#[derive(Serialize)]
+struct Report<'a> {
+    artifact: String,
+    #[serde(flatten)]
+    dest: JsonPath<'a>,
+    files: u64,
+    directories: u64,
+    symlinks: u64,
+    bytes: u64,
+    seeded_bytes: u64,
+    cloned_bytes: u64,
+    hole_bytes: u64,
+    elapsed_ms: u128,
+}
+
+pub(crate) fn run(app: &mut App, args: &ExportArgs) -> anyhow::Result<Outcome> {
+    let exported = export(app, args)?;
+    let Restored { files, directories, symlinks, bytes, seeded_bytes, cloned_bytes, hole_bytes } =
+        exported.restored;
+    if app.json() {
+        app.out.object(&Report {
+            artifact: exported.artifact.to_string(),
+            dest: JsonPath::of(&args.dest),
+            files,
+            directories,
+            symlinks,
+            bytes,
+            seeded_bytes,
+            cloned_bytes,
+            hole_bytes,
+            elapsed_ms: exported.elapsed.as_millis(),
+        })?;
+    } else if !app.quiet() {
+        print(app, args, &exported)?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Restores; prints nothing.
+pub(crate) fn export(app: &App, args: &ExportArgs) -> anyhow::Result<Exported> {
+    let store = app.store()?;
+    let (_, artifact) = store.view()?.resolve(&args.spec, args.platform.platform.as_ref())?;
+    let options = RestoreOptions {
+        force: args.force,
+        seeds: args.seed.clone(),
+        no_sync: args.no_sync,
+        threads: args.threads.threads,
+    };
+    let meter = app.meter("exporting");
+    let started = Instant::now();
+    let restored = store
+        .restore(&artifact, &args.dest, &options, &meter)
+        .map_err(|error| on_conflict(error, "--force replaces what is there, as a whole"))?;
+    Ok(Exported { artifact, restored, elapsed: started.elapsed() })
+}
+
+pub(crate) fn print(app: &mut App, args: &ExportArgs, exported: &Exported) -> OutputResult {
+    let Exported { restored, elapsed, .. } = exported;
+    app.out.line(format!("exported {} to {}", args.spec, text::path(JsonPath::of(&args.dest).0)))?;
+    let mut facts = Table::facts();
+    facts.fact("  files", restored.files.to_string());
+    facts.fact("  bytes", text::size(restored.bytes));
+    if restored.seeded_bytes > 0 {
+        let cloned = match restored.cloned_bytes {
+            0 => String::new(),
+            bytes => format!(", {} cloned", text::size(bytes)),
+        };
+        facts.fact("  already there", format!("{}{cloned}", text::size(restored.seeded_bytes)));
+    }
+    if restored.hole_bytes > 0 {
+        facts.fact("  holes", text::size(restored.hole_bytes));
+    }
+    let rate = text::rate(restored.bytes, *elapsed);
+    facts.fact("  time", format!("{} ({rate})", text::duration(*elapsed)));
+    app.out.table(&facts)
+}

@@ -1,0 +1,188 @@
+//! `cairn verify`: read everything and say what is not as it should be.
+
+use std::time::{Duration, Instant};
+
+use cairn_store::verify::{Affected, Damage, VerifyReport};
+use cairn_store::{RefKey, Spec, Store, VerifyOptions};
+use clap::Args;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::args::{PlatformArg, ThreadsArg};
+use crate::error::Outcome;
+use crate::output::{JsonPath, OutputResult, Table};
+use crate::text;
+
+const EXAMPLES: &str = "\
+Exit code 4 says that something is damaged or missing; the report says what, and what it touches.
+
+Examples:
+  cairn verify
+  cairn verify uv@stable --json";
+
+/// So many chunks of one damage, and paths of one artifact, are printed for people; JSON has more.
+const SHOWN: usize = 20;
+
+/// Check every stored byte and that every artifact is complete
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct VerifyArgs {
+    /// Only what this artifact needs
+    pub(crate) spec: Option<Spec>,
+    #[command(flatten)]
+    pub(crate) platform: PlatformArg,
+    #[command(flatten)]
+    pub(crate) threads: ThreadsArg,
+}
+
+/// The JSON form of the report.
+#[derive(Serialize)]
+struct Report<'a> {
+    clean: bool,
+    packs: u64,
+    frames: u64,
+    chunks: u64,
+    plain_bytes: u64,
+    stored_bytes: u64,
+    artifacts: u64,
+    elapsed_ms: u128,
+    damage: Vec<DamageReport<'a>>,
+    affected: Vec<AffectedReport<'a>>,
+}
+
+#[derive(Serialize)]
+struct DamageReport<'a> {
+    #[serde(flatten)]
+    file: JsonPath<'a>,
+    pack: Option<String>,
+    offset: Option<u64>,
+    chunks: Vec<String>,
+    detail: &'a str,
+}
+
+#[derive(Serialize)]
+struct AffectedReport<'a> {
+    artifact: String,
+    refs: Vec<RefReport<'a>>,
+    paths: Vec<JsonPath<'a>>,
+    path_count: u64,
+    missing: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct RefReport<'a> {
+    name: &'a str,
+    version: &'a str,
+    platform: String,
+}
+
+pub(crate) fn run(app: &mut App, args: &VerifyArgs) -> anyhow::Result<Outcome> {
+    let store = app.store()?;
+    let artifact = match &args.spec {
+        Some(spec) => Some(store.view()?.resolve(spec, args.platform.platform.as_ref())?.1),
+        None => None,
+    };
+    let options = VerifyOptions { artifact, threads: args.threads.threads };
+    let (report, elapsed) = verify(app, &store, options)?;
+    if app.json() {
+        app.out.object(&json(&report, elapsed))?;
+    } else if !app.quiet() || !report.is_clean() {
+        print(app, &report, elapsed)?;
+    }
+    Ok(if report.is_clean() { Outcome::Done } else { Outcome::DamageFound })
+}
+
+/// Verifies; prints nothing.
+pub(crate) fn verify(
+    app: &App,
+    store: &Store,
+    options: VerifyOptions,
+) -> anyhow::Result<(VerifyReport, Duration)> {
+    let meter = app.meter("verifying");
+    let started = Instant::now();
+    let report = store.verify(&options, &meter)?;
+    Ok((report, started.elapsed()))
+}
+
+fn json(report: &VerifyReport, elapsed: Duration) -> Report<'_> {
+    Report {
+        clean: report.is_clean(),
+        packs: report.packs,
+        frames: report.frames,
+        chunks: report.chunks,
+        plain_bytes: report.plain_bytes,
+        stored_bytes: report.stored_bytes,
+        artifacts: report.artifacts,
+        elapsed_ms: elapsed.as_millis(),
+        damage: report.damage.iter().map(damage).collect(),
+        affected: report.affected.iter().map(affected).collect(),
+    }
+}
+
+fn damage(damage: &Damage) -> DamageReport<'_> {
+    DamageReport {
+        file: JsonPath::of(&damage.file),
+        pack: damage.pack.map(|pack| pack.to_string()),
+        offset: damage.offset,
+        chunks: damage.chunks.iter().map(ToString::to_string).collect(),
+        detail: &damage.detail,
+    }
+}
+
+fn ref_report(key: &RefKey) -> RefReport<'_> {
+    RefReport { name: key.name.as_str(), version: key.version.as_str(), platform: key.platform.to_string() }
+}
+
+fn affected(affected: &Affected) -> AffectedReport<'_> {
+    AffectedReport {
+        artifact: affected.artifact.to_string(),
+        refs: affected.refs.iter().map(ref_report).collect(),
+        paths: affected.paths.iter().map(|path| JsonPath(path)).collect(),
+        path_count: affected.path_count,
+        missing: affected.missing.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// Prints the report for people: damage, then what it touches, then the figures.
+pub(crate) fn print(app: &mut App, report: &VerifyReport, elapsed: Duration) -> OutputResult {
+    for damage in &report.damage {
+        let at = damage.offset.map(|offset| format!(" at byte {offset}")).unwrap_or_default();
+        let file = text::path(JsonPath::of(&damage.file).0);
+        app.out.line(format!("damaged {file}{at}: {}", damage.detail))?;
+        for chunk in damage.chunks.iter().take(SHOWN) {
+            app.out.line(format!("  chunk {chunk}"))?;
+        }
+        if damage.chunks.len() > SHOWN {
+            app.out.line(format!("  and {} more", damage.chunks.len() - SHOWN))?;
+        }
+    }
+    for affected in &report.affected {
+        let refs: Vec<String> = affected.refs.iter().map(ToString::to_string).collect();
+        let missing = text::count(affected.missing.len() as u64, "chunk");
+        app.out.line(format!(
+            "affected {} (artifact {}): {missing} lost",
+            refs.join(", "),
+            affected.artifact.short()
+        ))?;
+        for path in affected.paths.iter().take(SHOWN) {
+            app.out.line(format!("  {}", text::path(path)))?;
+        }
+        let more = affected.path_count.saturating_sub(SHOWN as u64);
+        if more > 0 {
+            app.out.line(format!("  and {more} more"))?;
+        }
+    }
+    app.out.line(if report.is_clean() {
+        "everything is as it should be"
+    } else {
+        "NOT everything is as it should be"
+    })?;
+    let mut facts = Table::facts();
+    facts.fact("  artifacts", report.artifacts.to_string());
+    facts.fact("  packs", format!("{}, {}", report.packs, text::count(report.frames, "frame")));
+    facts.fact("  chunks", format!("{} of {}", report.chunks, text::size(report.plain_bytes)));
+    facts.fact("  stored", text::size(report.stored_bytes));
+    let rate = text::rate(report.plain_bytes, elapsed);
+    facts.fact("  time", format!("{} ({rate})", text::duration(elapsed)));
+    app.out.table(&facts)
+}
