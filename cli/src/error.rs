@@ -1,7 +1,7 @@
 //! The one funnel for failures: every error gets a kind, the kind an exit code, and the person a hint of what to do
 //! next. The chain of causes is printed once, here.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -143,9 +143,15 @@ fn emit(kind: FailureKind, message: &str, hint: Option<&str>, json: bool) -> Exi
         serde_json::to_writer(&mut stderr, &report).map_err(io::Error::from).and_then(|()| writeln!(stderr))
     } else {
         let hint = hint.map(|hint| format!("\n hint: {hint}")).unwrap_or_default();
-        writeln!(stderr, "error: {message}{hint}")
+        let (begin, end) = if is_coloured(&stderr) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+        writeln!(stderr, "{begin}error:{end} {message}{hint}")
     };
     ExitCode::from(kind.exit_code())
+}
+
+/// On a terminal, unless `NO_COLOR` is set to anything but an empty text (<https://no-color.org>).
+fn is_coloured(stderr: &io::StderrLock<'_>) -> bool {
+    stderr.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// The chain of causes on one line.

@@ -9,7 +9,6 @@ mod output;
 mod progress;
 mod text;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use tracing::Level;
@@ -48,12 +47,7 @@ fn log_to_stderr(verbose: u8, quiet: bool) {
     tracing_subscriber::fmt()
         .with_max_level(named.unwrap_or(asked))
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal() && colour_is_wanted())
+        .with_ansi(false)
         .with_target(verbose > 1)
         .init();
-}
-
-/// <https://no-color.org>: any value but an empty one turns colours off.
-fn colour_is_wanted() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -5,14 +5,14 @@ use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cairn_store::Progress;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
-use crate::error;
+use crate::{error, text};
 
 /// What is faster than this shows no bar.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -100,23 +100,21 @@ impl Drop for Meter {
 fn draw(task: &'static str, counts: Arc<Counts>) -> Option<(JoinHandle<()>, Arc<AtomicBool>)> {
     let done = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&done);
+    let started = Instant::now();
     let work = move || {
         std::thread::park_timeout(PATIENCE);
         if told.load(Ordering::Relaxed) {
             return;
         }
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
-        let template =
-            "{prefix} [{bar:30}] {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {msg}";
-        bar.set_style(
-            ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()),
-        );
+        let style = ProgressStyle::with_template("{prefix} [{bar:20}] {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(task);
         while !told.load(Ordering::Relaxed) {
             let (done, expected) = (load(&counts.bytes), load(&counts.bytes_expected));
-            bar.set_length(expected.max(done));
+            bar.set_length(expected.max(done).max(1));
             bar.set_position(done);
-            bar.set_message(format!("{}/{} files", load(&counts.files), load(&counts.files_expected)));
+            bar.set_message(describe(&counts, started.elapsed()));
             bar.tick();
             std::thread::park_timeout(FRAME);
         }
@@ -126,6 +124,36 @@ fn draw(task: &'static str, counts: Arc<Counts>) -> Option<(JoinHandle<()>, Arc<
     Some((thread, done))
 }
 
+/// `284 MiB of 1.4 GiB, 507 MiB/s, 3 of 12 files`; what is not known yet is left out.
+fn describe(counts: &Counts, elapsed: Duration) -> String {
+    let (bytes, expected) = (load(&counts.bytes), load(&counts.bytes_expected));
+    let mut message = text::size(bytes);
+    if expected >= bytes && expected > 0 {
+        message += &format!(" of {}", text::size(expected));
+    }
+    message += &format!(", {}", text::rate(bytes, elapsed));
+    let (files, expected) = (load(&counts.files), load(&counts.files_expected));
+    if expected > 0 {
+        message += &format!(", {files} of {}", text::count(expected, "file"));
+    }
+    message
+}
+
 fn load(count: &AtomicU64) -> u64 {
     count.load(Ordering::Relaxed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_says_what_is_known() {
+        let counts = Counts::default();
+        assert_eq!(describe(&counts, Duration::from_secs(1)), "0 B, 0 B/s");
+        counts.bytes.store(1 << 20, Ordering::Relaxed);
+        counts.bytes_expected.store(4 << 20, Ordering::Relaxed);
+        counts.files_expected.store(2, Ordering::Relaxed);
+        assert_eq!(describe(&counts, Duration::from_secs(2)), "1.0 MiB of 4.0 MiB, 512 KiB/s, 0 of 2 files");
+    }
 }

@@ -1,4 +1,4 @@
-//! How sizes, durations, times and paths look to people, and how durations are read from the command line. Pure.
+//! How sizes, durations and paths look to people, and how durations are read from the command line. Pure.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -68,28 +68,6 @@ pub(crate) fn count(number: u64, noun: &str) -> String {
         (_, Some(stem)) => format!("{number} {stem}ies"),
         (_, None) => format!("{number} {noun}s"),
     }
-}
-
-/// Milliseconds since 1970 as `2026-01-31T12:00:00Z` (UTC, RFC 3339).
-pub(crate) fn time(unix_ms: u64) -> String {
-    let seconds = unix_ms / 1000;
-    let (year, month, day) = civil(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-/// Year, month and day of a number of days since 1970-01-01. Howard Hinnant, "chrono-compatible low-level date
-/// algorithms", `civil_from_days`, for days that are not negative.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let of_era = shifted % 146_097;
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
 /// A path of an artifact for a terminal: UTF-8 as it is, control characters and other bytes as `\xNN`, so that a
@@ -191,19 +169,6 @@ mod tests {
         }
         for bad in ["", "s", "10 parsecs", "-1s", "1..2s", "1e9s", "99999999h", "NaN"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn times_are_utc_and_know_leap_years() {
-        let table = [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_400_000, "2000-02-29T00:00:00Z"),
-            (1_709_251_199_999, "2024-02-29T23:59:59Z"),
-            (4_107_542_400_000, "2100-03-01T00:00:00Z"),
-        ];
-        for (ms, text) in table {
-            assert_eq!(time(ms), text);
         }
     }
 

@@ -1,5 +1,6 @@
 //! `cairn log`: what happened to names.
 
+use cairn_store::time::rfc3339;
 use cairn_store::{Name, Op, Record};
 use clap::Args;
 use serde::Serialize;
@@ -71,14 +72,14 @@ fn print(app: &mut App, record: &Record) -> OutputResult {
         Op::SetChannel { key, old: Some(old), version } => format!("tag {key} = {version}, was {old}"),
         Op::RemoveChannel { key, old } => format!("untag {key}, was {old}"),
     };
-    let (time, who) = (text::time(record.time_ms), text::path(record.who.as_bytes()));
+    let (time, who) = (rfc3339(record.time_ms), text::path(record.who.as_bytes()));
     app.out.line(format!("{:>5}  {time}  {who}  {what}", record.seq))
 }
 
 fn line(record: &Record) -> Line<'_> {
     let line = |op, name, platform: &cairn_store::Platform, version| Line {
         seq: record.seq,
-        time: text::time(record.time_ms),
+        time: rfc3339(record.time_ms),
         time_ms: record.time_ms,
         who: &record.who,
         op,

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use cairn_store::time::rfc3339;
 use cairn_store::usage::Usage;
 use cairn_store::{Error, Kind, Name, Platform, RefKey, RefRecord, Spec, View};
 use clap::Args;
@@ -15,7 +16,8 @@ use crate::output::{OutputResult, Table};
 use crate::text;
 
 const EXAMPLES: &str = "\
-UNIQUE is what no other artifact holds: the bytes, before compression, that removing this one would free.
+UNIQUE is what no other artifact holds, metadata included: the bytes, before compression, that removing this
+one would free.
 
 Examples:
   cairn ls
@@ -145,7 +147,7 @@ fn print(app: &mut App, listed: &[Listed<'_>], usage: Option<&Usage>) -> OutputR
                 unique_bytes: unique(record),
                 new_bytes: record.new_bytes,
                 stored_bytes: record.stored_bytes,
-                time: text::time(record.time_ms),
+                time: rfc3339(record.time_ms),
             })?;
         }
         return Ok(());
