@@ -17,9 +17,9 @@ use super::source::{Folder, Item};
 use super::statcache::StatCache;
 use super::walk::Event;
 use super::{IngestOptions, MetadataPolicy};
-use crate::content::{Content, ContentBuilder};
+use crate::content::{ChunkRef, Content, ContentBuilder, chunks};
 use crate::error::{Error, Result};
-use crate::id::{ChunkId, TreeId};
+use crate::id::TreeId;
 use crate::index::Index;
 use crate::object::ObjectSource;
 use crate::pool::{Pending, Pool, Rank};
@@ -202,7 +202,7 @@ impl<'a> Pipeline<'a> {
         }
         let remembered = self.cache.lookup(&item.stamp);
         if let Some(known) =
-            remembered.as_ref().filter(|known| known.unchanged && self.is_held(&known.content))
+            remembered.as_ref().filter(|known| known.unchanged && self.is_held(&known.content, known.size))
         {
             let slot = Slot::Known(folder, item, known.content.clone(), known.machine);
             self.queue.push_back(slot);
@@ -258,14 +258,15 @@ impl<'a> Pipeline<'a> {
         *batch.borrow_mut() = Batching::Running(pending);
     }
 
-    /// Whether every chunk that is named is in the store. Of a long list the root is asked for: an object in a sealed
-    /// pack implies what it names.
-    fn is_held(&self, content: &Content) -> bool {
-        let held = |id: &ChunkId| self.context.index.lookup(id).is_some();
+    /// Whether every chunk that is named is in the store. Long lists are read: where a pack was lost, whoever adds the
+    /// file again makes it whole.
+    fn is_held(&self, content: &Content, size: u64) -> bool {
+        let held = |chunk: &ChunkRef| chunk.is_hole() || self.context.index.lookup(&chunk.id).is_some();
         match content {
             Content::Inline(_) => true,
-            Content::Chunks(list) => list.iter().all(|chunk| chunk.is_hole() || held(&chunk.id)),
-            Content::Long { root, .. } => held(&(*root).into()),
+            Content::Chunks(list) => list.iter().all(held),
+            Content::Long { .. } => chunks(content, size, self.context.objects)
+                .all(|chunk| chunk.is_ok_and(|(_, chunk)| held(&chunk))),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::format::{HEADER_LEN, TRAILER_LEN, Trailer, decode_header};
+use super::format::{HEADER_LEN, TRAILER_LEN, Trailer, VERSION, decode_header};
 use super::recover::scan;
 use super::{ChunkRow, Footer, PackKind};
 use crate::block::{Block, Decompressor, FrameError};
@@ -31,10 +31,15 @@ impl Pack {
         let file = io.open(path).map_err(Error::io("open", path))?;
         let len = file.len().map_err(Error::io("read", path))?;
         let mut damage = Vec::new();
-        let header_kind = read_header(&*file, path, len)?;
-        let footer = match read_footer(&*file, path, len)? {
-            Ok((footer, found)) if found == id => footer,
-            other => {
+        let header = read_header(&*file, path, len)?;
+        let footer = match (read_footer(&*file, path, len)?, header) {
+            // A whole footer of this version speaks for itself: then it is the header that is damaged.
+            (Ok((footer, found)), _) if found == id => footer,
+            (_, Err(newer)) if newer > VERSION => {
+                let (path, found) = (path.to_owned(), newer.into());
+                return Err(Error::NewerFormat { path, found, supported: VERSION.into() });
+            }
+            (other, _) => {
                 let detail = match other {
                     Err(detail) => detail,
                     Ok(_) => "the footer is another pack's",
@@ -43,7 +48,7 @@ impl Pack {
                 scan(&*file, path, len, PackKind::Data)?
             }
         };
-        if header_kind != Some(footer.kind) {
+        if header != Ok(footer.kind) {
             damage.push((0, "the pack's header is not one".to_owned()));
         }
         if footer.frames_end() > len {
@@ -133,13 +138,14 @@ impl Pack {
     }
 }
 
-fn read_header(file: &dyn ReadFile, path: &Path, len: u64) -> Result<Option<PackKind>> {
+/// What the header says, as [`decode_header`] gives it.
+fn read_header(file: &dyn ReadFile, path: &Path, len: u64) -> Result<std::result::Result<PackKind, u16>> {
     let mut header = [0; HEADER_LEN];
     if len < HEADER_LEN as u64 {
-        return Ok(None);
+        return Ok(Err(0));
     }
     file.read_exact_at(&mut header, 0).map_err(Error::io("read", path))?;
-    Ok(decode_header(&header).ok())
+    Ok(decode_header(&header))
 }
 
 type ReadFooter = std::result::Result<(Footer, PackId), &'static str>;
