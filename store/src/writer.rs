@@ -265,12 +265,13 @@ impl Names {
         let before = self.journal.view().seq;
         let seq = self.journal.append(ops, who, now_ms())?;
         if before / FOLLOW_EVERY != seq / FOLLOW_EVERY
-            && let Some(catalogue) = &mut self.catalogue {
-                // It is derived, and the next one to ask it something tries again.
-                if let Err(error) = catalogue.follow(&self.journal) {
-                    tracing::warn!(%error, "the catalogue does not follow the journal");
-                }
+            && let Some(catalogue) = &mut self.catalogue
+        {
+            // It is derived, and the next one to ask it something tries again.
+            if let Err(error) = catalogue.follow(&self.journal) {
+                tracing::warn!(%error, "the catalogue does not follow the journal");
             }
+        }
         Ok(seq)
     }
 }
