@@ -4,9 +4,9 @@
 //! record, then the acknowledgement. The catalogue follows the journal and is never ahead of it.
 
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::catalogue::Catalogue;
 use crate::error::{Error, Result};
@@ -19,6 +19,10 @@ use crate::pack::{self, UNSEALED};
 use crate::progress::Progress;
 use crate::refs::{Channel, ChannelKey, RefKey, RefRecord, Version, View};
 use crate::store::{Store, check_format, lock, write_format};
+use crate::time::now_ms;
+
+/// Changes after which the catalogue catches up unasked.
+const FOLLOW_EVERY: u64 = 64;
 
 /// How a store is opened for writing.
 #[derive(Debug, Clone)]
@@ -42,9 +46,8 @@ pub struct Writer {
 
 struct Names {
     journal: Journal,
-    /// Opened at the first change; absent where the store is on a simulated file system.
+    /// Absent where the store is on a simulated file system, which sled does not know.
     catalogue: Option<Catalogue>,
-    catalogue_dir: Option<PathBuf>,
 }
 
 /// What publishing does beside naming the artifact.
@@ -85,7 +88,7 @@ impl Writer {
         let io: Arc<dyn Io> = Arc::new(Os);
         make(&*io, path)?;
         let held = Lock::acquire(path, options.wait, &options.command, &|| progress.cancelled())?;
-        Self::begin(io, path, options, Some(held), Some(path.join("catalogue")))
+        Self::begin(io, path, options, Some(held), Some(Catalogue::at(&path.join("catalogue"))))
     }
 
     /// Opens a store on another file system, which nobody else writes: without lock and catalogue.
@@ -102,7 +105,7 @@ impl Writer {
         path: &Path,
         options: &WriterOptions,
         held: Option<Lock>,
-        catalogue_dir: Option<PathBuf>,
+        catalogue: Option<Catalogue>,
     ) -> Result<Self> {
         // Nothing was written before the lock was held, except by whoever held it.
         if !check_format(&*io, path)? {
@@ -110,7 +113,7 @@ impl Writer {
         }
         recover_packs(&*io, &path.join("packs"))?;
         let journal = Journal::open_write(Arc::clone(&io), &path.join("journal"))?;
-        let names = Names { journal, catalogue: None, catalogue_dir };
+        let names = Names { journal, catalogue };
         let store = Store::assemble(io, path);
         Ok(Self { store, who: options.who.clone(), names: Mutex::new(names), _lock: held })
     }
@@ -256,26 +259,20 @@ impl Writer {
 }
 
 impl Names {
-    /// Makes a change durable, then lets the catalogue follow.
+    /// Makes a change durable. The catalogue catches up when it is asked something, and every [`FOLLOW_EVERY`] changes,
+    /// so that it never has much to catch up with: opening it costs 8 ms, as much as adding a small release.
     fn change(&mut self, ops: Vec<Op>, who: &str) -> Result<u64> {
+        let before = self.journal.view().seq;
         let seq = self.journal.append(ops, who, now_ms())?;
-        if let Some(dir) = &self.catalogue_dir {
-            if self.catalogue.is_none() {
-                self.catalogue = Catalogue::open(dir, &self.journal).map_err(warn_catalogue).ok();
-            }
-            if let Some(catalogue) = &mut self.catalogue {
-                if catalogue.follow(&self.journal).map_err(warn_catalogue).is_err() {
-                    self.catalogue = None;
+        if before / FOLLOW_EVERY != seq / FOLLOW_EVERY
+            && let Some(catalogue) = &mut self.catalogue {
+                // It is derived, and the next one to ask it something tries again.
+                if let Err(error) = catalogue.follow(&self.journal) {
+                    tracing::warn!(%error, "the catalogue does not follow the journal");
                 }
             }
-        }
         Ok(seq)
     }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn warn_catalogue(error: Error) {
-    tracing::warn!(%error, "the catalogue does not follow the journal; it is rebuilt when it is next opened");
 }
 
 /// The change that points a channel to a version, unless it does.
@@ -329,9 +326,4 @@ fn recover_packs(io: &dyn Io, dir: &Path) -> Result<()> {
         }
     }
     io.sync_dir(dir).map_err(Error::io("sync", dir))
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -31,10 +31,10 @@ impl Codec {
 /// compression waits for; a later pass over cold data may spend more.
 const PARAMETERS: [CParameter; 7] = [
     CParameter::CompressionLevel(3),
-    CParameter::Strategy(Strategy::ZSTD_fast),
+    CParameter::Strategy(Strategy::ZSTD_dfast),
     CParameter::WindowLog(19),
     CParameter::HashLog(16),
-    CParameter::ChainLog(12),
+    CParameter::ChainLog(15),
     CParameter::MinMatch(5),
     CParameter::TargetLength(0),
 ];

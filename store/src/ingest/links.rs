@@ -39,11 +39,10 @@ impl Links {
     pub(super) fn count(events: &Receiver<Result<Event>>) -> Result<Self> {
         let mut groups: HashMap<_, Group> = HashMap::new();
         for event in events {
-            if let Event::Leaf { item, .. } = event? {
-                if item.kind == FileType::RegularFile && item.links > 1 {
+            if let Event::Leaf { item, .. } = event?
+                && item.kind == FileType::RegularFile && item.links > 1 {
                     groups.entry((item.stamp.dev, item.stamp.ino)).or_default().names += 1;
                 }
-            }
         }
         groups.retain(|_, group| group.names > 1);
         Ok(Self { groups, met: 0 })

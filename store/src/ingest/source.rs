@@ -67,7 +67,7 @@ impl Item {
             mode: u16::try_from(stat.st_mode & 0o7777).expect("12 bits"),
             uid: stat.st_uid,
             gid: stat.st_gid,
-            links: u64::from(stat.st_nlink),
+            links: stat.st_nlink,
             device: (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)),
             allocated: u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512),
             stamp: Stamp {

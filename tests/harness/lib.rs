@@ -1,0 +1,14 @@
+//! What the areas of tests share: trees to add, folders that clean up after themselves, an exact comparison of trees,
+//! mounts, and a user who may do less.
+//!
+//! Nothing here tests anything; a failed expectation of the harness itself panics with what it was about.
+
+pub mod bytes;
+pub mod compare;
+pub mod mount;
+pub mod plan;
+pub mod scratch;
+pub mod seed;
+pub mod stores;
+pub mod user;
+pub mod watch;

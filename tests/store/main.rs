@@ -1,0 +1,14 @@
+//! The store through its public surface, on real file systems.
+
+mod bad_input;
+mod cutting;
+mod file_systems;
+mod identity;
+mod large_directory;
+mod limits;
+mod names;
+mod ranges;
+mod restoring;
+mod round_trip;
+mod stat_cache;
+mod together;
