@@ -154,7 +154,7 @@ pub(crate) fn ingest(
                 MetadataPolicy::Portable => Links::default(),
                 MetadataPolicy::Full => Links::count(&walk::walk(roots.clone()))?,
             };
-            let cache = StatCache::load(&**store.io(), store.path(), &canonical, started_ns);
+            let cache = StatCache::load(&**store.io(), store.path(), &canonical, options.bounds, started_ns);
             let mut pipeline = Pipeline::new(context, deposit, cache, links);
             let (root, entry) = pipeline.run(&walk::walk(roots))?;
             let Pipeline { deposit, cache, assembly, .. } = pipeline;
@@ -185,14 +185,13 @@ fn complete(
         (None, Some(seen)) if platforms_seen.len() == 1 => seen.clone(),
         _ => Platform::current(),
     };
-    let CdcBounds { min, avg, max } = options.bounds;
     let artifact = Artifact {
         kind: ArtifactKind::Package,
         name: options.name.clone(),
         version: options.version.clone(),
         platform: platform.clone(),
         policy: options.policy,
-        chunking: Chunking { min, avg, max, paged: true },
+        chunking: chunking(options.bounds),
         root,
         root_meta: RootMeta { mode: entry.mode, full: entry.full.clone() },
         entries: totals.entries,
@@ -220,11 +219,17 @@ fn complete(
     })
 }
 
+fn chunking(CdcBounds { min, avg, max }: CdcBounds) -> Chunking {
+    Chunking { min, avg, max, paged: true }
+}
+
 /// The root of the version of the same name that was added last.
 fn prior_root(store: &Store, options: &IngestOptions) -> Option<TreeId> {
     let view = store.view().ok()?;
     let (_, record) = view.refs_of(&options.name).max_by_key(|(_, record)| record.time_ms)?;
-    Some(store.artifact(&record.artifact).ok()?.root)
+    let artifact = store.artifact(&record.artifact).ok()?;
+    // Other bounds give other cuts, which would be wrong hints.
+    (artifact.chunking == chunking(options.bounds)).then_some(artifact.root)
 }
 
 /// What the paths of a command line stand for, and their absolute form.

@@ -44,7 +44,8 @@ pub(super) fn run(
     }
     let mut feed = Feed { reader, path: path.clone(), buffer: Vec::new(), at_end: false };
     feed.fill(HEAD_LEN)?;
-    let (content, size, machine) = if Cutter::may_cut_pages(&feed.buffer) {
+    let is_inline = feed.at_end && feed.buffer.len() <= INLINE_BYTES_MAX;
+    let (content, size, machine) = if !is_inline && Cutter::may_cut_pages(&feed.buffer) {
         spool(&context, &mut deposit, store, &mut feed)?
     } else {
         cut(&context, &mut deposit, &mut feed)?
