@@ -7,6 +7,7 @@
 //! Nothing that an ingest writes is visible: what it leaves when it fails is unnamed, is found again by the next ingest
 //! of the same data, and is collected otherwise.
 
+mod assemble;
 mod batch;
 mod deposit;
 mod elf;
@@ -29,9 +30,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::FileType;
 
+use self::assemble::Totals;
 use self::deposit::{Deposit, Deposited};
 use self::links::Links;
-use self::pipeline::{Context, Pipeline, Totals};
+use self::pipeline::{Context, Pipeline};
 use self::source::Item;
 use self::statcache::StatCache;
 use self::walk::Roots;
@@ -152,11 +154,11 @@ pub(crate) fn ingest(
                 MetadataPolicy::Portable => Links::default(),
                 MetadataPolicy::Full => Links::count(&walk::walk(roots.clone()))?,
             };
-            let cache = StatCache::load(&**store.io(), store.path(), &canonical, started_ns);
+            let cache = StatCache::load(&**store.io(), store.path(), &canonical, options.bounds, started_ns);
             let mut pipeline = Pipeline::new(context, deposit, cache, links);
             let (root, entry) = pipeline.run(&walk::walk(roots))?;
-            let Pipeline { deposit, cache, totals, .. } = pipeline;
-            let ingested = complete(deposit, options, root, &entry, totals)?;
+            let Pipeline { deposit, cache, assembly, .. } = pipeline;
+            let ingested = complete(deposit, options, root, &entry, assembly.totals)?;
             cache.save(&**store.io());
             Ok(ingested)
         }
@@ -183,14 +185,13 @@ fn complete(
         (None, Some(seen)) if platforms_seen.len() == 1 => seen.clone(),
         _ => Platform::current(),
     };
-    let CdcBounds { min, avg, max } = options.bounds;
     let artifact = Artifact {
         kind: ArtifactKind::Package,
         name: options.name.clone(),
         version: options.version.clone(),
         platform: platform.clone(),
         policy: options.policy,
-        chunking: Chunking { min, avg, max, paged: true },
+        chunking: chunking(options.bounds),
         root,
         root_meta: RootMeta { mode: entry.mode, full: entry.full.clone() },
         entries: totals.entries,
@@ -218,11 +219,17 @@ fn complete(
     })
 }
 
+fn chunking(CdcBounds { min, avg, max }: CdcBounds) -> Chunking {
+    Chunking { min, avg, max, paged: true }
+}
+
 /// The root of the version of the same name that was added last.
 fn prior_root(store: &Store, options: &IngestOptions) -> Option<TreeId> {
     let view = store.view().ok()?;
     let (_, record) = view.refs_of(&options.name).max_by_key(|(_, record)| record.time_ms)?;
-    Some(store.artifact(&record.artifact).ok()?.root)
+    let artifact = store.artifact(&record.artifact).ok()?;
+    // Other bounds give other cuts, which would be wrong hints.
+    (artifact.chunking == chunking(options.bounds)).then_some(artifact.root)
 }
 
 /// What the paths of a command line stand for, and their absolute form.

@@ -265,12 +265,13 @@ impl Names {
         let before = self.journal.view().seq;
         let seq = self.journal.append(ops, who, now_ms())?;
         if before / FOLLOW_EVERY != seq / FOLLOW_EVERY
-            && let Some(catalogue) = &mut self.catalogue {
-                // It is derived, and the next one to ask it something tries again.
-                if let Err(error) = catalogue.follow(&self.journal) {
-                    tracing::warn!(%error, "the catalogue does not follow the journal");
-                }
+            && let Some(catalogue) = &mut self.catalogue
+        {
+            // It is derived, and the next one to ask it something tries again.
+            if let Err(error) = catalogue.follow(&self.journal) {
+                tracing::warn!(%error, "the catalogue does not follow the journal");
             }
+        }
         Ok(seq)
     }
 }
@@ -289,7 +290,8 @@ fn point(view: &View, key: &RefKey, channel: &Channel) -> Option<Op> {
 
 /// Makes the folders of a store, in an empty folder or one that is a store.
 fn make(io: &dyn Io, path: &Path) -> Result<()> {
-    if !check_format(io, path)? {
+    let is_new = !check_format(io, path)?;
+    if is_new {
         match io.list(path) {
             Ok(listed) if listed.iter().any(|entry| !is_ours(&entry.name)) => {
                 return Err(Error::Invalid {
@@ -307,7 +309,20 @@ fn make(io: &dyn Io, path: &Path) -> Result<()> {
         let dir = path.join(dir);
         io.create_dir_all(&dir).map_err(Error::io("create", dir))?;
     }
-    io.sync_dir(path).map_err(Error::io("sync", path))
+    io.sync_dir(path).map_err(Error::io("sync", path))?;
+    if is_new { sync_names_above(io, path) } else { Ok(()) }
+}
+
+/// Makes the names that lead to a folder durable. Those that the user may not list were not made here.
+fn sync_names_above(io: &dyn Io, path: &Path) -> Result<()> {
+    for dir in path.ancestors().skip(1) {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        match io.sync_dir(dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            synced => synced.map_err(Error::io("sync", dir))?,
+        }
+    }
+    Ok(())
 }
 
 /// What a crash in the middle of making a store leaves.

@@ -119,9 +119,16 @@ impl Large {
             return (goal, Vec::new());
         };
         let mut hints = Vec::new();
+        let mut end = goal;
         for chunk in chunks_from(&prior.content, prior.size, start, objects) {
             match chunk {
-                Ok((offset, _)) if offset >= goal => return (offset.min(self.source.size()), hints),
+                Ok((offset, _)) if offset >= goal => {
+                    // Where the earlier version had a boundary this window is in step when it ends; a hole ends anywhere.
+                    if offset - goal <= self.cutter.max() as u64 {
+                        end = offset.min(self.source.size());
+                    }
+                    break;
+                }
                 Ok((_, chunk)) if chunk.is_hole() => {}
                 Ok((offset, chunk)) => {
                     let last = offset + u64::from(chunk.len) == prior.size;
@@ -134,7 +141,10 @@ impl Large {
                 }
             }
         }
-        (goal, hints)
+        if is_paged(&hints) {
+            hints.clear();
+        }
+        (end, hints)
     }
 
     /// Joins the oldest window; gives the bytes of memory that this frees and the bytes of the file it covered.
@@ -166,6 +176,11 @@ impl Large {
         self.source.check_unchanged()?;
         Ok((self.content.finish(deposit)?, self.machine))
     }
+}
+
+/// Whether the chunks may come from a file that was cut at its pages, so that they are no cuts of this one.
+fn is_paged(hints: &[Hint]) -> bool {
+    hints.windows(2).all(|pair| pair[0].len == pair[1].len)
 }
 
 /// Adds a chunk to a file's list, and to the store if it is new.

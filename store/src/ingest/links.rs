@@ -40,9 +40,11 @@ impl Links {
         let mut groups: HashMap<_, Group> = HashMap::new();
         for event in events {
             if let Event::Leaf { item, .. } = event?
-                && item.kind == FileType::RegularFile && item.links > 1 {
-                    groups.entry((item.stamp.dev, item.stamp.ino)).or_default().names += 1;
-                }
+                && item.kind == FileType::RegularFile
+                && item.links > 1
+            {
+                groups.entry((item.stamp.dev, item.stamp.ino)).or_default().names += 1;
+            }
         }
         groups.retain(|_, group| group.names > 1);
         Ok(Self { groups, met: 0 })

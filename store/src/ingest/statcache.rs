@@ -5,7 +5,7 @@
 //! they are (the "racy git" problem, `Documentation/technical/racy-git.txt` in git; restic keeps the same rule). A file
 //! that changed keeps its old content as a hint of where to cut.
 //!
-//! One file for each set of paths that are added together: `cache/stat/<16 hex digits>`. It is derived: unreadable,
+//! One file for each set of paths that are added together and each choice of bounds: `cache/stat/<16 hex digits>`. It is derived: unreadable,
 //! damaged or of another version, it is as if there were none.
 //!
 //! ```text
@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::source::Stamp;
+use crate::chunker::CdcBounds;
 use crate::content::{ChunkRef, Content};
 use crate::id::{ChunkId, ContentId};
 use crate::io::Io;
@@ -71,9 +72,18 @@ pub(super) struct StatCache {
 }
 
 impl StatCache {
-    /// Loads what is remembered for `roots`, absolute paths in the order given.
-    pub(super) fn load(io: &dyn Io, store: &Path, roots: &[PathBuf], started_ns: i128) -> Self {
+    /// Loads what is remembered for `roots`, absolute paths in the order given, when they are cut within `bounds`.
+    pub(super) fn load(
+        io: &dyn Io,
+        store: &Path,
+        roots: &[PathBuf],
+        bounds: CdcBounds,
+        started_ns: i128,
+    ) -> Self {
         let mut key = blake3::Hasher::new();
+        for bound in [bounds.min, bounds.avg, bounds.max] {
+            key.update(&bound.to_le_bytes());
+        }
         for root in roots {
             key.update(root.as_os_str().as_encoded_bytes());
             key.update(&[0]);
@@ -144,6 +154,7 @@ fn decode(bytes: &[u8]) -> Option<Vec<Row>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chunker::PACKAGE_BOUNDS;
     use crate::io::Os;
 
     const SECOND: i128 = 1_000_000_000;
@@ -155,10 +166,10 @@ mod tests {
     fn remembered(recorded: Stamp, now_ns: i128, asked: Stamp) -> Option<bool> {
         let store = tempfile::tempdir().unwrap();
         let roots = [PathBuf::from("/a")];
-        let mut cache = StatCache::load(&Os, store.path(), &roots, now_ns);
+        let mut cache = StatCache::load(&Os, store.path(), &roots, PACKAGE_BOUNDS, now_ns);
         cache.record(&recorded, &Content::Inline(vec![1, 2, 3]), 62, true);
         cache.save(&Os);
-        let cache = StatCache::load(&Os, store.path(), &roots, now_ns);
+        let cache = StatCache::load(&Os, store.path(), &roots, PACKAGE_BOUNDS, now_ns);
         cache.lookup(&asked).map(|found| found.unchanged)
     }
 
@@ -186,12 +197,12 @@ mod tests {
     #[test]
     fn garbage_is_as_good_as_nothing() {
         let store = tempfile::tempdir().unwrap();
-        let mut cache = StatCache::load(&Os, store.path(), &[], 0);
+        let mut cache = StatCache::load(&Os, store.path(), &[], PACKAGE_BOUNDS, 0);
         cache.record(&stamp((1, 1)), &Content::Inline(Vec::new()), 0, true);
         cache.save(&Os);
         let mut bytes = Os.read(&cache.path).unwrap();
         *bytes.last_mut().unwrap() ^= 1;
         Os.write_atomic(&cache.path, &bytes).unwrap();
-        assert!(StatCache::load(&Os, store.path(), &[], 0).old.is_empty());
+        assert!(StatCache::load(&Os, store.path(), &[], PACKAGE_BOUNDS, 0).old.is_empty());
     }
 }

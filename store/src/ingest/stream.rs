@@ -10,9 +10,10 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::pwrite;
 
+use super::assemble::Totals;
 use super::deposit::Deposit;
 use super::large::{Large, push};
-use super::pipeline::{Context, Totals};
+use super::pipeline::Context;
 use super::scan::{Cut, classify};
 use super::source::{Item, Source};
 use super::{IngestOptions, MetadataPolicy};
@@ -43,7 +44,8 @@ pub(super) fn run(
     }
     let mut feed = Feed { reader, path: path.clone(), buffer: Vec::new(), at_end: false };
     feed.fill(HEAD_LEN)?;
-    let (content, size, machine) = if Cutter::may_cut_pages(&feed.buffer) {
+    let is_inline = feed.at_end && feed.buffer.len() <= INLINE_BYTES_MAX;
+    let (content, size, machine) = if !is_inline && Cutter::may_cut_pages(&feed.buffer) {
         spool(&context, &mut deposit, store, &mut feed)?
     } else {
         cut(&context, &mut deposit, &mut feed)?

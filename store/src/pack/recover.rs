@@ -9,7 +9,10 @@ use crate::block::FrameHeader;
 use crate::block::format::FIXED_LEN;
 use crate::error::{Error, Result};
 use crate::id::PackId;
-use crate::io::{Io, ReadFile};
+use crate::io::{Io, ReadFile, WriteFile};
+
+/// Bytes of a pack that are written again at a time.
+const COPY_LEN: usize = 1 << 20;
 
 /// Cuts an unsealed data pack after its last whole frame and seals it. A pack without frames is removed, and so is a
 /// metadata pack: its objects may name chunks that were lost with the end of a data pack. May be interrupted and
@@ -29,9 +32,24 @@ pub fn recover(io: &dyn Io, dir: &Path, path: &Path) -> Result<Option<PackId>> {
         io.remove(path).map_err(Error::io("remove", path))?;
         return Ok(None);
     }
-    let file = io.open_write(path).map_err(Error::io("open", path))?;
-    file.set_len(footer.frames_end()).map_err(Error::io("cut", path))?;
-    seal(io, dir, path, &*file, &footer).map(Some)
+    let writable = io.open_write(path).map_err(Error::io("open", path))?;
+    writable.set_len(footer.frames_end()).map_err(Error::io("cut", path))?;
+    write_again(&*file, &*writable, path, footer.frames_end())?;
+    seal(io, dir, path, &*writable, &footer).map(Some)
+}
+
+/// Writes the frames as they are, so that sealing syncs them: after a sync that failed under an earlier writer, the
+/// system may hold bytes that it takes for written.
+fn write_again(from: &dyn ReadFile, to: &dyn WriteFile, path: &Path, len: u64) -> Result<()> {
+    let mut buffer = vec![0; COPY_LEN];
+    let mut at = 0;
+    while at < len {
+        let part = usize::try_from(len - at).unwrap_or(COPY_LEN).min(COPY_LEN);
+        from.read_exact_at(&mut buffer[..part], at).map_err(Error::io("read", path))?;
+        to.write_all_at(&buffer[..part], at).map_err(Error::io("write to", path))?;
+        at += part as u64;
+    }
+    Ok(())
 }
 
 fn header_kind(file: &dyn ReadFile, path: &Path, len: u64) -> Result<Option<PackKind>> {

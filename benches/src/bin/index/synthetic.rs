@@ -51,7 +51,8 @@ pub(crate) fn make_store(folder: &Path, chunks: u64) -> Result<usize> {
 }
 
 fn make_pack(packs: &Path, ids: Vec<ChunkId>) -> Result<()> {
-    let mut footer = Footer { kind: PackKind::Data, frames: Vec::new(), chunks: Vec::with_capacity(ids.len()) };
+    let mut footer =
+        Footer { kind: PackKind::Data, frames: Vec::new(), chunks: Vec::with_capacity(ids.len()) };
     let mut end = HEADER_LEN as u64;
     for (number, ids) in (0u16..).zip(ids.chunks(FRAME_CHUNKS)) {
         footer.frames.push(FrameRow { offset: end, len: FRAME_LEN, plain_len: FRAME_PLAIN_LEN });
