@@ -4,8 +4,8 @@
 //! then each range is sorted where it lies. So the memory is that of the result, 38 bytes a chunk and 1/16 byte of
 //! fan-out, and a buffer and a range for each thread. Both steps use all cores.
 //!
-//! Measured on two cores (EPYC, 5th generation), 8 M chunks in 2,425 packs, files in the page cache: see
-//! benches/RESULTS.md, bar 6.
+//! Measured on two cores of a fifth-generation EPYC, 8 M chunks in 2,425 packs whose footers are in the page cache:
+//! 0.22 s (0.7 s while the machine was twice overcommitted), 38.2 bytes a chunk resident, 38.7 at the peak.
 
 use std::num::NonZero;
 use std::path::Path;

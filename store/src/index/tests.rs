@@ -13,7 +13,7 @@ use super::{Index, Place, Run};
 use crate::block::{BlockBuilder, Compressor};
 use crate::id::{ChunkId, ID_LEN, PackId};
 use crate::io::{Fault, Io, Sim};
-use crate::pack::format::{HEADER_LEN, encode_header};
+use crate::pack::format::encode_header;
 use crate::pack::{ChunkRow, Footer, FrameRow, PackKind, PackWriter, SEALED};
 
 const ROOT: &str = "/store";
@@ -144,7 +144,7 @@ fn shapes(count: u32) -> Vec<(&'static str, BTreeSet<ChunkId>)> {
             "each twice as high as the one before",
             of(&|n| {
                 let mut id = [1; ID_LEN];
-                id[..16].copy_from_slice(&(u128::from(n) + 1 << (n % 100)).to_be_bytes());
+                id[..16].copy_from_slice(&((u128::from(n) + 1) << (n % 100)).to_be_bytes());
                 id
             }),
         ),
