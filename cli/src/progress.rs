@@ -106,7 +106,7 @@ fn draw(task: &'static str, counts: Arc<Counts>) -> Option<(JoinHandle<()>, Arc<
         if told.load(Ordering::Relaxed) {
             return;
         }
-        let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
+        let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::hidden());
         let style = ProgressStyle::with_template("{prefix} [{bar:20}] {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(task);
@@ -115,6 +115,10 @@ fn draw(task: &'static str, counts: Arc<Counts>) -> Option<(JoinHandle<()>, Arc<
             bar.set_length(expected.max(done).max(1));
             bar.set_position(done);
             bar.set_message(describe(&counts, started.elapsed()));
+            if bar.is_hidden() {
+                // Not before there is something to show.
+                bar.set_draw_target(ProgressDrawTarget::stderr());
+            }
             bar.tick();
             std::thread::park_timeout(FRAME);
         }

@@ -8,6 +8,7 @@ mod transfer;
 use std::cmp::Ordering;
 use std::iter::Peekable;
 
+use crate::artifact::Artifact;
 use crate::error::{Error, Result};
 use crate::id::TreeId;
 use crate::object::ObjectSource;
@@ -75,11 +76,30 @@ fn is_alike(before: &Node, after: &Node) -> bool {
     matches!((before, after), (Node::Dir { .. }, Node::Dir { .. })) || before == after
 }
 
+/// The differences between two artifacts' trees, as [`diff`] gives them. If the roots themselves differ in their
+/// metadata, that comes first, with an empty path. More entries than the two artifacts say they have are damage.
+#[must_use]
+pub fn diff_artifacts<'a>(before: &Artifact, after: &Artifact, source: &'a dyn ObjectSource) -> Diff<'a> {
+    let mut diff = diff(&before.root, &after.root, source);
+    diff.left = before.entries.saturating_add(after.entries);
+    if before.root_meta != after.root_meta {
+        let root = |artifact: &Artifact| Entry {
+            name: Vec::new(),
+            node: Node::Dir { tree: artifact.root },
+            mode: artifact.root_meta.mode,
+            full: artifact.root_meta.full.clone(),
+        };
+        let (before, after) = (Some(root(before)), Some(root(after)));
+        diff.root = Some(Difference { path: Vec::new(), before, after });
+    }
+    diff
+}
+
 /// The differences between two trees, in canonical order: an added or removed directory comes before each entry that
 /// is in it.
 #[must_use]
 pub fn diff<'a>(before: &TreeId, after: &TreeId, source: &'a dyn ObjectSource) -> Diff<'a> {
-    let mut diff = Diff { source, open: Vec::new(), path: Vec::new() };
+    let mut diff = Diff { source, root: None, open: Vec::new(), path: Vec::new(), left: u64::MAX };
     if before != after {
         diff.open(Some(*before), Some(*after));
     }
@@ -97,9 +117,13 @@ struct Pair<'a> {
 /// Iterator over the differences between two trees. Holds one path of directories; ends after its first error.
 pub struct Diff<'a> {
     source: &'a dyn ObjectSource,
+    /// What the roots themselves differ in, until it is returned.
+    root: Option<Difference>,
     open: Vec<Pair<'a>>,
     /// Path of the directory that is open innermost, then of the last difference.
     path: Vec<u8>,
+    /// Entries that may still come.
+    left: u64,
 }
 
 impl Diff<'_> {
@@ -110,6 +134,9 @@ impl Diff<'_> {
     }
 
     fn advance(&mut self) -> Result<Option<Difference>> {
+        if let Some(root) = self.root.take() {
+            return Ok(Some(root));
+        }
         while let Some(pair) = self.open.last_mut() {
             let (before, after) = pair.next()?;
             let Some(name) = before.as_ref().or(after.as_ref()).map(|entry| &entry.name) else {
@@ -124,6 +151,10 @@ impl Diff<'_> {
             if self.path.len() > PATH_LEN_MAX {
                 return Err(Error::damaged("tree", "a path of more than 4,096 bytes"));
             }
+            self.left = self
+                .left
+                .checked_sub(u64::from(before.is_some()) + u64::from(after.is_some()))
+                .ok_or_else(|| Error::damaged("tree", "it has more entries than its artifact says"))?;
             if before == after {
                 continue;
             }
@@ -195,7 +226,7 @@ impl Iterator for Diff<'_> {
 mod tests {
     use super::*;
     use crate::object::MemoryObjects;
-    use crate::testing::{dir, file, symlink, tree};
+    use crate::testing::{artifact, dir, file, symlink, tree};
 
     fn differences(objects: &MemoryObjects, before: &TreeId, after: &TreeId) -> Vec<String> {
         diff(before, after, objects)
@@ -244,6 +275,22 @@ mod tests {
         let expected = ["ma", "~becomes", "+becomes/f", "-gone", "-gone/f", "~inner/y", "+inner/z", "+new"];
         assert_eq!(differences(&objects, &a, &b), expected);
         assert_eq!(differences(&objects, &b, &b), [""; 0]);
+    }
+
+    #[test]
+    fn roots_differ_by_themselves_and_entries_are_bounded() {
+        let mut objects = MemoryObjects::new();
+        let a = tree(&mut objects, &[("a", file(b"1"))]);
+        let b = tree(&mut objects, &[("a", file(b"2"))]);
+        let (a, mut b) = (artifact(a, 1), artifact(b, 1));
+        let paths = |a: &Artifact, b: &Artifact| -> Result<Vec<Vec<u8>>> {
+            diff_artifacts(a, b, &objects).map(|difference| Ok(difference?.path)).collect()
+        };
+        assert_eq!(paths(&a, &b).unwrap(), [b"a"]);
+        b.root_meta.mode = 0o700;
+        assert_eq!(paths(&a, &b).unwrap(), [b"".as_slice(), b"a"]);
+        b.entries = 0;
+        assert!(matches!(paths(&a, &b), Err(Error::Damaged { .. })));
     }
 
     #[test]

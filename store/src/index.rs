@@ -1,23 +1,34 @@
 //! Where each chunk lies: derived from the packs' footers, never the truth. Sorted runs on disk (`index/*.run`) cover
-//! most packs; the rest are merged in memory when the index is opened. Losing or damaging a run costs time only.
+//! most packs; the entries of the rest are gathered from their footers when the index is opened. Losing or damaging a run
+//! costs time only.
 //!
 //! Invariant: an id that the index gives a place for is in the footer of that pack; an id that it does not find may
-//! still be there when a run is damaged, which is why a reader that misses calls [`Index::discard_damaged`] and opens
-//! the index again before it says that a chunk is absent.
+//! still be there when a run is damaged, which is why a reader that misses asks for [`Index::without_damaged_runs`]
+//! before it says that a chunk is absent.
+//!
+//! Only a writer writes and merges runs; readers that find none that suits them do without. A run is not used when it
+//! names a pack that is gone, for it would hide that another pack may hold the same chunk, and when larger runs cover
+//! all of its packs: it was merged into one of them by a writer that stopped before it removed it.
 
+mod entry;
+mod loose;
 mod merge;
 mod run;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use loose::Loose;
+use merge::Part;
 pub use run::Run;
 
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId};
 use crate::io::Io;
-use crate::pack::{ChunkRow, Pack, SEALED};
+use crate::pack::SEALED;
 
 /// Entries outside any run from which on a writer makes a run of them.
 const RUN_ENTRIES_MIN: usize = 16 << 10;
@@ -41,8 +52,10 @@ pub struct Place {
 pub struct Index {
     /// Runs on disk, largest first.
     runs: Vec<(PathBuf, Run)>,
+    /// Files that are not used, and not to be kept by a writer.
+    unused: Vec<PathBuf>,
     /// Entries of packs that no run on disk covers.
-    loose: Vec<Run>,
+    loose: Vec<Loose>,
     packs: HashSet<PackId>,
 }
 
@@ -65,23 +78,34 @@ impl Index {
     /// # Errors
     /// [`Error::Io`] when the packs cannot be listed or read.
     pub fn open(io: &Arc<dyn Io>, root: &Path) -> Result<Self> {
-        let packs = list_packs(&**io, &root.join("packs"))?;
-        let mut runs = open_runs(&**io, &root.join("index"), &packs)?;
-        runs.sort_by_key(|(_, run)| std::cmp::Reverse(run.len()));
-        let mut uncovered = packs.clone();
-        for (_, run) in &runs {
-            for pack in run.packs() {
-                uncovered.remove(pack);
+        Self::open_except(&**io, root, &HashSet::new())
+    }
+
+    fn open_except(io: &dyn Io, root: &Path, damaged: &HashSet<&PathBuf>) -> Result<Self> {
+        let packs = list_packs(io, &root.join("packs"))?;
+        let mut index = Self { runs: Vec::new(), unused: Vec::new(), loose: Vec::new(), packs };
+        let mut uncovered = index.packs.clone();
+        for (path, run) in open_runs(io, &root.join("index"), &mut index.unused)? {
+            let known = run.packs().iter().all(|pack| index.packs.contains(pack));
+            if known && !damaged.contains(&path) && run.packs().iter().any(|pack| uncovered.contains(pack)) {
+                for pack in run.packs() {
+                    uncovered.remove(pack);
+                }
+                index.runs.push((path, run));
+            } else {
+                tracing::debug!(path = %path.display(), "an index run is not used");
+                index.unused.push(path);
             }
         }
-        let loose = merge::footers(read_footers(&**io, &root.join("packs"), uncovered)?);
-        Ok(Self { runs, loose, packs })
+        index.loose = Loose::read(io, &root.join("packs"), uncovered.into_iter().collect())?;
+        Ok(index)
     }
 
     /// Where a chunk lies.
     #[must_use]
     pub fn lookup(&self, id: &ChunkId) -> Option<Place> {
-        self.runs.iter().map(|(_, run)| run).chain(&self.loose).find_map(|run| run.lookup(id))
+        let in_runs = self.runs.iter().find_map(|(_, run)| run.lookup(id));
+        in_runs.or_else(|| self.loose.iter().find_map(|loose| loose.lookup(id)))
     }
 
     /// The packs that it covers.
@@ -93,77 +117,80 @@ impl Index {
     /// Figures for people.
     #[must_use]
     pub fn summary(&self) -> IndexSummary {
-        let all = || self.runs.iter().map(|(_, run)| run).chain(&self.loose);
+        let loose_entries = self.loose.iter().map(Loose::len).sum();
+        let runs = || self.runs.iter().map(|(_, run)| run);
         IndexSummary {
             runs: self.runs.len(),
-            entries: all().map(Run::len).sum(),
-            loose_entries: self.loose.iter().map(Run::len).sum(),
-            bytes: all().map(Run::bytes).sum(),
+            entries: runs().map(Run::len).sum::<usize>() + loose_entries,
+            loose_entries,
+            bytes: runs().map(Run::bytes).chain(self.loose.iter().map(Loose::bytes)).sum(),
         }
     }
 
-    /// Writes a run for the packs that none covers, once they are many; small older runs are merged into it.
-    /// `force` writes it however few they are.
+    /// Writes a run for the packs that none covers, once they are many; small older runs are merged into it, and runs
+    /// that are of no use are removed. `force` writes it however few they are. For writers: there is one at a time.
     ///
     /// # Errors
     /// [`Error::Io`]. The index on disk is as good as before.
     pub fn persist(&self, io: &dyn Io, root: &Path, force: bool) -> Result<()> {
+        let dir = root.join("index");
         let threshold = if force { 1 } else { RUN_ENTRIES_MIN };
         let mut old: Vec<_> = self.runs.iter().collect();
+        let mut unused: Vec<_> = self.unused.iter().collect();
         for loose in &self.loose {
-            if loose.len() < threshold && loose.packs().len() < RUN_PACKS_MIN {
+            let few = loose.len() < threshold && loose.packs().len() < RUN_PACKS_MIN;
+            if few || loose.len() > run::ENTRIES_MAX {
                 continue;
             }
-            let (mut taken, mut replaced) = (vec![loose], Vec::new());
+            let mut parts = vec![Part::of_loose(loose)];
             let (mut entries, mut packs) = (loose.len(), loose.packs().len());
-            while let Some((path, run)) = old.pop_if(|(_, run)| {
-                run.len() <= entries * RUN_RATIO && packs + run.packs().len() <= run::PACKS_MAX
-            }) {
-                entries += run.len();
-                packs += run.packs().len();
-                taken.push(run);
-                replaced.push(path);
-            }
-            write_run(io, &root.join("index"), &taken, &replaced)?;
-        }
-        Ok(())
-    }
-
-    /// Removes runs whose checksum does not hold; says whether there were any. They are rebuilt from the packs' footers
-    /// by the next [`Index::open`].
-    #[must_use]
-    pub fn discard_damaged(&self, io: &dyn Io) -> bool {
-        let mut found = false;
-        for (path, run) in &self.runs {
-            if !run.checksum_holds() {
-                tracing::warn!(path = %path.display(), "an index run is damaged; it is rebuilt from the packs");
-                found = true;
-                if let Err(error) = io.remove(path) {
-                    tracing::warn!(path = %path.display(), %error, "cannot remove the damaged index run");
+            let fits = |entries, packs, run: &Run| {
+                run.len() <= entries * RUN_RATIO
+                    && entries + run.len() <= run::ENTRIES_MAX
+                    && packs + run.packs().len() <= run::PACKS_MAX
+            };
+            while let Some((path, run)) = old.pop_if(|(_, run)| fits(entries, packs, run)) {
+                unused.push(path);
+                // What is damaged is not carried on under a checksum that holds; its packs are loose from now on.
+                if run.checksum_holds() {
+                    entries += run.len();
+                    packs += run.packs().len();
+                    parts.push(Part::of_run(run));
                 }
             }
+            let path = merge::write(io, &dir, parts)?;
+            unused.retain(|unused| **unused != path);
         }
-        found
+        unused.into_iter().try_for_each(|path| remove(io, path))
+    }
+
+    /// Removes the runs whose checksum does not hold, and opens the index anew without them, from the footers of their
+    /// packs; nothing when there are none.
+    ///
+    /// # Errors
+    /// As [`Index::open`]. It is no error when a damaged run cannot be removed.
+    pub fn without_damaged_runs(&self, io: &Arc<dyn Io>, root: &Path) -> Result<Option<Self>> {
+        let damaged: HashSet<_> =
+            self.runs.iter().filter(|(_, run)| !run.checksum_holds()).map(|(path, _)| path).collect();
+        if damaged.is_empty() {
+            return Ok(None);
+        }
+        for path in &damaged {
+            tracing::warn!(path = %path.display(), "an index run is damaged; it is rebuilt from the packs");
+            if let Err(error) = remove(&**io, path) {
+                tracing::warn!(%error, "the damaged index run stays");
+            }
+        }
+        Self::open_except(&**io, root, &damaged).map(Some)
     }
 }
 
-/// Writes the merged entries of `runs` to `dir`, then removes the runs that it replaces.
-fn write_run(io: &dyn Io, dir: &Path, runs: &[&Run], replaced: &[&PathBuf]) -> Result<()> {
-    let merged;
-    let run = match runs {
-        [run] => run,
-        runs => {
-            merged = merge::runs(runs);
-            &merged
-        }
-    };
-    io.create_dir_all(dir).map_err(Error::io("create", dir))?;
-    let path = dir.join(format!("{}.run", &blake3::hash(run.as_bytes()).to_hex()[..16]));
-    io.write_atomic(&path, run.as_bytes()).map_err(Error::io("write", &path))?;
-    for old in replaced.iter().filter(|old| ***old != path) {
-        io.remove(old).map_err(Error::io("remove", *old))?;
+/// Removes a file that may be gone already.
+fn remove(io: &dyn Io, path: &Path) -> Result<()> {
+    match io.remove(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// The ids of the sealed packs in a directory.
@@ -176,7 +203,8 @@ fn pack_id(name: &str) -> Option<PackId> {
     name.strip_suffix(SEALED)?.strip_suffix('.')?.parse().ok()
 }
 
-fn open_runs(io: &dyn Io, dir: &Path, packs: &HashSet<PackId>) -> Result<Vec<(PathBuf, Run)>> {
+/// The runs in a directory, largest first. Files that are none, and can be read, go to `unused`.
+fn open_runs(io: &dyn Io, dir: &Path, unused: &mut Vec<PathBuf>) -> Result<Vec<(PathBuf, Run)>> {
     let listed = match io.list(dir) {
         Ok(listed) => listed,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -185,32 +213,17 @@ fn open_runs(io: &dyn Io, dir: &Path, packs: &HashSet<PackId>) -> Result<Vec<(Pa
     let mut runs = Vec::new();
     for entry in listed.into_iter().filter(|entry| entry.name.ends_with(".run") && !entry.is_dir) {
         let path = dir.join(entry.name);
-        let opened = io.open(&path).and_then(|file| file.map()).map(Run::open);
-        match opened {
-            // A run of a pack that is gone hides that another pack may hold the same chunk: it is not used.
-            Ok(Ok(run)) if run.packs().iter().all(|pack| packs.contains(pack)) => runs.push((path, run)),
-            Ok(Ok(_)) => tracing::debug!(path = %path.display(), "an index run names a pack that is gone"),
-            Ok(Err(detail)) => tracing::warn!(path = %path.display(), detail, "an index run is not used"),
+        match io.open(&path).and_then(|file| file.map()).map(Run::open) {
+            Ok(Ok(run)) => runs.push((path, run)),
+            Ok(Err(detail)) => {
+                tracing::warn!(path = %path.display(), detail, "an index run is not used");
+                unused.push(path);
+            }
+            // Merged into another by a writer since the listing.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => tracing::warn!(path = %path.display(), %error, "an index run cannot be read"),
         }
     }
+    runs.sort_by(|(path_a, a), (path_b, b)| b.len().cmp(&a.len()).then_with(|| path_a.cmp(path_b)));
     Ok(runs)
-}
-
-fn read_footers(io: &dyn Io, dir: &Path, packs: HashSet<PackId>) -> Result<HashMap<PackId, Vec<ChunkRow>>> {
-    let mut footers = HashMap::with_capacity(packs.len());
-    for id in packs {
-        let path = dir.join(format!("{id}.{SEALED}"));
-        let pack = match Pack::open(io, &path, id) {
-            Ok(pack) => pack,
-            // Collected between the listing and now.
-            Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        for (offset, detail) in pack.damage() {
-            tracing::warn!(pack = %id, offset, detail, "a pack is damaged; its frames were found by scanning");
-        }
-        footers.insert(id, pack.into_chunk_rows());
-    }
-    Ok(footers)
 }

@@ -7,6 +7,7 @@
 //! Nothing that an ingest writes is visible: what it leaves when it fails is unnamed, is found again by the next ingest
 //! of the same data, and is collected otherwise.
 
+mod assemble;
 mod batch;
 mod deposit;
 mod elf;
@@ -29,9 +30,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::fs::FileType;
 
+use self::assemble::Totals;
 use self::deposit::{Deposit, Deposited};
 use self::links::Links;
-use self::pipeline::{Context, Pipeline, Totals};
+use self::pipeline::{Context, Pipeline};
 use self::source::Item;
 use self::statcache::StatCache;
 use self::walk::Roots;
@@ -155,8 +157,8 @@ pub(crate) fn ingest(
             let cache = StatCache::load(&**store.io(), store.path(), &canonical, options.bounds, started_ns);
             let mut pipeline = Pipeline::new(context, deposit, cache, links);
             let (root, entry) = pipeline.run(&walk::walk(roots))?;
-            let Pipeline { deposit, cache, totals, .. } = pipeline;
-            let ingested = complete(deposit, options, root, &entry, totals)?;
+            let Pipeline { deposit, cache, assembly, .. } = pipeline;
+            let ingested = complete(deposit, options, root, &entry, assembly.totals)?;
             cache.save(&**store.io());
             Ok(ingested)
         }

@@ -1,4 +1,51 @@
-//! cairn's store.
+//! A content-addressed store for releases and state directories: chunked by content, deduplicated, compressed, verified
+//! on every read, durable before it is acknowledged.
+//!
+//! One process writes a store ([`Writer`]); any number read it beside that one ([`Store`]), without a lock, from the
+//! journal and the packs alone. Everything here is synchronous; long work takes a [`Progress`] to report to and to be
+//! cancelled by. There is no network, no terminal and no daemon in this crate.
+//!
+//! ```
+//! use std::io::Read;
+//! use std::time::Duration;
+//!
+//! use cairn_store::{IngestOptions, Input, PublishOptions, Spec, Store, Writer, WriterOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let scratch = tempfile::tempdir()?;
+//! # let (folder, release) = (scratch.path().join("store"), scratch.path().join("release"));
+//! # std::fs::create_dir(&release)?;
+//! # std::fs::write(release.join("hello"), "#!/bin/sh\necho hello\n")?;
+//! // Write: store a tree, then give it a name. Nobody sees it before that.
+//! let options = WriterOptions {
+//!     wait: Duration::from_secs(10),
+//!     command: "example".to_owned(),
+//!     who: "me@here".to_owned(),
+//! };
+//! let writer = Writer::open(&folder, &options, &())?;
+//! let package = IngestOptions::package("hello".parse()?, "1.0.0".parse()?);
+//! let ingested = writer.ingest(Input::Paths(vec![release]), &package, &())?;
+//! writer.publish(&ingested, &PublishOptions::default())?;
+//!
+//! // Read: what is named, any range of any file, everything verified.
+//! let store = Store::open(&folder)?;
+//! let spec: Spec = "hello@1.0.0".parse()?;
+//! let (_, artifact) = store.view()?.resolve(&spec, None)?;
+//! let mut text = String::new();
+//! store.open_file(&artifact, b"hello")?.read_to_string(&mut text)?;
+//! assert!(text.ends_with("echo hello\n"));
+//!
+//! // Restore: complete beside the destination, then renamed into place.
+//! store.restore(&artifact, &scratch.path().join("out"), &Default::default(), &())?;
+//! assert!(store.verify(&Default::default(), &())?.is_clean());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What is where: [`store`] and [`writer`] are the front doors; [`ingest`], [`restore`], [`read`], [`verify`], [`diff`],
+//! [`usage`] and [`stats`] are what they do; [`refs`] and [`journal`] are names and their history; [`artifact`],
+//! [`tree`], [`content`] and [`object`] are what names lead to; [`chunker`], [`block`], [`pack`] and [`index`] are how
+//! bytes lie on disk; [`io`] is the disk, real or simulated. docs/format.md has every byte of it.
 
 pub mod artifact;
 pub mod block;

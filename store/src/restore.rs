@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Dev, FileType, Mode, linkat, mkdirat, mknodat, symlinkat};
+use rustix::fs::{AtFlags, Dev, FileType, Mode, OFlags, fsync, linkat, mkdirat, mknodat, openat, symlinkat};
 
 use self::meta::Meta;
 use self::place::Staging;
@@ -35,6 +35,9 @@ const PIECE_MIN: u64 = 4 << 20;
 const PIECE_MAX: u64 = 64 << 20;
 /// Files that one job writes, at most.
 const PIECE_FILES: usize = 256;
+/// Files up to which each is synced by itself. More are left to one sync of the whole file system, which costs less
+/// than thousands of small ones, but waits for whatever else is being written there.
+const SYNC_EACH_MAX: u64 = 256;
 
 /// How an artifact is restored.
 #[derive(Debug, Clone, Default)]
@@ -88,9 +91,15 @@ impl Store {
         seeds.extend(staging.replaces().then(|| dest.to_owned()));
         progress.expect(artifact.bytes, artifact.files);
         let pool = Pool::new(options.threads);
+        let sync_each = !options.no_sync && artifact.files <= SYNC_EACH_MAX;
         let share = artifact.bytes / (pool.threads() as u64 * 8);
         let mut run = Run {
-            job: Arc::new(Job { store: self.clone(), root: staging.root(), shown: dest.to_owned() }),
+            job: Arc::new(Job {
+                store: self.clone(),
+                root: staging.root(),
+                shown: dest.to_owned(),
+                sync_each,
+            }),
             seeds: Arc::new(Seeds::new(seeds)),
             progress,
             pool: &pool,
@@ -107,7 +116,7 @@ impl Store {
         run.finish(&artifact)?;
         let done = run.done;
         drop(pool);
-        staging.commit(!options.no_sync)?;
+        staging.commit(!options.no_sync && !sync_each)?;
         Ok(done)
     }
 }
@@ -270,6 +279,21 @@ impl Run<'_> {
                 .map_err(Error::tree("set the metadata of", self.job.show(path)))?;
         }
         let meta = Meta::of_root(artifact);
-        meta.set(root).map_err(Error::tree("set the metadata of", self.job.show(b"")))
+        meta.set(root).map_err(Error::tree("set the metadata of", self.job.show(b"")))?;
+        self.sync_folder(b".")
+    }
+
+    /// Makes a finished folder's names durable, where files are synced one by one.
+    fn sync_folder(&self, path: &[u8]) -> Result<()> {
+        if !self.job.sync_each {
+            return Ok(());
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        match openat(&self.job.root, path, flags, Mode::empty()) {
+            Ok(folder) => fsync(folder).map_err(Error::tree("sync", self.job.show(path))),
+            // A folder whose mode forbids its owner to read it can be made, and not be synced.
+            Err(rustix::io::Errno::ACCESS) => Ok(()),
+            Err(errno) => Err(Error::tree("open", self.job.show(path))(errno)),
+        }
     }
 }

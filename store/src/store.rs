@@ -192,19 +192,29 @@ impl Store {
         *lock(&self.0.index) = None;
     }
 
-    /// Where a chunk lies. What the index does not know is looked for again among new packs, and once more after
-    /// damaged runs were thrown away, before it counts as absent.
+    /// Where a chunk lies. What the index does not know is looked for again among new packs, and once more without
+    /// damaged runs, before it counts as absent.
     pub(crate) fn locate(&self, id: &ChunkId) -> Result<Option<Place>> {
         let index = self.index()?;
         if let Some(place) = index.lookup(id) {
             return Ok(Some(place));
         }
-        let packs = crate::index::list_packs(&*self.0.io, &self.packs_dir())?;
-        if packs != *index.packs() || index.discard_damaged(&*self.0.io) {
+        if crate::index::list_packs(&*self.0.io, &self.packs_dir())? != *index.packs() {
             self.refresh_index();
-            return Ok(self.index()?.lookup(id));
+            if let Some(place) = self.index()?.lookup(id) {
+                return Ok(Some(place));
+            }
         }
-        Ok(None)
+        Ok(if self.repair_index()? { self.index()?.lookup(id) } else { None })
+    }
+
+    /// Opens the index without its damaged runs, if it has any.
+    fn repair_index(&self) -> Result<bool> {
+        let Some(repaired) = self.index()?.without_damaged_runs(&self.0.io, &self.0.path)? else {
+            return Ok(false);
+        };
+        *lock(&self.0.index) = Some(Arc::new(repaired));
+        Ok(true)
     }
 
     /// Where a chunk lies and what it shares its frame with, if it is here.
@@ -246,8 +256,7 @@ impl Store {
     pub fn chunk(&self, id: &ChunkId) -> Result<Chunk> {
         let place = self.locate(id)?.ok_or_else(|| Error::Absent { what: format!("chunk {id}") })?;
         match self.chunk_at(id, place) {
-            Err(Error::Damaged { .. }) if self.index()?.discard_damaged(&*self.0.io) => {
-                self.refresh_index();
+            Err(Error::Damaged { .. }) if self.repair_index()? => {
                 let place = self.locate(id)?.ok_or_else(|| Error::Absent { what: format!("chunk {id}") })?;
                 self.chunk_at(id, place)
             }

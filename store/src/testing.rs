@@ -1,5 +1,8 @@
 //! Small trees for the tests of what reads trees.
 
+use std::collections::BTreeMap;
+
+use crate::artifact::{Artifact, ArtifactKind, Chunking, MetadataPolicy, RootMeta};
 use crate::content::{ChunkRef, Content, ContentBuilder};
 use crate::id::{ChunkId, TreeId};
 use crate::object::MemoryObjects;
@@ -42,6 +45,25 @@ pub(crate) fn dir(tree: TreeId) -> Entry {
 /// A symbolic link.
 pub(crate) fn symlink(target: &str) -> Entry {
     entry(Node::Symlink { target: target.into() }, SYMLINK_MODE)
+}
+
+/// An artifact of this tree.
+pub(crate) fn artifact(root: TreeId, entries: u64) -> Artifact {
+    Artifact {
+        kind: ArtifactKind::Package,
+        name: "name".parse().unwrap(),
+        version: "1".parse().unwrap(),
+        platform: "any/any".parse().unwrap(),
+        policy: MetadataPolicy::Portable,
+        chunking: Chunking { min: 1, avg: 1, max: 1, paged: false },
+        root,
+        root_meta: RootMeta { mode: 0o755, full: None },
+        entries,
+        files: 0,
+        bytes: 0,
+        chunks: 0,
+        provenance: BTreeMap::new(),
+    }
 }
 
 /// A directory's tree; names ascend.

@@ -1,7 +1,9 @@
 //! Reads everything and says exactly what is damaged: every frame read, decompressed and hashed; every artifact that is
 //! named walked, and each thing that it needs found.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+mod artifacts;
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -119,8 +121,12 @@ impl Store {
         };
         let mut run = Run { store: self, progress, report: &mut report, bad: HashSet::new() };
         run.read_packs(&Pool::new(options.threads), wanted)?;
+        let bad = run.bad;
         for (artifact, refs) in names {
-            run.walk(artifact, refs)?;
+            report.artifacts += 1;
+            let found = artifacts::check(self, &artifact, &bad, progress)?;
+            report.affected.extend(found.affects(artifact, refs));
+            report.damage.extend(found.contradictions);
         }
         report.damage.sort_by(|a, b| (&a.file, a.offset).cmp(&(&b.file, b.offset)));
         Ok(report)
@@ -213,83 +219,6 @@ impl Run<'_> {
         let mut bad = std::mem::take(&mut self.bad);
         bad.retain(|id| self.store.chunk(id).is_err());
         self.bad = bad;
-        Ok(())
-    }
-
-    /// Walks one artifact and notes what cannot be read.
-    fn walk(&mut self, id: ArtifactId, refs: Vec<RefKey>) -> Result<()> {
-        self.report.artifacts += 1;
-        let mut hurt = Hurt::default();
-        match self.store.artifact(&id) {
-            Ok(artifact) => {
-                for step in artifact.walk(self.store) {
-                    if self.progress.cancelled() {
-                        return Err(Error::Cancelled);
-                    }
-                    match step {
-                        Ok((path, entry)) => self.check_entry(&path, &entry.node, &mut hurt)?,
-                        Err(error) => {
-                            hurt.note_error(b"", error)?;
-                            break;
-                        }
-                    }
-                }
-            }
-            Err(error) => hurt.note_error(b"", error)?,
-        }
-        if hurt.path_count > 0 {
-            let Hurt { paths, path_count, missing } = hurt;
-            let missing = missing.into_iter().collect();
-            self.report.affected.push(Affected { artifact: id, refs, paths, path_count, missing });
-        }
-        Ok(())
-    }
-
-    fn check_entry(&self, path: &[u8], node: &Node, hurt: &mut Hurt) -> Result<()> {
-        let Node::File { size, content } = node else { return Ok(()) };
-        let mut missing = Vec::new();
-        for chunk in chunks(content, *size, self.store) {
-            match chunk {
-                Ok((_, chunk)) if chunk.is_hole() => {}
-                Ok((_, chunk)) => {
-                    if self.bad.contains(&chunk.id) || self.store.locate(&chunk.id)?.is_none() {
-                        missing.push(chunk.id);
-                    }
-                }
-                Err(error) => return hurt.note_error(path, error),
-            }
-        }
-        if !missing.is_empty() {
-            hurt.note(path, missing);
-        }
-        Ok(())
-    }
-}
-
-/// What an artifact lacks.
-#[derive(Default)]
-struct Hurt {
-    paths: Vec<Vec<u8>>,
-    path_count: u64,
-    missing: BTreeSet<ChunkId>,
-}
-
-impl Hurt {
-    fn note(&mut self, path: &[u8], missing: Vec<ChunkId>) {
-        self.path_count += 1;
-        if self.paths.len() < PATHS_MAX {
-            self.paths.push(path.to_vec());
-        }
-        self.missing.extend(missing);
-    }
-
-    /// Notes what is damaged or absent; passes other failures on.
-    fn note_error(&mut self, path: &[u8], error: Error) -> Result<()> {
-        match error {
-            Error::Damaged { chunk, .. } => self.note(path, chunk.into_iter().collect()),
-            Error::Absent { .. } => self.note(path, Vec::new()),
-            error => return Err(error),
-        }
         Ok(())
     }
 }

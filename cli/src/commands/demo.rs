@@ -24,7 +24,7 @@ use crate::output::{OutputResult, Table};
 use crate::text;
 
 const EXAMPLES: &str = "\
-Needs about six times the size of a release in the temporary folder ($TMPDIR, else /tmp), which it removes at the
+Needs up to six times the size of a release in the temporary folder ($TMPDIR, else /tmp), which it removes at the
 end and on Ctrl-C. Nothing else is touched.
 
 Examples:
@@ -204,7 +204,7 @@ fn prove_damage_is_found(app: &mut App, scratch: &Scratch) -> anyhow::Result<()>
     ensure!(report.is_clean(), "the store that was just made does not verify");
 
     let copy = scratch.path().join("copy");
-    let flipped = damage::copy_and_flip(store.path(), &copy)?;
+    let flipped = damage::copy_and_flip(&store, &copy)?;
     let place = format!("bit 0 of byte {} of {}", flipped.offset, relative(&flipped.pack, scratch).display());
     say(app, &["", &format!("Now one bit of a copy of the store is flipped: {place}.")])?;
     say(app, &["", &format!("$ cairn verify --store {}", copy.display())])?;
@@ -216,7 +216,7 @@ fn prove_damage_is_found(app: &mut App, scratch: &Scratch) -> anyhow::Result<()>
     let is_named = report.damage.iter().any(|damage| damage.file == flipped.pack);
     ensure!(is_named, "the flipped bit was not found");
     let id = damaged.view()?.resolve(&spec("2")?, None)?.1;
-    let reads = damage::read_all(&damaged, &id)?;
+    let reads = damage::read_all(&damaged, &id);
     let readable = text::count(reads.readable, "file");
     let refused = match &reads.first_refusal {
         Some(refusal) => format!("{} refused: {refusal}", reads.refused),

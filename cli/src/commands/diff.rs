@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use cairn_store::diff::{Difference, EntryKind, Transfer, diff};
+use cairn_store::diff::{Difference, EntryKind, Transfer, diff_artifacts};
 use cairn_store::{ArtifactId, Entry, Node, Spec, Store};
 use clap::Args;
 use serde::Serialize;
@@ -163,7 +163,7 @@ pub(crate) fn compare(
             })
             .collect();
         let mut all = Vec::new();
-        for difference in diff(&before.root, &after.root, store) {
+        for difference in diff_artifacts(&before, &after, store) {
             let difference = difference?;
             let part = parts.get(difference.path.as_slice()).copied().unwrap_or_default();
             counts[Change::of(&difference) as usize] += 1;
@@ -173,7 +173,7 @@ pub(crate) fn compare(
         all.sort_by_key(|(_, part)| std::cmp::Reverse(part.stored_bytes));
         print_by_bytes(app, &all, shown)?;
     } else {
-        for difference in diff(&before.root, &after.root, store) {
+        for difference in diff_artifacts(&before, &after, store) {
             let difference = difference?;
             counts[Change::of(&difference) as usize] += 1;
             print_difference(app, &difference)?;

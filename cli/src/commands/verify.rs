@@ -158,14 +158,16 @@ pub(crate) fn print(app: &mut App, report: &VerifyReport, elapsed: Duration) -> 
     }
     for affected in &report.affected {
         let refs: Vec<String> = affected.refs.iter().map(ToString::to_string).collect();
-        let missing = text::count(affected.missing.len() as u64, "chunk");
-        app.out.line(format!(
-            "affected {} (artifact {}): {missing} lost",
-            refs.join(", "),
-            affected.artifact.short()
-        ))?;
+        let lost = match affected.missing.len() {
+            0 => "incomplete".to_owned(),
+            count => format!("{} lost", text::count(count as u64, "chunk")),
+        };
+        let artifact = affected.artifact.short();
+        app.out.line(format!("affected {} (artifact {artifact}): {lost}", refs.join(", ")))?;
         for path in affected.paths.iter().take(SHOWN) {
-            app.out.line(format!("  {}", text::path(path)))?;
+            // The root has no name: then everything is touched.
+            let shown = if path.is_empty() { "/".to_owned() } else { text::path(path) };
+            app.out.line(format!("  {shown}"))?;
         }
         let more = affected.path_count.saturating_sub(SHOWN as u64);
         if more > 0 {

@@ -48,7 +48,10 @@ impl Store {
     /// # Errors
     /// [`Error::Cancelled`] when `progress` says so; [`Error::Absent`] and [`Error::Damaged`] when metadata are.
     pub fn transfer(&self, from: &ArtifactId, to: &ArtifactId, progress: &dyn Progress) -> Result<Transfer> {
-        let end = |id: &ArtifactId| Ok(End { artifact: *id, root: self.artifact(id)?.root });
+        let end = |id: &ArtifactId| {
+            let artifact = self.artifact(id)?;
+            Ok(End { artifact: *id, root: artifact.root, entries: artifact.entries })
+        };
         let stored = |id: &ChunkId, len: u64| {
             let placed = self.place(id)?.ok_or_else(|| Error::Absent { what: format!("chunk {id}") })?;
             let (stored, plain) = (u64::from(placed.frame_stored), u64::from(placed.frame_plain));
@@ -63,6 +66,8 @@ impl Store {
 struct End {
     artifact: ArtifactId,
     root: TreeId,
+    /// More than so many entries are damage.
+    entries: u64,
 }
 
 /// The stored bytes of a chunk of so many plain bytes.
@@ -155,7 +160,7 @@ fn strike_held(
 ) -> Result<()> {
     let held = Recording::new(source);
     held.get(&from.artifact.into())?;
-    for entry in walk(&from.root, &held) {
+    for entry in walk(&from.root, &held).with_limit(from.entries) {
         stop_if_asked(progress)?;
         let Node::File { size, content } = entry?.1.node else { continue };
         for chunk in chunks(&content, size, &held) {
@@ -204,7 +209,7 @@ mod tests {
     use crate::testing::{chunked, dir, file, tree};
 
     fn end(objects: &mut MemoryObjects, name: &str, root: TreeId) -> End {
-        End { artifact: ArtifactId(objects.put(name.into()).unwrap().0), root }
+        End { artifact: ArtifactId(objects.put(name.into()).unwrap().0), root, entries: 100 }
     }
 
     /// Everything compresses to half.

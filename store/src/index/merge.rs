@@ -1,148 +1,117 @@
-//! Makes one sorted run of many footers or runs: entries are gathered a range of ids at a time, so that each range is
-//! sorted within the cache, on every core.
+//! Merges sorted parts of the index into one run, which is written as it is made.
 
-use std::collections::HashMap;
-use std::num::NonZero;
-use std::thread;
+use std::path::{Path, PathBuf};
 
-use super::run::{ENTRY_LEN, Entry, PACKS_MAX, Run, prefix};
-use crate::id::{ID_LEN, PackId};
-use crate::pack::ChunkRow;
+use super::Loose;
+use super::entry::{Entry, id, pack_number, prefix, renumber};
+use super::run::{Run, RunWriter};
+use crate::error::Result;
+use crate::id::PackId;
+use crate::io::Io;
 
-/// Ranges of ids that are sorted one at a time once there are many entries.
-const RANGES: usize = 256;
-/// Entries from which on it is worth to split them by range and over threads.
-const MANY: usize = 64 << 10;
-
-/// A sorted list of entries.
-trait Sorted: Sync {
-    fn len(&self) -> usize;
-    fn id(&self, at: usize) -> &[u8];
-    fn entry(&self, at: usize) -> Entry;
+/// Entries that ascend, and what the merged run calls their packs.
+pub(super) struct Part<'a> {
+    /// The rest of the entries; none is empty.
+    slices: std::vec::IntoIter<&'a [Entry]>,
+    /// The slice that is gone through.
+    slice: &'a [Entry],
+    packs: &'a [PackId],
+    /// The number of the first of its packs in the merged run.
+    first_pack: usize,
+    entries: usize,
 }
 
-struct FooterRows {
-    pack: u16,
-    rows: Vec<ChunkRow>,
-}
-
-impl Sorted for FooterRows {
-    fn len(&self) -> usize {
-        self.rows.len()
+impl<'a> Part<'a> {
+    pub(super) fn of_run(run: &'a Run) -> Self {
+        Self::new(vec![run.entries()], run.packs())
     }
 
-    fn id(&self, at: usize) -> &[u8] {
-        &self.rows[at].id.0
+    pub(super) fn of_loose(loose: &'a Loose) -> Self {
+        Self::new(loose.slices().collect(), loose.packs())
     }
 
-    fn entry(&self, at: usize) -> Entry {
-        let row = &self.rows[at];
-        let mut entry = [0; ENTRY_LEN];
-        entry[..ID_LEN].copy_from_slice(&row.id.0);
-        entry[ID_LEN..ID_LEN + 2].copy_from_slice(&self.pack.to_le_bytes());
-        entry[ID_LEN + 2..ID_LEN + 4].copy_from_slice(&row.frame.to_le_bytes());
-        entry[ID_LEN + 4..].copy_from_slice(&row.slot.to_le_bytes());
-        entry
-    }
-}
-
-struct RunEntries<'a> {
-    /// The merged run's number for each of this run's packs.
-    packs: Vec<u16>,
-    entries: &'a [Entry],
-}
-
-impl Sorted for RunEntries<'_> {
-    fn len(&self) -> usize {
-        self.entries.len()
+    fn new(mut slices: Vec<&'a [Entry]>, packs: &'a [PackId]) -> Self {
+        slices.retain(|slice| !slice.is_empty());
+        let entries = slices.iter().map(|slice| slice.len()).sum();
+        let mut slices = slices.into_iter();
+        Self { slice: slices.next().unwrap_or_default(), slices, packs, first_pack: 0, entries }
     }
 
-    fn id(&self, at: usize) -> &[u8] {
-        &self.entries[at][..ID_LEN]
+    /// The number of entries that it had in the beginning.
+    pub(super) fn entries(&self) -> usize {
+        self.entries
     }
 
-    fn entry(&self, at: usize) -> Entry {
-        let mut entry = self.entries[at];
-        let old = usize::from(u16::from_le_bytes([entry[ID_LEN], entry[ID_LEN + 1]]));
-        // A number out of range is a damaged run's; it is kept out of range, where a lookup finds nothing.
-        let new = self.packs.get(old).copied().unwrap_or(u16::MAX);
-        entry[ID_LEN..ID_LEN + 2].copy_from_slice(&new.to_le_bytes());
-        entry
-    }
-}
-
-/// Runs of these packs' chunks: one, unless there are more packs than a run can number.
-pub(super) fn footers(footers: HashMap<PackId, Vec<ChunkRow>>) -> Vec<Run> {
-    let mut packs: Vec<_> = footers.into_iter().collect();
-    packs.sort_unstable_by_key(|(id, _)| *id);
-    let mut runs = Vec::new();
-    while !packs.is_empty() {
-        let rest = packs.split_off(packs.len().min(PACKS_MAX));
-        let (ids, rows): (Vec<_>, Vec<_>) = packs.into_iter().unzip();
-        let lists: Vec<_> =
-            (0u16..=u16::MAX).zip(rows).map(|(pack, rows)| FooterRows { pack, rows }).collect();
-        runs.push(Run::build(&sort(&lists), ids));
-        packs = rest;
-    }
-    runs
-}
-
-/// A run of these runs' entries.
-pub(super) fn runs(runs: &[&Run]) -> Run {
-    let mut packs = Vec::new();
-    let mut lists = Vec::with_capacity(runs.len());
-    for run in runs {
-        let first = packs.len();
-        packs.extend_from_slice(run.packs());
-        let numbers = (first..packs.len()).map(|n| u16::try_from(n).unwrap_or(u16::MAX)).collect();
-        lists.push(RunEntries { packs: numbers, entries: run.entries() });
-    }
-    Run::build(&sort(&lists), packs)
-}
-
-fn sort<T: Sorted>(lists: &[T]) -> Vec<Vec<Entry>> {
-    let total: usize = lists.iter().map(Sorted::len).sum();
-    if total < MANY {
-        return vec![sort_range(lists, &mut vec![0; lists.len()], RANGES)];
-    }
-    let threads = thread::available_parallelism().map_or(1, NonZero::get).min(RANGES);
-    let bounds: Vec<_> = (0..=threads).map(|n| n * RANGES / threads).collect();
-    thread::scope(|scope| {
-        let workers: Vec<_> = bounds
-            .windows(2)
-            .map(|pair| {
-                let (from, to) = (pair[0], pair[1]);
-                scope.spawn(move || {
-                    let mut cursors: Vec<_> = lists.iter().map(|list| first_of_range(list, from)).collect();
-                    (from..to).map(|range| sort_range(lists, &mut cursors, range + 1)).collect::<Vec<_>>()
-                })
-            })
-            .collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("sorting does not panic")).collect()
-    })
-}
-
-fn first_of_range<T: Sorted>(list: &T, range: usize) -> usize {
-    let (mut low, mut high) = (0, list.len());
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if usize::from(list.id(middle)[0]) < range { low = middle + 1 } else { high = middle }
-    }
-    low
-}
-
-/// The entries from the cursors on whose first byte is below `end`, sorted, each id once.
-fn sort_range<T: Sorted>(lists: &[T], cursors: &mut [usize], end: usize) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    for (list, cursor) in lists.iter().zip(cursors) {
-        while *cursor < list.len() && usize::from(list.id(*cursor)[0]) < end {
-            entries.push(list.entry(*cursor));
-            *cursor += 1;
+    fn pop(&mut self) -> Option<Entry> {
+        loop {
+            let (first, rest) = self.slice.split_first()?;
+            self.slice = if rest.is_empty() { self.slices.next().unwrap_or_default() } else { rest };
+            let mut entry = *first;
+            let number = usize::from(pack_number(&entry));
+            // What leads nowhere is left out.
+            if number < self.packs.len() {
+                let number = u16::try_from(self.first_pack + number).expect("at most PACKS_MAX together");
+                renumber(&mut entry, number);
+                return Some(entry);
+            }
         }
     }
-    let mut order: Vec<(u64, u32)> = entries.iter().map(|entry| prefix(entry)).zip(0..).collect();
-    let id = |number: u32| &entries[number as usize][..ID_LEN];
-    order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| id(a.1).cmp(id(b.1)).then(a.1.cmp(&b.1))));
-    order.dedup_by(|b, a| a.0 == b.0 && id(a.1) == id(b.1));
-    order.into_iter().map(|(_, number)| entries[number as usize]).collect()
+}
+
+/// Writes the entries of `parts` as one run, each id once: of two entries with one id the earlier part's stays. The
+/// caller sees to it that the parts' packs and entries together are not above what a run may have.
+pub(super) fn write(io: &dyn Io, dir: &Path, mut parts: Vec<Part<'_>>) -> Result<PathBuf> {
+    let mut packs = Vec::new();
+    for part in &mut parts {
+        part.first_pack = packs.len();
+        packs.extend_from_slice(part.packs);
+    }
+    let mut writer = RunWriter::create(io, dir, parts.iter().map(Part::entries).sum())?;
+    // Few parts are merged at a time, so that going through all of them beats a heap.
+    let mut heads: Vec<_> = parts.iter_mut().filter_map(Head::of).collect();
+    let mut last: Option<Entry> = None;
+    while let Some(least) = least(&heads) {
+        let head = &mut heads[least];
+        if last.is_none_or(|last| id(&last) != id(&head.entry)) {
+            writer.push(&head.entry)?;
+            last = Some(head.entry);
+        }
+        if !head.advance() {
+            heads.remove(least);
+        }
+    }
+    writer.finish(&packs)
+}
+
+/// A part's first entry.
+struct Head<'p, 'a> {
+    part: &'p mut Part<'a>,
+    entry: Entry,
+    prefix: u64,
+}
+
+impl<'p, 'a> Head<'p, 'a> {
+    fn of(part: &'p mut Part<'a>) -> Option<Self> {
+        let entry = part.pop()?;
+        Some(Self { part, prefix: prefix(&entry), entry })
+    }
+
+    /// False when the part has no more.
+    fn advance(&mut self) -> bool {
+        let Some(entry) = self.part.pop() else { return false };
+        (self.entry, self.prefix) = (entry, prefix(&entry));
+        true
+    }
+}
+
+/// The first of the heads with the lowest id.
+fn least(heads: &[Head<'_, '_>]) -> Option<usize> {
+    let (mut least, rest) = (0, heads.get(1..)?);
+    for (number, head) in (1..).zip(rest) {
+        let best = &heads[least];
+        if head.prefix < best.prefix || head.prefix == best.prefix && id(&head.entry) < id(&best.entry) {
+            least = number;
+        }
+    }
+    Some(least)
 }

@@ -8,27 +8,32 @@
 //! packs             x id 32
 //! ```
 //!
-//! Ids are uniformly distributed, so the fan-out narrows a search to ~64 entries and interpolation to two or three.
-//! 38 bytes a chunk, and 1/16 byte of fan-out.
+//! Ids are uniformly distributed, so the fan-out narrows a search to ~64 entries and interpolation to two or three; ids
+//! that are not cost a binary search of their bucket. 38 bytes a chunk, and 1/16 byte of fan-out.
+//!
+//! A run is mapped and only its shape is checked when it is opened, so that opening takes milliseconds whatever its size.
+//! Measured on one core of a fifth-generation EPYC with 8 M chunks: 5.5 M look-ups a second in one run; of ids that are
+//! not there, in the 6 runs that a writer leaves at most, 1.5 M. To write it: 0.2 s.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use super::Place;
+use super::entry::{self, ENTRY_LEN, Entry, FANOUT_BITS_MAX, Sorted, bucket, fanout_bits, prefix};
 use crate::block::format::{id_at, u16_at, u32_at};
+use crate::error::{Error, Result};
 use crate::id::{ChunkId, ID_LEN, PackId};
-use crate::io::Bytes;
+use crate::io::{Bytes, Io, WriteFile};
 
 const MAGIC: [u8; 4] = *b"CIDX";
 const VERSION: u16 = 1;
 const HEADER_LEN: usize = 64;
-/// Bytes of an entry.
-pub(super) const ENTRY_LEN: usize = ID_LEN + 6;
 /// Packs in a run, at most.
 pub(super) const PACKS_MAX: usize = 1 << 16;
-/// Entries that share a fan-out bucket, about.
-const BUCKET: usize = 64;
-const FANOUT_BITS_MAX: u32 = 24;
-
-/// One entry, as bytes.
-pub(super) type Entry = [u8; ENTRY_LEN];
+/// Entries in a run, at most.
+pub(super) const ENTRIES_MAX: usize = u32::MAX as usize;
+/// Bytes that a writer gathers before it hashes and writes them.
+const BUFFER_LEN: usize = 1 << 20;
 
 /// A sorted run.
 pub struct Run {
@@ -36,6 +41,7 @@ pub struct Run {
     packs: Vec<PackId>,
     entries: usize,
     fanout_bits: u32,
+    checksum_holds: OnceLock<bool>,
 }
 
 impl Run {
@@ -43,7 +49,7 @@ impl Run {
     ///
     /// # Errors
     /// What does not hold.
-    pub fn open(bytes: Bytes) -> Result<Self, &'static str> {
+    pub fn open(bytes: Bytes) -> std::result::Result<Self, &'static str> {
         let header = bytes.get(..HEADER_LEN).ok_or("it is cut short")?;
         if header[..4] != MAGIC {
             return Err("it has another magic");
@@ -61,74 +67,23 @@ impl Run {
             return Err("it has another length");
         }
         let packs = bytes[packs_at..].chunks_exact(ID_LEN).map(|id| PackId(id_at(id).0)).collect();
-        Ok(Self { bytes, packs, entries, fanout_bits })
+        Ok(Self { bytes, packs, entries, fanout_bits, checksum_holds: OnceLock::new() })
     }
 
-    /// Lays out entries that are sorted and unique.
-    pub(super) fn build(parts: &[Vec<Entry>], packs: Vec<PackId>) -> Self {
-        let entries: usize = parts.iter().map(Vec::len).sum();
-        let fanout_bits = (entries / BUCKET).max(1).ilog2().min(FANOUT_BITS_MAX);
-        let len = HEADER_LEN + entries * ENTRY_LEN + fanout_len(fanout_bits) + packs.len() * ID_LEN;
-        let mut bytes = Vec::with_capacity(len);
-        bytes.resize(HEADER_LEN, 0);
-        let mut fanout = Vec::with_capacity((1 << fanout_bits) + 1);
-        let mut number = 0u32;
-        for entry in parts.iter().flatten() {
-            let bucket = bucket(prefix(entry), fanout_bits);
-            fanout.resize(fanout.len().max(bucket + 1), number);
-            number += 1;
-            bytes.extend_from_slice(entry);
-        }
-        fanout.resize((1 << fanout_bits) + 1, number);
-        for start in fanout {
-            bytes.extend_from_slice(&start.to_le_bytes());
-        }
-        for pack in &packs {
-            bytes.extend_from_slice(&pack.0);
-        }
-        let count = |n: usize| u32::try_from(n).expect("bounded by the format").to_le_bytes();
-        let hash = blake3::hash(&bytes[HEADER_LEN..]);
-        bytes[..4].copy_from_slice(&MAGIC);
-        bytes[4..6].copy_from_slice(&VERSION.to_le_bytes());
-        bytes[6] = u8::try_from(fanout_bits).expect("at most 24");
-        bytes[8..12].copy_from_slice(&count(packs.len()));
-        bytes[12..16].copy_from_slice(&count(entries));
-        bytes[32..64].copy_from_slice(hash.as_bytes());
-        Self { bytes: Bytes::Owned(bytes), packs, entries, fanout_bits }
-    }
-
-    /// Whether its bytes are those that were written.
+    /// Whether its bytes are those that were written. Reads all of them, once: 65 ms for 8 M entries.
     #[must_use]
     pub fn checksum_holds(&self) -> bool {
-        self.bytes[32..64] == *blake3::hash(&self.bytes[HEADER_LEN..]).as_bytes()
+        *self
+            .checksum_holds
+            .get_or_init(|| self.bytes[32..HEADER_LEN] == *blake3::hash(&self.bytes[HEADER_LEN..]).as_bytes())
     }
 
     /// Where a chunk lies.
     #[must_use]
     pub fn lookup(&self, id: &ChunkId) -> Option<Place> {
-        let wanted = prefix(&id.0);
-        let bucket = bucket(wanted, self.fanout_bits);
-        let (low, high) = (self.fanout(bucket), self.fanout(bucket + 1).min(self.entries));
-        if low >= high {
-            return None;
-        }
-        let within = u128::from(wanted << self.fanout_bits);
-        let guess = usize::try_from((within * (high - low) as u128) >> 64).unwrap_or(0);
-        let mut at = low + guess;
-        while at > low && self.prefix(at) >= wanted {
-            at -= 1;
-        }
-        while at < high && self.prefix(at) < wanted {
-            at += 1;
-        }
-        // Nearly always this is it, or nothing is: ids that share eight bytes are rare.
-        while at < high && self.prefix(at) == wanted {
-            if self.id(at) == id.0 {
-                return self.place(at);
-            }
-            at += 1;
-        }
-        None
+        let starts = |bucket| self.fanout(bucket);
+        let sorted = Sorted { entries: self.entries(), bits: self.fanout_bits, skipped_bits: 0, starts };
+        entry::place(sorted.find(id)?, &self.packs)
     }
 
     /// Number of entries.
@@ -155,33 +110,13 @@ impl Run {
         self.bytes.len() as u64
     }
 
-    /// Its binary form.
-    #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
     /// The bytes of all entries.
     pub(super) fn entries(&self) -> &[Entry] {
         self.bytes[HEADER_LEN..HEADER_LEN + self.entries * ENTRY_LEN].as_chunks().0
     }
 
-    fn prefix(&self, at: usize) -> u64 {
-        prefix(&self.bytes[HEADER_LEN + at * ENTRY_LEN..][..8])
-    }
-
-    fn id(&self, at: usize) -> &[u8] {
-        &self.bytes[HEADER_LEN + at * ENTRY_LEN..][..ID_LEN]
-    }
-
     fn fanout(&self, bucket: usize) -> usize {
         u32_at(&self.bytes, HEADER_LEN + self.entries * ENTRY_LEN + bucket * 4) as usize
-    }
-
-    fn place(&self, at: usize) -> Option<Place> {
-        let entry = &self.bytes[HEADER_LEN + at * ENTRY_LEN..][..ENTRY_LEN];
-        let pack = *self.packs.get(usize::from(u16_at(entry, ID_LEN)))?;
-        Some(Place { pack, frame: u16_at(entry, ID_LEN + 2), slot: u16_at(entry, ID_LEN + 4) })
     }
 }
 
@@ -189,11 +124,100 @@ fn fanout_len(bits: u32) -> usize {
     ((1 << bits) + 1) * 4
 }
 
-/// The first eight bytes of an id, as a number that sorts like the id.
-pub(super) fn prefix(id: &[u8]) -> u64 {
-    u64::from_be_bytes(id[..8].try_into().expect("an id has 32 bytes"))
+/// Writes a run as its entries come, in the memory of its fan-out and a buffer.
+///
+/// Order: entries, fan-out, packs, then the header, which has the checksum; sync; the rename from `new.run.part` to a
+/// name made of the checksum; sync of the folder. A crash leaves no run or the whole one.
+pub(super) struct RunWriter<'a> {
+    io: &'a dyn Io,
+    dir: &'a Path,
+    path: PathBuf,
+    file: Arc<dyn WriteFile>,
+    buffer: Vec<u8>,
+    written: u64,
+    hasher: blake3::Hasher,
+    fanout: Vec<u32>,
+    fanout_bits: u32,
+    entries: u32,
 }
 
-fn bucket(prefix: u64, bits: u32) -> usize {
-    if bits == 0 { 0 } else { usize::try_from(prefix >> (64 - bits)).expect("at most 24 bits") }
+impl<'a> RunWriter<'a> {
+    /// Begins a run of at most so many entries; there is one writer at a time.
+    pub(super) fn create(io: &'a dyn Io, dir: &'a Path, entries_max: usize) -> Result<Self> {
+        io.create_dir_all(dir).map_err(Error::io("create", dir))?;
+        let path = dir.join("new.run.part");
+        match io.remove(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::io("remove", path)(error));
+            }
+            _ => {}
+        }
+        let file = io.create(&path).map_err(Error::io("create", &path))?;
+        let fanout_bits = fanout_bits(entries_max);
+        Ok(Self {
+            io,
+            dir,
+            path,
+            file,
+            buffer: Vec::with_capacity(BUFFER_LEN),
+            written: HEADER_LEN as u64,
+            hasher: blake3::Hasher::new(),
+            fanout: Vec::with_capacity((1 << fanout_bits) + 1),
+            fanout_bits,
+            entries: 0,
+        })
+    }
+
+    /// Appends an entry, which is above those before it.
+    pub(super) fn push(&mut self, entry: &Entry) -> Result<()> {
+        let bucket = bucket(prefix(entry), self.fanout_bits);
+        if self.fanout.len() <= bucket {
+            self.fanout.resize(bucket + 1, self.entries);
+        }
+        self.entries += 1;
+        self.write(entry)
+    }
+
+    /// Ends it and gives it its name.
+    pub(super) fn finish(mut self, packs: &[PackId]) -> Result<PathBuf> {
+        self.fanout.resize((1 << self.fanout_bits) + 1, self.entries);
+        for start in std::mem::take(&mut self.fanout) {
+            self.write(&start.to_le_bytes())?;
+        }
+        for pack in packs {
+            self.write(&pack.0)?;
+        }
+        self.flush()?;
+        let hash = self.hasher.finalize();
+        let packs = u32::try_from(packs.len()).expect("at most PACKS_MAX");
+        let mut header = [0; HEADER_LEN];
+        header[..4].copy_from_slice(&MAGIC);
+        header[4..6].copy_from_slice(&VERSION.to_le_bytes());
+        header[6] = u8::try_from(self.fanout_bits).expect("at most 24");
+        header[8..12].copy_from_slice(&packs.to_le_bytes());
+        header[12..16].copy_from_slice(&self.entries.to_le_bytes());
+        header[32..].copy_from_slice(hash.as_bytes());
+        self.file.write_all_at(&header, 0).map_err(Error::io("write to", &self.path))?;
+        self.file.sync().map_err(Error::io("sync", &self.path))?;
+        let path = self.dir.join(format!("{}.run", &hash.to_hex()[..16]));
+        self.io.rename(&self.path, &path).map_err(Error::io("rename", &self.path))?;
+        self.io.sync_dir(self.dir).map_err(Error::io("sync", self.dir))?;
+        Ok(path)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.buffer.len() + bytes.len() > BUFFER_LEN {
+            self.flush()?;
+        }
+        self.buffer.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        self.hasher.update(&self.buffer);
+        self.file.write_all_at(&self.buffer, self.written).map_err(Error::io("write to", &self.path))?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
 }

@@ -2,13 +2,15 @@
 //! order, whatever order they come in. Bounded: [`IN_FLIGHT_BYTES`] of file bytes and [`QUEUE_MAX`] entries.
 
 use std::cell::RefCell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 
 use rustix::fs::FileType;
 
+use super::IngestOptions;
+use super::assemble::Assembly;
 use super::batch::{self, BATCH_BYTES, BATCH_FILES, Batch, SMALL_MAX};
 use super::deposit::Deposit;
 use super::large::{Large, Prior, WINDOW, push};
@@ -16,7 +18,6 @@ use super::links::{Link, Links};
 use super::source::{Folder, Item};
 use super::statcache::StatCache;
 use super::walk::Event;
-use super::{IngestOptions, MetadataPolicy};
 use crate::content::{ChunkRef, Content, ContentBuilder, chunks};
 use crate::error::{Error, Result};
 use crate::id::TreeId;
@@ -24,26 +25,12 @@ use crate::index::Index;
 use crate::object::ObjectSource;
 use crate::pool::{Pending, Pool, Rank};
 use crate::progress::Progress;
-use crate::tree::{self, Entry, FullMeta, Node, SYMLINK_MODE, TreeBuilder};
+use crate::tree::{self, Entry, Node};
 
 /// Bytes of files that are read ahead of what was put into the store, at most (and one window).
 const IN_FLIGHT_BYTES: u64 = 32 << 20;
 /// Entries that wait for their turn, at most.
 const QUEUE_MAX: usize = 4096;
-
-/// Counts of what was met.
-#[derive(Debug, Default)]
-pub(super) struct Totals {
-    /// Everything below the root.
-    pub(super) entries: u64,
-    pub(super) files: u64,
-    pub(super) directories: u64,
-    pub(super) symlinks: u64,
-    pub(super) bytes: u64,
-    pub(super) chunks: u64,
-    pub(super) unchanged_files: u64,
-    pub(super) machines: BTreeSet<u16>,
-}
 
 /// What the pipeline works with.
 pub(super) struct Context<'a> {
@@ -79,13 +66,7 @@ enum Batching {
     Done(Batch),
 }
 
-/// A directory that is being built.
-struct Level {
-    folder: Arc<Folder>,
-    item: Item,
-    builder: TreeBuilder,
-}
-
+/// An ingest under way.
 pub(super) struct Pipeline<'a> {
     context: Context<'a>,
     pub(super) deposit: Deposit,
@@ -96,13 +77,12 @@ pub(super) struct Pipeline<'a> {
     collecting: Option<Rc<RefCell<Batching>>>,
     /// Directories of the earlier version, beside those that the walk is in.
     priors: Vec<Option<TreeId>>,
-    open: Vec<Level>,
-    pub(super) totals: Totals,
-    root: Option<(TreeId, Entry)>,
+    pub(super) assembly: Assembly,
 }
 
 impl<'a> Pipeline<'a> {
     pub(super) fn new(context: Context<'a>, deposit: Deposit, cache: StatCache, links: Links) -> Self {
+        let assembly = Assembly::new(context.options.policy);
         Self {
             context,
             deposit,
@@ -112,9 +92,7 @@ impl<'a> Pipeline<'a> {
             in_flight: 0,
             collecting: None,
             priors: Vec::new(),
-            open: Vec::new(),
-            totals: Totals::default(),
-            root: None,
+            assembly,
         }
     }
 
@@ -143,7 +121,7 @@ impl<'a> Pipeline<'a> {
                 None => break,
             }
         }
-        self.root.take().ok_or_else(|| Error::damaged("walk", "it ended before its root did"))
+        Ok(self.assembly.take_root().expect("the walk leaves its root, or gives an error"))
     }
 
     fn accept(&mut self, event: Event) -> Result<()> {
@@ -280,7 +258,8 @@ impl<'a> Pipeline<'a> {
     }
 
     fn begin_windows(&mut self, large: &mut Large) {
-        while large.has_more() && self.in_flight + WINDOW <= IN_FLIGHT_BYTES {
+        // One at least: what is behind it may have taken all of the budget.
+        while large.has_more() && (large.windows_begun() == 0 || self.in_flight + WINDOW <= IN_FLIGHT_BYTES) {
             let Context { pool, index, objects, .. } = &self.context;
             self.in_flight += large.begin_window(pool, index, *objects);
         }
@@ -290,16 +269,15 @@ impl<'a> Pipeline<'a> {
     fn settle(&mut self, slot: Slot) -> Result<()> {
         match slot {
             Slot::Enter(folder, item) => {
-                self.open.push(Level { folder, item, builder: TreeBuilder::new() });
+                self.assembly.enter(folder, item);
                 Ok(())
             }
-            Slot::Leave => self.leave(),
+            Slot::Leave => self.assembly.leave(&mut self.deposit),
             Slot::Ready(folder, item, node) => {
-                self.totals.symlinks += u64::from(item.kind == FileType::Symlink);
-                self.insert(&folder, &item, node)
+                self.assembly.insert(&folder, &item, node, 0, &mut self.deposit)
             }
             Slot::Known(folder, item, content, machine) => {
-                self.totals.unchanged_files += 1;
+                self.assembly.totals.unchanged_files += 1;
                 self.context.progress.advance(item.stamp.size, 1);
                 self.insert_file(&folder, &item, content, machine, false)
             }
@@ -356,16 +334,13 @@ impl<'a> Pipeline<'a> {
     }
 
     fn settle_large(&mut self, folder: Arc<Folder>, item: Item, mut large: Box<Large>) -> Result<()> {
-        let Context { pool, index, objects, .. } = &self.context;
-        if large.has_more() && self.in_flight < IN_FLIGHT_BYTES {
-            self.in_flight += large.begin_window(pool, index, *objects);
-        }
+        self.begin_windows(&mut large);
+        let Context { pool, index, .. } = &self.context;
         let (freed, covered) = large.join_window(pool, index, &mut self.deposit)?;
         self.in_flight -= freed;
         let is_done = large.is_done();
         self.context.progress.advance(covered, u64::from(is_done));
         if !is_done {
-            self.begin_windows(&mut large);
             self.queue.push_front(Slot::Large(folder, item, large));
             return Ok(());
         }
@@ -383,64 +358,8 @@ impl<'a> Pipeline<'a> {
     ) -> Result<()> {
         self.cache.record(&item.stamp, &content, machine, was_read);
         self.links.keep(item, &content, machine);
-        self.totals.files += 1;
-        self.totals.bytes += item.stamp.size;
-        self.totals.chunks += content.chunk_count();
-        if machine != 0 {
-            self.totals.machines.insert(machine);
-        }
-        self.insert(folder, item, Node::File { size: item.stamp.size, content })
+        self.assembly.totals.machines.extend((machine != 0).then_some(machine));
+        let node = Node::File { size: item.stamp.size, content };
+        self.assembly.insert(folder, item, node, self.links.group(item), &mut self.deposit)
     }
-
-    fn insert(&mut self, folder: &Folder, item: &Item, node: Node) -> Result<()> {
-        let full = match self.context.options.policy {
-            MetadataPolicy::Portable => None,
-            MetadataPolicy::Full => {
-                Some(full_meta(item, folder.attributes(&item.name)?, self.links.group(item)))
-            }
-        };
-        let entry = Entry { name: item.name.clone(), mode: self.mode(item), node, full };
-        self.totals.entries += 1;
-        let level = self.open.last_mut().expect("the walk enters the root first");
-        level.builder.push(&entry, &mut self.deposit)
-    }
-
-    fn leave(&mut self) -> Result<()> {
-        let Level { folder, item, builder } = self.open.pop().expect("the walk leaves what it entered");
-        let tree = builder.finish(&mut self.deposit)?;
-        self.totals.directories += 1;
-        let full = match self.context.options.policy {
-            MetadataPolicy::Portable => None,
-            MetadataPolicy::Full => Some(full_meta(&item, folder.own_attributes()?, 0)),
-        };
-        let mut entry =
-            Entry { name: item.name.clone(), mode: self.mode(&item), node: Node::Dir { tree }, full };
-        match self.open.last_mut() {
-            Some(level) => {
-                self.totals.entries += 1;
-                level.builder.push(&entry, &mut self.deposit)
-            }
-            None => {
-                if self.context.options.policy == MetadataPolicy::Portable {
-                    // The bits of the folder that a release happened to be unpacked into say nothing about the release.
-                    entry.mode = 0o755;
-                }
-                self.root = Some((tree, entry));
-                Ok(())
-            }
-        }
-    }
-
-    fn mode(&self, item: &Item) -> u16 {
-        match (item.kind, self.context.options.policy) {
-            (FileType::Symlink, _) => SYMLINK_MODE,
-            (_, MetadataPolicy::Portable) => item.mode & 0o777,
-            (_, MetadataPolicy::Full) => item.mode,
-        }
-    }
-}
-
-fn full_meta(item: &Item, xattrs: Vec<(Vec<u8>, Vec<u8>)>, link: u32) -> FullMeta {
-    let (mtime_s, mtime_ns) = item.stamp.mtime;
-    FullMeta { uid: item.uid, gid: item.gid, mtime_s, mtime_ns, link, xattrs: xattrs.into_iter().collect() }
 }

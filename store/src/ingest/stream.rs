@@ -10,9 +10,10 @@ use std::path::Path;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::pwrite;
 
+use super::assemble::Totals;
 use super::deposit::Deposit;
 use super::large::{Large, push};
-use super::pipeline::{Context, Totals};
+use super::pipeline::Context;
 use super::scan::{Cut, classify};
 use super::source::{Item, Source};
 use super::{IngestOptions, MetadataPolicy};

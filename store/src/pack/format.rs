@@ -25,7 +25,8 @@ pub const TRAILER_LEN: usize = 64;
 /// Frames in a pack, at most.
 pub const FRAMES_MAX: usize = u16::MAX as usize;
 const FRAME_ROW_LEN: usize = 16;
-const CHUNK_ROW_LEN: usize = ID_LEN + 4;
+/// Bytes of a row of the chunk table.
+pub(crate) const CHUNK_ROW_LEN: usize = ID_LEN + 4;
 const COUNTS_LEN: usize = 24;
 
 /// What a pack's chunks are.
@@ -141,36 +142,8 @@ impl Footer {
     /// # Errors
     /// What does not hold.
     pub fn decode(bytes: &[u8]) -> Result<(Self, PackId), &'static str> {
-        let (tables, trailer) =
-            bytes.split_at_checked(bytes.len().wrapping_sub(TRAILER_LEN)).ok_or("no trailer")?;
-        let trailer = Trailer::decode(trailer.try_into().map_err(|_| "no trailer")?)?;
-        if trailer.footer_len != tables.len() as u64 {
-            return Err("the footer has another length");
-        }
-        if PackId::of(&bytes[..tables.len() + COUNTS_LEN]) != trailer.id {
-            return Err("the footer's hash does not hold");
-        }
-        let (frame_rows, chunk_rows) = tables.split_at(trailer.frames as usize * FRAME_ROW_LEN);
-        let frames: Vec<_> = frame_rows
-            .chunks_exact(FRAME_ROW_LEN)
-            .map(|row| FrameRow { offset: u64_at(row, 0), len: u32_at(row, 8), plain_len: u32_at(row, 12) })
-            .collect();
-        let mut end = HEADER_LEN as u64;
-        for frame in &frames {
-            if frame.offset != end {
-                return Err("the frames do not follow one another");
-            }
-            end += u64::from(frame.len);
-        }
-        let chunks: Vec<_> = chunk_rows
-            .chunks_exact(CHUNK_ROW_LEN)
-            .map(|row| ChunkRow { id: id_at(row), frame: u16_at(row, 32), slot: u16_at(row, 34) })
-            .collect();
-        let ascending = chunks.windows(2).all(|pair| pair[0].id < pair[1].id);
-        if !ascending || chunks.iter().any(|chunk| usize::from(chunk.frame) >= frames.len()) {
-            return Err("the chunk table contradicts itself");
-        }
-        Ok((Self { kind: trailer.kind, frames, chunks }, trailer.id))
+        let tables = Tables::parse(bytes)?;
+        Ok((tables.footer(), tables.id))
     }
 
     /// Where the frames end and the footer begins.
@@ -178,6 +151,63 @@ impl Footer {
     pub fn frames_end(&self) -> u64 {
         self.frames.last().map_or(HEADER_LEN as u64, |frame| frame.offset + u64::from(frame.len))
     }
+}
+
+/// A row of the chunk table: id 32, frame u16, slot u16.
+pub(crate) type ChunkRowBytes = [u8; CHUNK_ROW_LEN];
+
+/// A footer where it lies, checked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tables<'a> {
+    pub(crate) id: PackId,
+    pub(crate) kind: PackKind,
+    frames: &'a [[u8; FRAME_ROW_LEN]],
+    /// The chunk table, ascending by id.
+    pub(crate) chunks: &'a [ChunkRowBytes],
+    /// Where the frames end and the footer begins.
+    pub(crate) frames_end: u64,
+}
+
+impl<'a> Tables<'a> {
+    /// Checks what [`Footer::decode`] does, which is all that a footer must be.
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, &'static str> {
+        let (tables, trailer) = bytes.split_last_chunk().ok_or("no trailer")?;
+        let trailer = Trailer::decode(trailer)?;
+        if trailer.footer_len != tables.len() as u64 {
+            return Err("the footer has another length");
+        }
+        if PackId::of(&bytes[..tables.len() + COUNTS_LEN]) != trailer.id {
+            return Err("the footer's hash does not hold");
+        }
+        let (frames, chunks) = tables.split_at(trailer.frames as usize * FRAME_ROW_LEN);
+        let (frames, chunks) = (frames.as_chunks().0, chunks.as_chunks::<CHUNK_ROW_LEN>().0);
+        let mut frames_end = HEADER_LEN as u64;
+        for frame in frames.iter().map(frame_row) {
+            if frame.offset != frames_end {
+                return Err("the frames do not follow one another");
+            }
+            frames_end += u64::from(frame.len);
+        }
+        let ascending = chunks.windows(2).all(|pair| pair[0][..ID_LEN] < pair[1][..ID_LEN]);
+        if !ascending || chunks.iter().any(|row| usize::from(u16_at(row, ID_LEN)) >= frames.len()) {
+            return Err("the chunk table contradicts itself");
+        }
+        Ok(Self { id: trailer.id, kind: trailer.kind, frames, chunks, frames_end })
+    }
+
+    pub(crate) fn footer(&self) -> Footer {
+        let chunk =
+            |row: &ChunkRowBytes| ChunkRow { id: id_at(row), frame: u16_at(row, 32), slot: u16_at(row, 34) };
+        Footer {
+            kind: self.kind,
+            frames: self.frames.iter().map(frame_row).collect(),
+            chunks: self.chunks.iter().map(chunk).collect(),
+        }
+    }
+}
+
+fn frame_row(row: &[u8; FRAME_ROW_LEN]) -> FrameRow {
+    FrameRow { offset: u64_at(row, 0), len: u32_at(row, 8), plain_len: u32_at(row, 12) }
 }
 
 /// The fixed last bytes of a sealed pack.

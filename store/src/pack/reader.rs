@@ -3,13 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::format::{HEADER_LEN, TRAILER_LEN, Trailer, VERSION, decode_header};
+use super::format::{
+    CHUNK_ROW_LEN, ChunkRowBytes, HEADER_LEN, TRAILER_LEN, Tables, Trailer, VERSION, decode_header,
+};
 use super::recover::scan;
-use super::{ChunkRow, Footer, PackKind};
+use super::{Footer, PackKind};
 use crate::block::{Block, Decompressor, FrameError};
 use crate::error::{Error, Result};
 use crate::id::PackId;
 use crate::io::{Io, ReadFile};
+
+/// Bytes that are read from the end of a pack at first: trailer and footer of 64 MiB of chunks of 16 KiB, so that one
+/// read is enough for most packs.
+const TAIL_LEN: u64 = 160 << 10;
 
 /// A pack that is open for reading.
 pub struct Pack {
@@ -31,30 +37,56 @@ impl Pack {
         let file = io.open(path).map_err(Error::io("open", path))?;
         let len = file.len().map_err(Error::io("read", path))?;
         let mut damage = Vec::new();
-        let header = read_header(&*file, path, len)?;
-        let footer = match (read_footer(&*file, path, len)?, header) {
-            // A whole footer of this version speaks for itself: then it is the header that is damaged.
-            (Ok((footer, found)), _) if found == id => footer,
-            (_, Err(newer)) if newer > VERSION => {
-                let (path, found) = (path.to_owned(), newer.into());
-                return Err(Error::NewerFormat { path, found, supported: VERSION.into() });
-            }
-            (other, _) => {
-                let detail = match other {
-                    Err(detail) => detail,
-                    Ok(_) => "the footer is another pack's",
-                };
+        let header_kind = read_header(&*file, path, len)?;
+        let mut buffer = Vec::new();
+        let footer = match read_tables(&*file, path, len, id, &mut buffer)? {
+            Ok(tables) => tables.footer(),
+            Err(detail) => {
+                if let Err(found) = header_kind
+                    && found > VERSION
+                {
+                    let (found, supported) = (u32::from(found), u32::from(VERSION));
+                    return Err(Error::NewerFormat { path: path.to_owned(), found, supported });
+                }
                 damage.push((len.saturating_sub(TRAILER_LEN as u64), detail.to_owned()));
                 scan(&*file, path, len, PackKind::Data)?
             }
         };
-        if header != Ok(footer.kind) {
+        if header_kind != Ok(footer.kind) {
             damage.push((0, "the pack's header is not one".to_owned()));
         }
         if footer.frames_end() > len {
             damage.push((len, "the pack is cut short".to_owned()));
         }
         Ok(Self { id, path: path.to_owned(), file, footer, damage, len })
+    }
+
+    /// The chunk table of a sealed pack, for the index: one read of the end of the file, into `buffer`, in nearly all
+    /// cases. A pack whose footer is damaged is opened, which finds its frames by scanning.
+    ///
+    /// # Errors
+    /// As [`Pack::open`].
+    pub(crate) fn chunk_table<'a>(
+        io: &dyn Io,
+        path: &Path,
+        id: PackId,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<&'a [ChunkRowBytes]> {
+        let file = io.open(path).map_err(Error::io("open", path))?;
+        let len = file.len().map_err(Error::io("read", path))?;
+        let rows = match read_tables(&*file, path, len, id, buffer)? {
+            Ok(tables) => tables.chunks.len(),
+            Err(_) => {
+                let pack = Self::open(io, path, id)?;
+                for (offset, detail) in &pack.damage {
+                    tracing::warn!(pack = %id, offset, detail, "a pack is damaged; its frames were found by scanning");
+                }
+                *buffer = pack.footer.encode().0;
+                pack.footer.chunks.len()
+            }
+        };
+        let end = buffer.len() - TRAILER_LEN;
+        Ok(buffer[end - rows * CHUNK_ROW_LEN..end].as_chunks().0)
     }
 
     /// Its id.
@@ -85,12 +117,6 @@ impl Pack {
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
         self.len
-    }
-
-    /// Its chunks, ascending by id.
-    #[must_use]
-    pub fn into_chunk_rows(self) -> Vec<ChunkRow> {
-        self.footer.chunks
     }
 
     /// A frame's bytes, as stored.
@@ -138,7 +164,7 @@ impl Pack {
     }
 }
 
-/// What the header says, as [`decode_header`] gives it.
+/// The kind that the header says, or the error of [`decode_header`].
 fn read_header(file: &dyn ReadFile, path: &Path, len: u64) -> Result<std::result::Result<PackKind, u16>> {
     let mut header = [0; HEADER_LEN];
     if len < HEADER_LEN as u64 {
@@ -148,27 +174,89 @@ fn read_header(file: &dyn ReadFile, path: &Path, len: u64) -> Result<std::result
     Ok(decode_header(&header))
 }
 
-type ReadFooter = std::result::Result<(Footer, PackId), &'static str>;
-
-fn read_footer(file: &dyn ReadFile, path: &Path, len: u64) -> Result<ReadFooter> {
-    let Some(trailer_at) = len.checked_sub(TRAILER_LEN as u64) else {
-        return Ok(Err("the pack is cut short"));
-    };
-    let mut trailer = [0; TRAILER_LEN];
-    file.read_exact_at(&mut trailer, trailer_at).map_err(Error::io("read", path))?;
-    let trailer = match Trailer::decode(&trailer) {
+/// Footer and trailer of a pack of this length and id, checked; they end `buffer`. Else what does not hold.
+fn read_tables<'a>(
+    file: &dyn ReadFile,
+    path: &Path,
+    len: u64,
+    id: PackId,
+    buffer: &'a mut Vec<u8>,
+) -> Result<std::result::Result<Tables<'a>, &'static str>> {
+    read_tail(file, path, len, len.min(TAIL_LEN), buffer)?;
+    let trailer = match buffer.last_chunk().ok_or("the pack is cut short").and_then(Trailer::decode) {
         Ok(trailer) => trailer,
         Err(detail) => return Ok(Err(detail)),
     };
-    let footer_at = match trailer_at.checked_sub(trailer.footer_len) {
-        Some(at) if at >= HEADER_LEN as u64 => at,
+    let footer_len = match trailer.footer_len.checked_add(TRAILER_LEN as u64) {
+        Some(footer_len) if footer_len <= len => footer_len,
         _ => return Ok(Err("the footer is longer than the pack")),
     };
-    let footer_len =
-        usize::try_from(len - footer_at).map_err(|_| Error::damaged("pack", "the footer is too long"))?;
-    let mut bytes = vec![0; footer_len];
-    file.read_exact_at(&mut bytes, footer_at).map_err(Error::io("read", path))?;
-    Ok(Footer::decode(&bytes).and_then(|(footer, id)| {
-        if footer.frames_end() == footer_at { Ok((footer, id)) } else { Err("frames and footer do not meet") }
-    }))
+    if footer_len > TAIL_LEN {
+        read_tail(file, path, len, footer_len, buffer)?;
+    }
+    let footer_at = buffer.len() - usize::try_from(footer_len).expect("it is in the buffer");
+    Ok(match Tables::parse(&buffer[footer_at..]) {
+        Ok(tables) if tables.id != id => Err("the footer is another pack's"),
+        Ok(tables) if tables.frames_end != len - footer_len => Err("frames and footer do not meet"),
+        result => result,
+    })
+}
+
+/// Fills `buffer` with the last `wanted` bytes of a file, which has so many.
+fn read_tail(file: &dyn ReadFile, path: &Path, len: u64, wanted: u64, buffer: &mut Vec<u8>) -> Result<()> {
+    let bytes = usize::try_from(wanted).map_err(|_| Error::damaged("pack", "the footer is too long"))?;
+    buffer.resize(bytes, 0);
+    file.read_exact_at(buffer, len - wanted).map_err(Error::io("read", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ChunkRow, FrameRow, SEALED};
+    use super::*;
+    use crate::id::ChunkId;
+    use crate::io::Sim;
+
+    /// A pack of so many chunks whose frames are zeroes.
+    fn pack(sim: &Sim, chunks: u16) -> (std::path::PathBuf, PackId, Footer) {
+        let frames = vec![FrameRow { offset: HEADER_LEN as u64, len: 100, plain_len: 100 }];
+        let chunk = |slot: u16| ChunkRow { id: ChunkId::of(&slot.to_le_bytes()), frame: 0, slot };
+        let mut footer = Footer { kind: PackKind::Data, frames, chunks: (0..chunks).map(chunk).collect() };
+        footer.chunks.sort_unstable();
+        let (bytes, id) = footer.encode();
+        let path = Path::new("/").join(format!("{id}.{SEALED}"));
+        let file = sim.create(&path).unwrap();
+        file.write_all_at(&super::super::format::encode_header(PackKind::Data), 0).unwrap();
+        file.write_all_at(&bytes, footer.frames_end()).unwrap();
+        (path, id, footer)
+    }
+
+    #[test]
+    fn footers_of_all_lengths_around_the_first_read() {
+        let sim = Sim::new(1);
+        let row_len = CHUNK_ROW_LEN as u64;
+        let most = u16::try_from((TAIL_LEN - TRAILER_LEN as u64 - 16) / row_len).unwrap();
+        for chunks in [0, 1, 2, most - 1, most, most + 1, most * 2] {
+            let (path, id, footer) = pack(&sim, chunks);
+            let opened = Pack::open(&sim, &path, id).unwrap();
+            assert_eq!((opened.footer(), opened.damage()), (&footer, &[][..]));
+            for mut buffer in [Vec::new(), vec![1; 10], vec![1; 1 << 20]] {
+                let rows = Pack::chunk_table(&sim, &path, id, &mut buffer).unwrap();
+                let ids: Vec<_> = rows.iter().map(|row| row[..32].to_vec()).collect();
+                assert_eq!(ids, footer.chunks.iter().map(|row| row.id.0.to_vec()).collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn a_newer_header_counts_where_the_footer_does_not_hold() {
+        let sim = Sim::new(1);
+        let (path, id, footer) = pack(&sim, 3);
+        let file = sim.open_write(&path).unwrap();
+        file.write_all_at(&[9], 4).unwrap();
+        assert_eq!(Pack::open(&sim, &path, id).unwrap().damage().len(), 1);
+        file.write_all_at(b"....", footer.frames_end()).unwrap();
+        assert!(matches!(Pack::open(&sim, &path, id), Err(Error::NewerFormat { found: 9, .. })));
+        file.write_all_at(&[1], 4).unwrap();
+        assert_eq!(Pack::open(&sim, &path, id).unwrap().damage().len(), 1);
+    }
 }

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, ftruncate, openat};
+use rustix::fs::{FallocateFlags, Mode, OFlags, fallocate, fsync, ftruncate, openat};
 use rustix::io::{pread, pwrite};
 
 use super::meta::Meta;
@@ -25,9 +25,20 @@ pub(super) struct Job {
     pub(super) root: Arc<OwnedFd>,
     /// What it will be called, for messages.
     pub(super) shown: PathBuf,
+    /// Whether each file is synced once it is whole.
+    pub(super) sync_each: bool,
 }
 
 impl Job {
+    /// What is done to a file that has all of its bytes.
+    fn complete(&self, file: &OwnedFd, meta: &Meta, shown: &Path) -> Result<()> {
+        meta.set(file).map_err(Error::tree("set the metadata of", shown))?;
+        if self.sync_each {
+            fsync(file).map_err(Error::tree("sync", shown))?;
+        }
+        Ok(())
+    }
+
     pub(super) fn show(&self, path: &[u8]) -> PathBuf {
         if path.is_empty() { self.shown.clone() } else { self.shown.join(OsStr::from_bytes(path)) }
     }
@@ -99,9 +110,7 @@ impl Piece {
                 file.target.fill(&file.shown, &chunks, &mut fetcher, &mut counts)?;
                 counts.bytes += chunks.iter().map(|(_, chunk)| u64::from(chunk.len)).sum::<u64>();
                 if let Some(file) = Arc::into_inner(file) {
-                    file.meta
-                        .set(&file.target.file)
-                        .map_err(Error::tree("set the metadata of", file.shown))?;
+                    job.complete(&file.target.file, &file.meta, &file.shown)?;
                     counts.files += 1;
                 }
             }
@@ -133,7 +142,7 @@ fn write_small(
             target.file
         }
     };
-    small.meta.set(&file).map_err(Error::tree("set the metadata of", job.show(&small.path)))?;
+    job.complete(&file, &small.meta, &job.show(&small.path))?;
     counts.files += 1;
     counts.bytes += small.size;
     Ok(())

@@ -359,18 +359,3 @@ proptest! {
         }
     }
 }
-
-/// Run with `--release -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn time_of_thirty_thousand_entries() {
-    let list = many(30_000);
-    for _ in 0..5 {
-        let mut objects = MemoryObjects::new();
-        let start = std::time::Instant::now();
-        let root = build(&list, &mut objects);
-        let built = start.elapsed();
-        let count = entries(&root, &objects).filter(Result::is_ok).count();
-        println!("{count} entries: built in {built:?}, read in {:?}", start.elapsed() - built);
-    }
-}

@@ -2,8 +2,9 @@
 //! it runs alone too.
 //!
 //! It makes a store of sealed packs whose footers are real and whose frames are holes, and opens the index in fresh
-//! processes: from the footers alone, as a reader does that meets packs which no run covers, and from the run that a
-//! writer leaves. Everything is warm: the files were just written. Figures are medians over the processes.
+//! processes: from the footers alone, as a reader does that meets packs which no run covers; from as many runs as a
+//! writer ever leaves that adds a little at a time; and from one run. Everything is warm: the files were just written.
+//! Figures are medians over the processes.
 
 mod measure;
 mod synthetic;
@@ -64,7 +65,7 @@ fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Task> {
             _ => return Err(USAGE.into()),
         }
     }
-    let (chunks, work) = chunks.zip(work).ok_or(USAGE)?;
+    let (chunks, work) = chunks.filter(|chunks| *chunks > 0).zip(work).ok_or(USAGE)?;
     match task.as_deref() {
         None => Ok(Task::Whole { chunks, work, processes }),
         Some("open") => Ok(Task::Open { store: work, chunks }),
@@ -75,11 +76,16 @@ fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Task> {
 
 fn whole(chunks: u64, work: &Path, processes: usize) -> Result<Value> {
     let folder = tempfile::Builder::new().prefix("index-").tempdir_in(work)?;
-    let packs = synthetic::make_store(folder.path(), chunks)?;
-    let footers = medians(folder.path(), chunks, processes)?;
-    let persist: Value = serde_json::from_str(&in_a_process("persist", folder.path(), chunks)?)?;
-    let mut figures = medians(folder.path(), chunks, processes)?;
+    let store = folder.path();
+    let packs = synthetic::make_store(store, chunks)?;
+    let footers = medians(store, chunks, processes)?;
+    synthetic::in_stages(store, || in_a_process("persist", store, chunks).map(drop))?;
+    let tiers = medians(store, chunks, processes)?;
+    synthetic::remove_runs(store)?;
+    let persist: Value = serde_json::from_str(&in_a_process("persist", store, chunks)?)?;
+    let mut figures = medians(store, chunks, processes)?;
     figures.insert("footers".into(), footers.into());
+    figures.insert("tiers".into(), tiers.into());
     figures.insert("persist".into(), persist);
     figures.insert("chunks".into(), json!(chunks));
     figures.insert("packs".into(), json!(packs));

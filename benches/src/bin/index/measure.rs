@@ -40,6 +40,7 @@ pub(crate) fn open(store: &Path, chunks: u64) -> Result<Figures> {
             ("resident_bytes_per_chunk", per_chunk(after.resident - before.resident)),
             ("anonymous_bytes_per_chunk", per_chunk(after.anonymous - before.anonymous)),
             ("mapped_bytes_per_chunk", per_chunk(after.mapped - before.mapped)),
+            ("runs", to_f64(index.summary().runs as u64)),
             ("open_peak_bytes_per_chunk", per_chunk(opened.peak - before.resident)),
         ]
         .map(|(name, value)| (name.to_owned(), value)),
@@ -84,7 +85,6 @@ struct Memory {
 }
 
 impl Memory {
-    #[expect(clippy::disallowed_methods, reason = "reads what the kernel says of this process")]
     fn now() -> Result<Memory> {
         let status = std::fs::read_to_string("/proc/self/status")?;
         let field = |name: &str| {

@@ -2,6 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "makes files that look like a store's; none is one")]
 
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -50,8 +51,37 @@ pub(crate) fn make_store(folder: &Path, chunks: u64) -> Result<usize> {
     Ok(made)
 }
 
+/// Lets a writer meet the packs in stages, each a little less than a quarter of the one before, and calls `persist`
+/// after each: no two of the runs are merged.
+pub(crate) fn in_stages(folder: &Path, persist: impl Fn() -> Result<()>) -> Result<()> {
+    let (packs, aside) = (folder.join("packs"), folder.join("aside"));
+    fs::rename(&packs, &aside)?;
+    fs::create_dir(&packs)?;
+    let listed = fs::read_dir(&aside)?;
+    let mut left: Vec<_> = listed.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
+    // From the last, of one pack, to the second; the first has the rest.
+    let mut stages = vec![1];
+    let mut rest = left.len() - 1;
+    while rest > stages[stages.len() - 1] * 9 {
+        stages.push(stages[stages.len() - 1] * 4 + 1);
+        rest -= stages[stages.len() - 1];
+    }
+    for stage in stages.into_iter().chain([rest]).rev() {
+        for path in left.drain(..stage) {
+            fs::rename(&path, packs.join(path.file_name().unwrap_or_default()))?;
+        }
+        persist()?;
+    }
+    Ok(fs::remove_dir(&aside)?)
+}
+
+pub(crate) fn remove_runs(folder: &Path) -> Result<()> {
+    Ok(fs::remove_dir_all(folder.join("index"))?)
+}
+
 fn make_pack(packs: &Path, ids: Vec<ChunkId>) -> Result<()> {
-    let mut footer = Footer { kind: PackKind::Data, frames: Vec::new(), chunks: Vec::with_capacity(ids.len()) };
+    let mut footer =
+        Footer { kind: PackKind::Data, frames: Vec::new(), chunks: Vec::with_capacity(ids.len()) };
     let mut end = HEADER_LEN as u64;
     for (number, ids) in (0u16..).zip(ids.chunks(FRAME_CHUNKS)) {
         footer.frames.push(FrameRow { offset: end, len: FRAME_LEN, plain_len: FRAME_PLAIN_LEN });

@@ -1,4 +1,5 @@
-//! Two folders held against each other without the store's help: kinds, permission bits, links' targets, all bytes.
+//! Two folders held against each other without the store's help: kinds, permission bits, links' targets, all bytes. The
+//! folders' own permission bits are left out: a portable artifact does not keep its root's.
 
 #![expect(clippy::disallowed_methods, reason = "the demo's own files are not a store's")]
 
@@ -21,6 +22,7 @@ pub(super) struct Compared {
 /// Compares two folders; the first difference is an error that names it.
 pub(super) fn compare(left: &Path, right: &Path) -> anyhow::Result<Compared> {
     let mut compared = Compared::default();
+    let roots = (left, right);
     let mut pairs = vec![(left.to_owned(), right.to_owned())];
     while let Some((left, right)) = pairs.pop() {
         let (of_left, of_right) = (status(&left)?, status(&right)?);
@@ -30,8 +32,9 @@ pub(super) fn compare(left: &Path, right: &Path) -> anyhow::Result<Compared> {
             ensure!(fs::read_link(&left)? == fs::read_link(&right)?, "{} in their targets", differs());
             continue;
         }
+        let is_root = left == roots.0;
         let modes = [&of_left, &of_right].map(|status| status.permissions().mode() & 0o777);
-        ensure!(modes[0] == modes[1], "{} in mode: {:04o}, {:04o}", differs(), modes[0], modes[1]);
+        ensure!(is_root || modes[0] == modes[1], "{} in mode: {:04o}, {:04o}", differs(), modes[0], modes[1]);
         if of_left.is_dir() {
             let (names, other) = (names(&left)?, names(&right)?);
             if let Some(name) =

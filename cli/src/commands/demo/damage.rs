@@ -3,7 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "what is damaged here is a copy, and damaged on purpose")]
 
 use std::fs;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -23,11 +23,21 @@ pub(super) struct Reads {
     pub(super) first_refusal: Option<cairn_store::Error>,
 }
 
-/// Copies the store at `from` and flips a bit in the middle of the copy's largest pack.
-pub(super) fn copy_and_flip(from: &Path, to: &Path) -> anyhow::Result<Flipped> {
-    copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
-    let pack = largest(&to.join("packs"))?.context("the store has no pack")?;
-    let offset = pack.metadata()?.size() / 2;
+impl Reads {
+    fn refuse(&mut self, error: cairn_store::Error) {
+        self.refused += 1;
+        self.first_refusal.get_or_insert(error);
+    }
+}
+
+/// Copies the store to `to` and flips a bit amid the frames of the copy's largest pack, of files' bytes if there is one.
+pub(super) fn copy_and_flip(store: &Store, to: &Path) -> anyhow::Result<Flipped> {
+    copy(store.path(), to).with_context(|| format!("cannot copy {}", store.path().display()))?;
+    let packs = store.packs()?;
+    let victim = packs.iter().max_by_key(|pack| (!pack.metadata, pack.file_bytes));
+    let victim = victim.context("the store has no pack")?;
+    let pack = to.join("packs").join(format!("{}.pack", victim.id));
+    let offset = victim.stored_bytes / 2;
     let file = fs::File::options().read(true).write(true).open(&pack)?;
     let mut byte = [0];
     file.read_exact_at(&mut byte, offset)?;
@@ -49,21 +59,16 @@ fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-fn largest(folder: &Path) -> std::io::Result<Option<PathBuf>> {
-    let mut found: Option<(u64, PathBuf)> = None;
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let len = entry.metadata()?.len();
-        if found.as_ref().is_none_or(|(most, _)| len > *most) {
-            found = Some((len, entry.path()));
-        }
+/// Reads every file of an artifact to its end.
+pub(super) fn read_all(store: &Store, id: &ArtifactId) -> Reads {
+    let mut reads = Reads::default();
+    if let Err(error) = read_tree(store, id, &mut reads) {
+        reads.refuse(error);
     }
-    Ok(found.map(|(_, path)| path))
+    reads
 }
 
-/// Reads every file of an artifact to its end.
-pub(super) fn read_all(store: &Store, id: &ArtifactId) -> anyhow::Result<Reads> {
-    let mut reads = Reads::default();
+fn read_tree(store: &Store, id: &ArtifactId, reads: &mut Reads) -> Result<(), cairn_store::Error> {
     let mut window = vec![0; 1 << 20];
     for entry in store.artifact(id)?.walk(store) {
         let (path, entry) = entry?;
@@ -72,13 +77,10 @@ pub(super) fn read_all(store: &Store, id: &ArtifactId) -> anyhow::Result<Reads> 
         }
         match read(store, id, &path, &mut window) {
             Ok(()) => reads.readable += 1,
-            Err(error) => {
-                reads.refused += 1;
-                reads.first_refusal.get_or_insert(error);
-            }
+            Err(error) => reads.refuse(error),
         }
     }
-    Ok(reads)
+    Ok(())
 }
 
 fn read(store: &Store, id: &ArtifactId, path: &[u8], window: &mut [u8]) -> Result<(), cairn_store::Error> {
