@@ -139,7 +139,8 @@ impl Writer {
     /// Names an artifact.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when the version exists with other content and is not to be replaced, [`Error::Io`].
+    /// [`Error::Conflict`] when the version exists with other content and is not to be replaced, or when a version and a
+    /// channel would have one name, [`Error::Io`].
     pub fn publish(&self, ingested: &Ingested, options: &PublishOptions) -> Result<Published> {
         let mut names = lock(&self.names);
         let view = Arc::clone(names.journal.view());
@@ -152,6 +153,7 @@ impl Writer {
                 detail: "it exists with other content; choose another version, or replace it".to_owned(),
             });
         }
+        check_channel(&view, key, options.channel.as_ref())?;
         let unchanged = old == Some(ingested.artifact);
         let mut ops = Vec::new();
         if !unchanged {
@@ -221,12 +223,7 @@ impl Writer {
         if !view.refs.contains_key(key) {
             return Err(Error::Absent { what: key.to_string() });
         }
-        if view.shadows(&key.name, channel) {
-            return Err(Error::Conflict {
-                what: format!("channel {channel}"),
-                detail: format!("{} has a version of that name", key.name),
-            });
-        }
+        check_channel(&view, key, Some(channel))?;
         let Some(op) = point(&view, key, channel) else { return Ok(Some(key.version.clone())) };
         let old = match &op {
             Op::SetChannel { old, .. } => old.clone(),
@@ -274,6 +271,26 @@ impl Names {
         }
         Ok(seq)
     }
+}
+
+/// A version and a channel of one name cannot both be meant by it.
+fn check_channel(view: &View, key: &RefKey, channel: Option<&Channel>) -> Result<()> {
+    let is_this = |channel: &Channel| channel.as_str() == key.version.as_str();
+    let shadowed = channel.filter(|channel| view.shadows(&key.name, channel) || is_this(channel));
+    if let Some(channel) = shadowed {
+        return Err(Error::Conflict {
+            what: format!("channel {channel}"),
+            detail: format!("{} has a version of that name", key.name),
+        });
+    }
+    let is_new = !view.refs.contains_key(key);
+    if is_new && view.channels.keys().any(|channel| channel.name == key.name && is_this(&channel.channel)) {
+        return Err(Error::Conflict {
+            what: key.to_string(),
+            detail: format!("{} has a channel of that name", key.name),
+        });
+    }
+    Ok(())
 }
 
 /// The change that points a channel to a version, unless it does.
