@@ -353,7 +353,15 @@ fn is_ours(name: &str) -> bool {
 fn recover_packs(io: &dyn Io, dir: &Path) -> Result<()> {
     for entry in io.list(dir).map_err(Error::io("list", dir))? {
         if entry.name.strip_suffix(UNSEALED).is_some_and(|stem| stem.ends_with('.')) {
-            let sealed = pack::recover(io, dir, &dir.join(&entry.name))?;
+            let path = dir.join(&entry.name);
+            let sealed = match pack::recover(io, dir, &path) {
+                // No room for a footer: what it holds is stored again when it is added again.
+                Err(error) if error.is_disk_full() => {
+                    io.remove(&path).map_err(Error::io("remove", &path))?;
+                    None
+                }
+                recovered => recovered?,
+            };
             tracing::info!(file = entry.name, pack = ?sealed, "recovered what an interrupted writer left");
         }
     }

@@ -102,6 +102,33 @@ fn runs_of_garbage_are_survived() {
 }
 
 #[test]
+fn a_full_disk_takes_nothing_that_a_damaged_run_hides() {
+    let (specimen, path, bytes) = indexed();
+    // Every chunk looks new, so the same packs are written again.
+    let mut hiding = bytes;
+    hiding[64..].fill(0);
+    for at in 1.. {
+        restore(&specimen, &path, &hiding);
+        // No file of the first tree is taken for unchanged either.
+        for (cache, _) in specimen.files_in("cache/stat") {
+            specimen.put(&cache, b"");
+        }
+        let writer = writer_on(specimen.sim.clone(), Path::new(STORE)).unwrap();
+        specimen.sim.full_from(at);
+        let options = with_threads(1, options("specimen-0", "1"));
+        let ended = writer.ingest(harness::stores::at(&source(&specimen.scratch, 0)), &options, &());
+        drop(writer);
+        specimen.sim.heal();
+        specimen.sim.settle();
+        expect_whole(&specimen, &format!("a full disk from operation {at} on"));
+        if ended.is_ok() {
+            assert!(at > 10);
+            break;
+        }
+    }
+}
+
+#[test]
 fn a_run_that_is_gone_is_made_again() {
     let (specimen, path, bytes) = indexed();
     specimen.sim.remove(&path).unwrap();

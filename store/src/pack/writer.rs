@@ -25,6 +25,7 @@ pub struct PackWriter {
     footer: Footer,
     end: u64,
     poisoned: bool,
+    replaced: bool,
 }
 
 impl PackWriter {
@@ -37,13 +38,28 @@ impl PackWriter {
         let file = io.create(&path).map_err(Error::io("create", &path))?;
         file.write_all_at(&encode_header(kind), 0).map_err(Error::io("write to", &path))?;
         let footer = Footer { kind, frames: Vec::new(), chunks: Vec::new() };
-        Ok(Self { io, dir: dir.to_owned(), path, file, footer, end: HEADER_LEN as u64, poisoned: false })
+        Ok(Self {
+            io,
+            dir: dir.to_owned(),
+            path,
+            file,
+            footer,
+            end: HEADER_LEN as u64,
+            poisoned: false,
+            replaced: false,
+        })
     }
 
     /// Whether it is time to seal it.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.end >= PACK_TARGET || self.footer.frames.len() == FRAMES_MAX
+    }
+
+    /// Where it lies until it is sealed.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Bytes written so far.
@@ -87,41 +103,45 @@ impl PackWriter {
         Ok(())
     }
 
-    /// Writes the footer, syncs, and gives the pack its name. Its directory is not synced.
+    /// Writes the footer, syncs, and gives the pack its name. Its directory is not synced. The pack takes nothing after
+    /// it.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Poisoned`]. The unsealed file stays, for the next writer to recover.
-    pub fn seal(mut self) -> Result<PackId> {
+    pub fn seal(&mut self) -> Result<PackId> {
         if self.poisoned {
-            return Err(Error::Poisoned { path: self.path });
+            return Err(Error::Poisoned { path: self.path.clone() });
         }
+        self.poisoned = true;
         self.footer.chunks.sort_unstable();
-        seal(&*self.io, &self.dir, &self.path, &*self.file, &self.footer)
+        let (id, replaced) = seal(&*self.io, &self.dir, &self.path, &*self.file, &self.footer)?;
+        self.replaced = replaced;
+        Ok(id)
     }
 
-    /// Removes a pack that nothing was written to, or whose frames nobody wants.
-    ///
-    /// # Errors
-    /// [`Error::Io`] when the file cannot be removed.
-    pub fn discard(self) -> Result<()> {
-        self.io.remove(&self.path).map_err(Error::io("remove", &self.path))
+    /// Whether sealing it replaced a pack of the same id, which others may need.
+    #[must_use]
+    pub fn replaced(&self) -> bool {
+        self.replaced
     }
 }
 
-/// Appends the footer to an unsealed pack whose frames are in place, syncs, renames.
+/// Appends the footer to an unsealed pack whose frames are in place, syncs, renames; says whether there was a pack of
+/// that name.
 pub(super) fn seal(
     io: &dyn Io,
     dir: &Path,
     path: &Path,
     file: &dyn WriteFile,
     footer: &Footer,
-) -> Result<PackId> {
+) -> Result<(PackId, bool)> {
     let (bytes, id) = footer.encode();
     file.write_all_at(&bytes, footer.frames_end()).map_err(Error::io("write to", path))?;
     file.sync().map_err(Error::io("sync", path))?;
     let sealed = dir.join(format!("{id}.{SEALED}"));
+    let replaced = io.open(&sealed).is_ok();
     io.rename(path, &sealed).map_err(Error::io("rename", path))?;
-    Ok(id)
+    Ok((id, replaced))
 }
 
 /// A number for a temporary name that no other process and no earlier call uses.
