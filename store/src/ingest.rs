@@ -144,7 +144,7 @@ pub(crate) fn ingest(
     let index = store.index()?;
     let pool = Arc::new(Pool::new(options.threads));
     let packs = store.path().join("packs");
-    let deposit = Deposit::new(store.io(), &packs, Arc::clone(&index), Arc::clone(&pool));
+    let mut deposit = Deposit::new(store.io(), &packs, Arc::clone(&index), Arc::clone(&pool));
     let prior = prior_root(store, options);
     let context = Context { options, progress, objects: store, index, pool, prior };
     match input {
@@ -156,23 +156,26 @@ pub(crate) fn ingest(
             };
             let cache = StatCache::load(&**store.io(), store.path(), &canonical, options.bounds, started_ns);
             let mut pipeline = Pipeline::new(context, deposit, cache, links);
-            let (root, entry) = pipeline.run(&walk::walk(roots))?;
-            let Pipeline { deposit, cache, assembly, .. } = pipeline;
-            let ingested = complete(deposit, options, root, &entry, assembly.totals)?;
+            let ran = pipeline.run(&walk::walk(roots));
+            let Pipeline { mut deposit, cache, assembly, .. } = pipeline;
+            let ingested =
+                ran.and_then(|(root, entry)| complete(&mut deposit, options, root, &entry, assembly.totals));
+            let ingested = ingested.inspect_err(|error| give_room_back(&mut deposit, error))?;
             cache.save(&**store.io());
             Ok(ingested)
         }
         Input::Reader { name, executable, reader } => {
-            let (deposit, root, entry, totals) =
-                stream::run(context, deposit, store.path(), name, executable, reader)?;
-            complete(deposit, options, root, &entry, totals)
+            let streamed = stream::run(&context, &mut deposit, store.path(), name, executable, reader);
+            let ingested = streamed
+                .and_then(|(root, entry, totals)| complete(&mut deposit, options, root, &entry, totals));
+            ingested.inspect_err(|error| give_room_back(&mut deposit, error))
         }
     }
 }
 
 /// Writes the artifact itself, and makes everything durable.
 fn complete(
-    mut deposit: Deposit,
+    deposit: &mut Deposit,
     options: &IngestOptions,
     root: TreeId,
     entry: &Entry,
@@ -200,7 +203,7 @@ fn complete(
         chunks: totals.chunks,
         provenance: options.provenance.clone(),
     };
-    let id = artifact.put(&mut deposit)?;
+    let id = artifact.put(deposit)?;
     let Deposited { new_chunks, new_bytes, stored_bytes, metadata_bytes } = deposit.finish()?;
     Ok(Ingested {
         artifact: id,
@@ -221,6 +224,12 @@ fn complete(
 
 fn chunking(CdcBounds { min, avg, max }: CdcBounds) -> Chunking {
     Chunking { min, avg, max, paged: true }
+}
+
+fn give_room_back(deposit: &mut Deposit, error: &Error) {
+    if error.is_disk_full() {
+        deposit.discard();
+    }
 }
 
 /// The root of the version of the same name that was added last.

@@ -17,7 +17,7 @@ use crate::journal::{Journal, Op};
 use crate::lock::Lock;
 use crate::pack::{self, UNSEALED};
 use crate::progress::Progress;
-use crate::refs::{Channel, ChannelKey, RefKey, RefRecord, Version, View};
+use crate::refs::{Channel, ChannelKey, Name, RefKey, RefRecord, Version, View};
 use crate::store::{Store, check_format, lock, write_format};
 use crate::time::now_ms;
 
@@ -153,6 +153,13 @@ impl Writer {
             });
         }
         let unchanged = old == Some(ingested.artifact);
+        if let Some(channel) = options
+            .channel
+            .as_ref()
+            .filter(|channel| view.shadows(&key.name, channel) || channel.as_str() == key.version.as_str())
+        {
+            return Err(shadowed(&key.name, channel));
+        }
         let mut ops = Vec::new();
         if !unchanged {
             let record = RefRecord {
@@ -222,10 +229,7 @@ impl Writer {
             return Err(Error::Absent { what: key.to_string() });
         }
         if view.shadows(&key.name, channel) {
-            return Err(Error::Conflict {
-                what: format!("channel {channel}"),
-                detail: format!("{} has a version of that name", key.name),
-            });
+            return Err(shadowed(&key.name, channel));
         }
         let Some(op) = point(&view, key, channel) else { return Ok(Some(key.version.clone())) };
         let old = match &op {
@@ -274,6 +278,11 @@ impl Names {
         }
         Ok(seq)
     }
+}
+
+fn shadowed(name: &Name, channel: &Channel) -> Error {
+    let detail = format!("{name} has a version of that name");
+    Error::Conflict { what: format!("channel {channel}"), detail }
 }
 
 /// The change that points a channel to a version, unless it does.
@@ -336,7 +345,15 @@ fn is_ours(name: &str) -> bool {
 fn recover_packs(io: &dyn Io, dir: &Path) -> Result<()> {
     for entry in io.list(dir).map_err(Error::io("list", dir))? {
         if entry.name.strip_suffix(UNSEALED).is_some_and(|stem| stem.ends_with('.')) {
-            let sealed = pack::recover(io, dir, &dir.join(&entry.name))?;
+            let path = dir.join(&entry.name);
+            let sealed = match pack::recover(io, dir, &path) {
+                // No room for a footer: what it holds is stored again when it is added again.
+                Err(error) if error.is_disk_full() => {
+                    io.remove(&path).map_err(Error::io("remove", &path))?;
+                    None
+                }
+                recovered => recovered?,
+            };
             tracing::info!(file = entry.name, pack = ?sealed, "recovered what an interrupted writer left");
         }
     }

@@ -11,11 +11,11 @@ use std::thread::{self, JoinHandle};
 
 use crate::block::{BlockBuilder, Frame};
 use crate::error::{Error, Result};
-use crate::id::ChunkId;
+use crate::id::{ChunkId, PackId};
 use crate::index::Index;
 use crate::io::{Io, WriteFile};
 use crate::object::ObjectSink;
-use crate::pack::{PackKind, PackWriter};
+use crate::pack::{PackKind, PackWriter, SEALED};
 use crate::pool::{Pending, Pool, Rank};
 
 /// Bytes appended after which a pack is synced in the background, so that sealing it has little left to wait for.
@@ -59,13 +59,21 @@ impl Deposit {
     }
 
     /// Seals what is open: data, then metadata, then the directory. Everything deposited is durable after it.
-    pub(super) fn finish(mut self) -> Result<Deposited> {
+    pub(super) fn finish(&mut self) -> Result<Deposited> {
         self.data.seal(&self.pool)?;
         self.metadata.seal(&self.pool)?;
         self.data.io.sync_dir(&self.data.dir).map_err(Error::io("sync", &self.data.dir))?;
         self.taken.stored_bytes = self.data.stored;
         self.taken.metadata_bytes = self.metadata.stored;
         Ok(self.taken)
+    }
+
+    /// Removes all that was written, where a full disk stopped it: nothing names it, and the room is wanted back.
+    /// After any other failure it stays, for the next attempt to find.
+    pub(super) fn discard(&mut self) {
+        for stream in [&mut self.metadata, &mut self.data] {
+            stream.discard();
+        }
     }
 }
 
@@ -94,12 +102,24 @@ struct Stream {
     syncer: Option<Syncer>,
     synced: u64,
     stored: u64,
+    sealed: Vec<PackId>,
 }
 
 impl Stream {
     fn new(io: Arc<dyn Io>, dir: PathBuf, kind: PackKind) -> Self {
         let (builder, pending) = (BlockBuilder::default(), VecDeque::new());
-        Self { io, dir, kind, builder, pending, writer: None, syncer: None, synced: 0, stored: 0 }
+        Self {
+            io,
+            dir,
+            kind,
+            builder,
+            pending,
+            writer: None,
+            syncer: None,
+            synced: 0,
+            stored: 0,
+            sealed: Vec::new(),
+        }
     }
 
     fn push(&mut self, pool: &Pool, id: ChunkId, bytes: &[u8]) -> Result<()> {
@@ -156,9 +176,23 @@ impl Stream {
             if let Some(syncer) = self.syncer.take() {
                 syncer.finish().map_err(Error::io("sync a pack in", &self.dir))?;
             }
-            writer.seal()?;
+            // Kept until it is sealed, so that it can be discarded if that fails.
+            let writer = self.writer.insert(writer);
+            self.sealed.push(writer.seal()?);
+            self.writer = None;
         }
         Ok(())
+    }
+
+    fn discard(&mut self) {
+        self.pending.clear();
+        let sealed = self.sealed.drain(..).map(|id| self.dir.join(format!("{id}.{SEALED}")));
+        let open = self.writer.take().map(|writer| writer.path().to_owned());
+        for path in sealed.chain(open) {
+            if let Err(error) = self.io.remove(&path) {
+                tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished pack");
+            }
+        }
     }
 }
 

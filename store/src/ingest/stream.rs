@@ -26,12 +26,12 @@ use crate::tree::{Entry, FullMeta, Node, TreeBuilder};
 /// Bytes that are read at a time.
 const READ_LEN: usize = 1 << 20;
 
-/// The store's part of a stream, and what it became.
-type Streamed = (Deposit, TreeId, Entry, Totals);
+/// What a stream became.
+type Streamed = (TreeId, Entry, Totals);
 
 pub(super) fn run(
-    context: Context<'_>,
-    mut deposit: Deposit,
+    context: &Context<'_>,
+    deposit: &mut Deposit,
     store: &Path,
     name: String,
     executable: bool,
@@ -46,9 +46,9 @@ pub(super) fn run(
     feed.fill(HEAD_LEN)?;
     let is_inline = feed.at_end && feed.buffer.len() <= INLINE_BYTES_MAX;
     let (content, size, machine) = if !is_inline && Cutter::may_cut_pages(&feed.buffer) {
-        spool(&context, &mut deposit, store, &mut feed)?
+        spool(context, deposit, store, &mut feed)?
     } else {
-        cut(&context, &mut deposit, &mut feed)?
+        cut(context, deposit, &mut feed)?
     };
     let totals = Totals {
         entries: 1,
@@ -64,10 +64,10 @@ pub(super) fn run(
     let file =
         Entry { name: name.into_bytes(), node: Node::File { size, content }, mode, full: full.clone() };
     let mut root = TreeBuilder::new();
-    root.push(&file, &mut deposit)?;
-    let tree = root.finish(&mut deposit)?;
+    root.push(&file, deposit)?;
+    let tree = root.finish(deposit)?;
     let entry = Entry { name: Vec::new(), node: Node::Dir { tree }, mode: 0o755, full };
-    Ok((deposit, tree, entry, totals))
+    Ok((tree, entry, totals))
 }
 
 fn full_meta(options: &IngestOptions) -> Option<FullMeta> {

@@ -46,6 +46,12 @@ impl PackWriter {
         self.end >= PACK_TARGET || self.footer.frames.len() == FRAMES_MAX
     }
 
+    /// Where it lies until it is sealed.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Bytes written so far.
     #[must_use]
     pub fn len(&self) -> u64 {
@@ -87,24 +93,18 @@ impl PackWriter {
         Ok(())
     }
 
-    /// Writes the footer, syncs, and gives the pack its name. Its directory is not synced.
+    /// Writes the footer, syncs, and gives the pack its name. Its directory is not synced. The pack takes nothing after
+    /// it.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Poisoned`]. The unsealed file stays, for the next writer to recover.
-    pub fn seal(mut self) -> Result<PackId> {
+    pub fn seal(&mut self) -> Result<PackId> {
         if self.poisoned {
-            return Err(Error::Poisoned { path: self.path });
+            return Err(Error::Poisoned { path: self.path.clone() });
         }
+        self.poisoned = true;
         self.footer.chunks.sort_unstable();
         seal(&*self.io, &self.dir, &self.path, &*self.file, &self.footer)
-    }
-
-    /// Removes a pack that nothing was written to, or whose frames nobody wants.
-    ///
-    /// # Errors
-    /// [`Error::Io`] when the file cannot be removed.
-    pub fn discard(self) -> Result<()> {
-        self.io.remove(&self.path).map_err(Error::io("remove", &self.path))
     }
 }
 
