@@ -139,6 +139,10 @@ pub(crate) fn ingest(
     options: &IngestOptions,
     progress: &dyn Progress,
 ) -> Result<Ingested> {
+    if let Some(reason) = options.bounds.problem() {
+        let given = format!("{:?}", options.bounds);
+        return Err(Error::Invalid { what: "chunking", given, reason: reason.to_owned() });
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let started_ns = i128::try_from(now.as_nanos()).unwrap_or(i128::MAX);
     let index = store.index()?;
