@@ -13,7 +13,7 @@ use super::IngestOptions;
 use super::assemble::Assembly;
 use super::batch::{self, BATCH_BYTES, BATCH_FILES, Batch, SMALL_MAX};
 use super::deposit::Deposit;
-use super::large::{Large, Prior, WINDOW, push};
+use super::large::{Large, Prior, WINDOW_MAX, push};
 use super::links::{Link, Links};
 use super::source::{Folder, Item};
 use super::statcache::StatCache;
@@ -259,7 +259,11 @@ impl<'a> Pipeline<'a> {
 
     fn begin_windows(&mut self, large: &mut Large) {
         // One at least: what is behind it may have taken all of the budget.
-        while large.has_more() && (large.windows_begun() == 0 || self.in_flight + WINDOW <= IN_FLIGHT_BYTES) {
+        let enough = self.context.pool.threads() * 2 + 2;
+        while large.has_more()
+            && (large.windows_begun() == 0
+                || large.windows_begun() < enough && self.in_flight + WINDOW_MAX <= IN_FLIGHT_BYTES)
+        {
             let Context { pool, index, objects, .. } = &self.context;
             self.in_flight += large.begin_window(pool, index, *objects);
         }
