@@ -53,7 +53,7 @@ fn a_full_disk_stops_an_add_and_nothing_else() {
     let refused = first.ingest(stream("stream", noise(4, 24 << 20)), &options("long", "1"), &());
     expect_no_space(&refused.unwrap_err(), &path);
     let refused = first.ingest(stream("db", harness::bytes::sqlite(5, 6000)), &options("long", "1"), &());
-    assert!(refused.is_err());
+    expect_no_space(&refused.unwrap_err(), &path);
     drop(first);
     let reader = Store::open(&path).unwrap();
     assert_eq!(reader.view().unwrap().refs.len(), 1);
