@@ -130,7 +130,7 @@ impl Writer {
     /// [`Error::Tree`] and [`Error::Input`] when the input cannot be read, [`Error::Cancelled`], [`Error::Io`].
     pub fn ingest(&self, input: Input, options: &IngestOptions, progress: &dyn Progress) -> Result<Ingested> {
         let ingested = ingest::ingest(&self.store, input, options, progress)?;
-        if ingested.metadata_bytes > 0 {
+        if ingested.metadata_bytes > 0 || ingested.stored_bytes > 0 {
             self.store.refresh_index();
         }
         Ok(ingested)

@@ -80,6 +80,16 @@ impl Snapshot {
         self.0.is_empty()
     }
 
+    /// The same, whenever it was made and whoever owns it.
+    #[must_use]
+    pub fn without_times(mut self) -> Self {
+        for seen in self.0.values_mut() {
+            seen.mtime = (0, 0);
+            seen.owner = (0, 0);
+        }
+        self
+    }
+
     /// What of `restored` is not as it was in this tree, given what the policy keeps; one line each.
     #[must_use]
     pub fn differences(&self, restored: &Self, policy: MetadataPolicy) -> Vec<String> {

@@ -167,6 +167,12 @@ fn a_pack_that_is_gone_or_another_is_noticed_and_its_data_can_be_added_again() {
             for (number, artifact) in specimen.artifacts.iter().enumerate() {
                 let options = with_threads(1, options(&format!("specimen-{number}"), "1"));
                 assert_eq!(add(&writer, &source(&specimen.scratch, number), &options).artifact, *artifact);
+                let again = add(&writer, &source(&specimen.scratch, number), &options);
+                assert_eq!(
+                    (again.artifact, again.new_chunks, again.metadata_bytes),
+                    (*artifact, 0, 0),
+                    "{context}"
+                );
             }
             assert!(specimen.unreadable(&specimen.open()).is_empty(), "{context}");
             assert!(verify(&specimen.open()).affected.is_empty(), "{context}");

@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
-use rustix::io::pwrite;
+use rustix::io::{Errno, pwrite};
 
 use super::assemble::Totals;
 use super::deposit::Deposit;
@@ -136,7 +136,10 @@ fn spool(
     store: &Path,
     feed: &mut Feed,
 ) -> Result<(Content, u64, u16)> {
-    let failed = |action| Error::tree(action, store.join("cache"));
+    let failed = |action| {
+        let dir = store.join("cache");
+        move |errno: Errno| Error::io(action, dir)(errno.into())
+    };
     let flags = OFlags::RDWR | OFlags::TMPFILE | OFlags::CLOEXEC;
     let file =
         openat(CWD, store.join("cache"), flags, Mode::RUSR | Mode::WUSR).map_err(failed("make a file in"))?;
@@ -147,7 +150,10 @@ fn spool(
         }
         let mut bytes = &feed.buffer[..];
         while !bytes.is_empty() {
-            let written = pwrite(&file, bytes, size).map_err(failed("write to a file in"))?;
+            let written = match pwrite(&file, bytes, size) {
+                Err(Errno::INTR) => 0,
+                written => written.map_err(failed("write to a file in"))?,
+            };
             bytes = &bytes[written..];
             size += written as u64;
         }

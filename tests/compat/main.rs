@@ -1,0 +1,127 @@
+//! docs/format.md is enough to read a store: a reader in another language, written from it alone, gives the same trees.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use cairn_store::index::Index;
+use cairn_store::io::{Io, Os};
+use cairn_store::{IngestOptions, MetadataPolicy, PublishOptions, Writer};
+use harness::bytes::{noise, sqlite};
+use harness::compare::Snapshot;
+use harness::plan::{Fill, Folder, Plan, make};
+use harness::scratch::Scratch;
+use harness::stores::{add, at, options, writer};
+use harness::user::skip;
+
+/// Whether what the reader needs is here.
+fn can_run() -> bool {
+    let missing = ["python3", "zstd"].into_iter().find(|program| {
+        !Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success())
+    });
+    if let Some(program) = missing {
+        skip("the reader in Python", &format!("there is no {program}"));
+    }
+    missing.is_none()
+}
+
+fn read(store: &Path, spec: &str, dest: &Path) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("compat/cairn_reader.py");
+    let arguments = [&script, store, Path::new(spec), dest, Path::new("linux/x86_64")];
+    Command::new("python3").args(arguments).output().unwrap()
+}
+
+/// A store with every kind of object in it. The reader hashes slowly: there are few bytes.
+struct Setting {
+    scratch: Scratch,
+    writer: Writer,
+    source: PathBuf,
+}
+
+impl Setting {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        let source = scratch.join("source");
+        let mut many = Folder::new();
+        for number in 0..700u32 {
+            many.insert(format!("{number:x}").into_bytes(), Plan::Bytes(number.to_le_bytes().to_vec()));
+        }
+        make(
+            &source,
+            &Folder::from([
+                (b"database".to_vec(), Plan::Bytes(sqlite(1, 40))),
+                (b"empty".to_vec(), Plan::Bytes(Vec::new())),
+                (b"holes".to_vec(), Plan::File(Fill::Sparse(1), 1 << 20, 0o644)),
+                (b"inline".to_vec(), Plan::File(Fill::Text(1), 128, 0o600)),
+                (b"link".to_vec(), Plan::Link(b"nowhere/\xff".to_vec())),
+                (b"many".to_vec(), Plan::Dir(many, 0o700)),
+                (b"program".to_vec(), Plan::File(Fill::Noise(2), 90_000, 0o755)),
+                (b"text".to_vec(), Plan::File(Fill::Text(3), 40_000, 0o644)),
+                (b"\xff\xfe".to_vec(), Plan::Bytes(b"no text".to_vec())),
+            ]),
+        );
+        let writer = writer(&scratch.join("store"));
+        Self { scratch, writer, source }
+    }
+}
+
+#[test]
+fn the_reader_from_the_documentation_gives_the_same_tree() {
+    if !can_run() {
+        return;
+    }
+    let setting = Setting::new();
+    add(&setting.writer, &setting.source, &options("app", "1.0"));
+    std::fs::write(setting.source.join("text"), noise(4, 5000)).unwrap();
+    let second = setting.writer.ingest(at(&setting.source), &options("app", "1.1"), &()).unwrap();
+    let channel = Some("stable".parse().unwrap());
+    setting.writer.publish(&second, &PublishOptions { channel, ..PublishOptions::default() }).unwrap();
+    let (path, dest) = (setting.scratch.join("store"), setting.scratch.join("read"));
+    let output = read(&path, "app@stable", &dest);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Times are the reader's own affair.
+    let found = Snapshot::of(&dest).without_times();
+    let lines = Snapshot::of(&setting.source).without_times().differences(&found, MetadataPolicy::Full);
+    let odd: Vec<_> = lines.iter().filter(|line| !line.starts_with("\"\" ")).collect();
+    assert!(odd.is_empty(), "{odd:?}");
+}
+
+#[test]
+fn the_reader_takes_full_metadata_and_index_runs_as_they_come() {
+    if !can_run() {
+        return;
+    }
+    let setting = Setting::new();
+    std::fs::hard_link(setting.source.join("inline"), setting.source.join("another")).unwrap();
+    let policy = MetadataPolicy::Full;
+    add(&setting.writer, &setting.source, &IngestOptions { policy, ..options("app", "1.0") });
+    let path = setting.scratch.join("store");
+    let io: std::sync::Arc<dyn Io> = std::sync::Arc::new(Os);
+    Index::open(&io, &path).unwrap().persist(&*io, &path, true).unwrap();
+    let dest = setting.scratch.join("read");
+    let output = read(&path, "app@1.0", &dest);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for name in ["database", "holes", "another", "many/2bb", "text"] {
+        assert!(std::fs::read(dest.join(name)).unwrap() == std::fs::read(setting.source.join(name)).unwrap());
+    }
+}
+
+#[test]
+fn the_reader_notices_damage() {
+    if !can_run() {
+        return;
+    }
+    let setting = Setting::new();
+    add(&setting.writer, &setting.source, &options("app", "1.0"));
+    let path = setting.scratch.join("store");
+    for name in Scratch::names(&path.join("packs")) {
+        let pack = path.join("packs").join(name);
+        let bytes = std::fs::read(&pack).unwrap();
+        let mut bad = bytes.clone();
+        bad[bytes.len() / 2] ^= 4;
+        std::fs::write(&pack, bad).unwrap();
+        let output = read(&path, "app@1.0", &setting.scratch.join("read"));
+        assert!(!output.status.success(), "{}", pack.display());
+        std::fs::write(&pack, bytes).unwrap();
+        let _ = std::fs::remove_dir_all(setting.scratch.join("read"));
+    }
+}
