@@ -2,24 +2,28 @@
 
 use cairn_store::io::Sim;
 
-use crate::history::{Model, SCRIPT, check, go_on, length, run};
+use crate::history::{Model, SCRIPT, World, check, go_on, length, run};
 
 /// Ways in which the machine comes up, for each sync.
 const REBOOTS: u64 = 20;
 
 #[test]
 fn a_crash_at_every_sync_loses_nothing_that_was_acknowledged() {
-    let (_, syncs) = length();
+    let world = &World::new();
+    let (_, syncs) = length(world);
     for sync in 1..=syncs {
         for reboot in 0..REBOOTS {
             let context = format!("sync {sync} of {syncs}, reboot {reboot}");
             let sim = Sim::new(sync);
             sim.crash_at_sync(sync);
             let (mut model, mut steps) = (Model::default(), &SCRIPT[..]);
-            assert!(run(&sim, &mut model, &mut steps, 0, &context).is_err(), "{context}: nothing stopped it");
+            assert!(
+                run(world, &sim, &mut model, &mut steps, 0, &context).is_err(),
+                "{context}: nothing stopped it"
+            );
             let sim = sim.reboot(reboot);
-            check(&sim, &model, false, &context);
-            go_on(&sim, model, steps, reboot, &context);
+            check(world, &sim, &model, false, &context);
+            go_on(world, &sim, model, steps, reboot, &context);
         }
     }
 }

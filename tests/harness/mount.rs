@@ -62,10 +62,10 @@ impl Drop for Mount {
     fn drop(&mut self) {
         let unmounted = run("umount", &[text(&self.path)]);
         // Something still open there, after a panic: it goes when that does.
-        if unmounted.is_err() {
-            if let Err(error) = run("umount", &["--lazy", text(&self.path)]) {
-                eprintln!("{} stays mounted: {error}", self.path.display());
-            }
+        if unmounted.is_err()
+            && let Err(error) = run("umount", &["--lazy", text(&self.path)])
+        {
+            eprintln!("{} stays mounted: {error}", self.path.display());
         }
     }
 }

@@ -41,6 +41,14 @@ impl Scratch {
         self.path().join(name)
     }
 
+    /// Lets every user in.
+    ///
+    /// # Panics
+    /// If that is not possible.
+    pub fn open_to_all(&self) {
+        fs::set_permissions(self.path(), Permissions::from_mode(0o755)).expect("its owner may");
+    }
+
     /// A new folder in it.
     ///
     /// # Panics

@@ -1,5 +1,7 @@
 //! A user who may do less than root.
 
+use std::io::Write;
+
 use rustix::process::{Gid, Uid, geteuid};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
@@ -11,9 +13,10 @@ pub fn is_root() -> bool {
     geteuid().is_root()
 }
 
-/// Says that something is not tested here, and why.
+/// Says that something is not tested here, and why, also where the output of tests that pass is not shown.
 pub fn skip(what: &str, why: &str) {
-    eprintln!("SKIPPED: {what}: {why}");
+    // Nobody is left to be told if standard error is gone.
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}: {why}");
 }
 
 /// Runs something as a user to whom permission bits apply: in a thread with that user's rights if this is root. Threads

@@ -41,7 +41,7 @@ fn a_torn_end_of_the_journal_takes_back_the_last_change_alone() {
     let (path, bytes) = specimen.files_in("journal").remove(0);
     let last_group = {
         let marks = bytes.windows(4).enumerate().filter(|(_, window)| *window == b"CJGR");
-        marks.last().unwrap().0
+        marks.map(|(at, _)| at).max().unwrap()
     };
     let names = |specimen: &Specimen| {
         let view = specimen.open().view().unwrap();
@@ -78,6 +78,8 @@ fn a_journal_of_a_newer_format_is_left_alone() {
     assert_eq!(specimen.files_in("journal"), [(path, bytes)]);
 }
 
+type Act<'a> = &'a dyn Fn(&Path);
+
 /// A store on a real disk with a catalogue, its names, and a tree to add.
 fn with_catalogue(scratch: &Scratch) -> (PathBuf, PathBuf) {
     let tree = scratch.join("tree");
@@ -93,7 +95,7 @@ fn with_catalogue(scratch: &Scratch) -> (PathBuf, PathBuf) {
 
 #[test]
 fn a_catalogue_of_garbage_or_none_loses_nothing() {
-    let kinds: [(&str, &dyn Fn(&Path)); 5] = [
+    let kinds: [(&str, Act<'_>); 5] = [
         ("removed", &|dir| fs::remove_dir_all(dir).unwrap_or_default()),
         ("emptied", &|dir| each_file(dir, &|_| Vec::new())),
         ("garbage", &|dir| each_file(dir, &|bytes| noise(7, bytes.len().max(100)))),
