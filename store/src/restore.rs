@@ -1,7 +1,7 @@
 //! From an artifact to a tree of files: written beside the destination, complete and verified, then renamed into place.
 //!
-//! Roles: this module walks the artifact, makes directories and links, and hands files to the workers; [`write`] fills
-//! them; [`place`] swaps the finished tree in; [`meta`] sets owners, times and the rest.
+//! Roles: this module walks the artifact, makes directories and links, and hands files to the workers; `write` fills
+//! them; `place` swaps the finished tree in; `meta` sets owners, times and the rest.
 
 mod meta;
 mod place;
