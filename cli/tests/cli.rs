@@ -111,7 +111,9 @@ fn until(what: &str, mut ready: impl FnMut() -> bool) {
 }
 
 fn lines(text: &str) -> Vec<Value> {
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect()
 }
 
 #[test]
@@ -131,7 +133,11 @@ fn what_is_added_is_listed_compared_and_restored() {
     assert_eq!(fs::read(world.path("out/bin/hello")).unwrap(), b"#!/bin/sh\necho one\n");
     let shown: Value = serde_json::from_str(&world.good(&["show", "hello@stable", "--json"])).unwrap();
     let id = shown["artifact"].as_str().unwrap();
-    assert_eq!(world.good(&["cat", &format!("{}:bin/hello", &id[..12])]), "#!/bin/sh\necho two\n", "by a prefix");
+    assert_eq!(
+        world.good(&["cat", &format!("{}:bin/hello", &id[..12])]),
+        "#!/bin/sh\necho two\n",
+        "by a prefix"
+    );
     assert_eq!(lines(&world.good(&["log", "--json"])).len(), 3);
     world.good(&["verify"]);
 }
@@ -185,15 +191,29 @@ fn damage_is_code_four_and_names_pack_and_file() {
     assert!(said.contains("hello@1.9.0") && said.contains("data"), "{said}");
     world.bad(4, &["export", "hello@stable", "out"]);
     assert!(!world.path("out").exists(), "nothing half done is left");
-    assert_eq!(world.good(&["cat", "hello@stable:bin/hello"]), "#!/bin/sh\necho two\n", "the rest still reads");
+    assert_eq!(
+        world.good(&["cat", "hello@stable:bin/hello"]),
+        "#!/bin/sh\necho two\n",
+        "the rest still reads"
+    );
 }
 
 #[test]
 fn standard_input_is_added_and_comes_out_again() {
     let world = World::new();
     let bytes = noise(2_000_000, 7);
-    let mut command =
-        world.command(&["add", "-", "--file-name", "state.bin", "--name", "state", "--version", "1", "--platform", "any/any"]);
+    let mut command = world.command(&[
+        "add",
+        "-",
+        "--file-name",
+        "state.bin",
+        "--name",
+        "state",
+        "--version",
+        "1",
+        "--platform",
+        "any/any",
+    ]);
     let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
     let mut pipe = child.stdin.take().unwrap();
     let written = bytes.clone();
@@ -254,7 +274,10 @@ fn a_writer_that_is_stopped_or_killed_leaves_nothing_visible() {
     }
     world.good(&["add", "one", "--name", "after", "--version", "1"]);
     let left = fs::read_dir(world.path("store/packs")).unwrap().map(|entry| entry.unwrap().file_name());
-    assert!(left.into_iter().all(|name| name.to_string_lossy().ends_with(".pack")), "the next writer cleans up");
+    assert!(
+        left.into_iter().all(|name| name.to_string_lossy().ends_with(".pack")),
+        "the next writer cleans up"
+    );
 }
 
 #[test]
@@ -269,7 +292,8 @@ fn adding_again_reads_nothing_and_changes_nothing() {
     until("the change times to be past", || start.elapsed() > Duration::from_millis(50));
     world.good(&["add", "one", "--name", "hello", "--version", "1"]);
     let again: Value =
-        serde_json::from_str(&world.good(&["--json", "add", "one", "--name", "hello", "--version", "1"])).unwrap();
+        serde_json::from_str(&world.good(&["--json", "add", "one", "--name", "hello", "--version", "1"]))
+            .unwrap();
     assert_eq!(again["unchanged"], true, "{again}");
     assert_eq!(again["unchanged_files"], 2, "{again}");
     assert_eq!(lines(&world.good(&["log", "--json"])).len(), 1);

@@ -98,7 +98,9 @@ impl Decompressor {
             Codec::Zstd => {
                 // zstd writes into the vector's capacity and fails where a frame holds more.
                 buffer.reserve(plain_len);
-                self.context.decompress_to_buffer(payload, &mut buffer).map_err(|_| FrameError::Decompress)?;
+                self.context
+                    .decompress_to_buffer(payload, &mut buffer)
+                    .map_err(|_| FrameError::Decompress)?;
             }
         }
         if buffer.len() == plain_len { Ok(buffer) } else { Err(FrameError::Lengths) }

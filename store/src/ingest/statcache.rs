@@ -9,7 +9,7 @@
 //! damaged or of another version, it is as if there were none.
 //!
 //! ```text
-//! magic "CSTC" | version u16 = 1 | zero u16 | BLAKE3 of the rest | postcard of Vec<Row>
+//! magic "CSTC" | version u16 = 2 | zero u16 | BLAKE3 of the rest | length u64 of the rows | zstd of postcard of Vec<Row>
 //! ```
 
 use std::collections::HashMap;
@@ -23,8 +23,10 @@ use crate::content::{ChunkRef, Content};
 use crate::id::{ChunkId, ContentId};
 use crate::io::Io;
 
-const MAGIC: [u8; 8] = *b"CSTC\x01\0\0\0";
+const MAGIC: [u8; 8] = *b"CSTC\x02\0\0\0";
 const HEADER_LEN: usize = MAGIC.len() + 32;
+/// Times and inode numbers compress well and fast; ids do not at any level.
+const ZSTD_LEVEL: i32 = 1;
 /// Grain of timestamps that carry fractions of a second: a kernel tick, with room to spare.
 const FINE_GRAIN_NS: i128 = 20_000_000;
 /// Grain of file systems that keep whole or even seconds only.
@@ -131,11 +133,7 @@ impl StatCache {
         if !self.differs && self.new.len() == self.old.len() {
             return;
         }
-        let Ok(rows) = postcard::to_stdvec(&self.new) else { return };
-        let mut bytes = Vec::with_capacity(HEADER_LEN + rows.len());
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(blake3::hash(&rows).as_bytes());
-        bytes.extend_from_slice(&rows);
+        let Some(bytes) = encode(&self.new) else { return };
         let dir = self.path.parent().unwrap_or(Path::new("."));
         if let Err(error) = io.create_dir_all(dir).and_then(|()| io.write_atomic(&self.path, &bytes)) {
             tracing::debug!(path = %self.path.display(), %error, "cannot write the stat cache");
@@ -143,12 +141,21 @@ impl StatCache {
     }
 }
 
+fn encode(rows: &[Row]) -> Option<Vec<u8>> {
+    let rows = postcard::to_stdvec(rows).ok()?;
+    let packed = zstd::bulk::compress(&rows, ZSTD_LEVEL).ok()?;
+    let body = [&(rows.len() as u64).to_le_bytes(), &packed[..]].concat();
+    Some([&MAGIC[..], blake3::hash(&body).as_bytes(), &body].concat())
+}
+
 fn decode(bytes: &[u8]) -> Option<Vec<Row>> {
-    let (header, rows) = bytes.split_at_checked(HEADER_LEN)?;
-    if header[..MAGIC.len()] != MAGIC || header[MAGIC.len()..] != *blake3::hash(rows).as_bytes() {
+    let (header, body) = bytes.split_at_checked(HEADER_LEN)?;
+    if header[..MAGIC.len()] != MAGIC || header[MAGIC.len()..] != *blake3::hash(body).as_bytes() {
         return None;
     }
-    postcard::from_bytes(rows).ok()
+    let (len, packed) = body.split_first_chunk::<8>()?;
+    let rows = zstd::bulk::decompress(packed, usize::try_from(u64::from_le_bytes(*len)).ok()?).ok()?;
+    postcard::from_bytes(&rows).ok()
 }
 
 #[cfg(test)]
