@@ -3,8 +3,6 @@
 //!
 //! It reads the sources as text. Production code is what is not `#[cfg(test)]`, in files that are not themselves tests.
 
-#![expect(clippy::disallowed_methods, reason = "reads sources, not a store")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};

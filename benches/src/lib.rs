@@ -4,10 +4,10 @@
 //! prepares inputs, starts the programs, and writes the table; it never measures itself, and it knows cairn by its
 //! command line alone. `benches/README.md` has the method and how to read the table.
 //!
-//! - [`bars`] has one module for each kind of bar: what is run, and the limit.
-//! - [`tools`] has the command lines: cairn, the peers, the references.
-//! - [`corpus`] has the inputs.
-//! - [`harness`] runs, measures, takes turns and reports; it knows no bar and no tool.
+//! - `bars` has one module for each kind of bar: what is run, and the limit.
+//! - `tools` has the command lines: cairn, the peers, the references.
+//! - `corpus` has the inputs.
+//! - `harness` runs, measures, takes turns and reports; it knows no bar and no tool.
 #![expect(
     clippy::disallowed_methods,
     reason = "prepares inputs and removes outputs with plain files; no byte of a store is written here"

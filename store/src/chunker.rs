@@ -11,6 +11,8 @@
 
 use fastcdc::v2020::{Normalization, cut, select_masks};
 
+use crate::content::CHUNK_LEN_MAX;
+
 /// Bounds of content-defined chunks, in bytes; all even.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CdcBounds {
@@ -20,6 +22,23 @@ pub struct CdcBounds {
     pub avg: u32,
     /// No chunk is longer.
     pub max: u32,
+}
+
+impl CdcBounds {
+    /// Why files cannot be cut so, if they cannot.
+    #[must_use]
+    pub fn problem(&self) -> Option<&'static str> {
+        let Self { min, avg, max } = *self;
+        if [min, avg, max].iter().any(|len| len % 2 != 0) {
+            Some("the bounds of chunks are even")
+        } else if min < 64 || avg < 256 || min > avg || avg > max {
+            Some("the bounds of chunks ascend, from 64 bytes on, around at least 256")
+        } else if max > CHUNK_LEN_MAX {
+            Some("a chunk has to fit into a block of 1 MiB")
+        } else {
+            None
+        }
+    }
 }
 
 /// The bounds for packages.

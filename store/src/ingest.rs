@@ -1,8 +1,8 @@
 //! From a source tree to an artifact: read, chunk, hash, look up, compress, append, on every core, in bounded memory.
 //!
-//! Roles: [`walk`] lists the tree in a thread of its own; the workers of the pool scan files ([`batch`] for small ones,
-//! [`scan`] for windows of long ones) and compress blocks; [`pipeline`] puts results into the store in the walk's order,
-//! so that packs lie in manifest order and ids depend on the input alone; [`deposit`] writes packs.
+//! Roles: `walk` lists the tree in a thread of its own; the workers of the pool scan files (`batch` for small ones,
+//! `scan` for windows of long ones) and compress blocks; `pipeline` puts results into the store in the walk's order,
+//! so that packs lie in manifest order and ids depend on the input alone; `deposit` writes packs.
 //!
 //! Nothing that an ingest writes is visible: what it leaves when it fails is unnamed, is found again by the next ingest
 //! of the same data, and is collected otherwise.
@@ -139,6 +139,10 @@ pub(crate) fn ingest(
     options: &IngestOptions,
     progress: &dyn Progress,
 ) -> Result<Ingested> {
+    if let Some(reason) = options.bounds.problem() {
+        let given = format!("{:?}", options.bounds);
+        return Err(Error::Invalid { what: "chunking", given, reason: reason.to_owned() });
+    }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let started_ns = i128::try_from(now.as_nanos()).unwrap_or(i128::MAX);
     let index = store.index()?;

@@ -1,7 +1,7 @@
 //! From an artifact to a tree of files: written beside the destination, complete and verified, then renamed into place.
 //!
-//! Roles: this module walks the artifact, makes directories and links, and hands files to the workers; [`write`] fills
-//! them; [`place`] swaps the finished tree in; [`meta`] sets owners, times and the rest.
+//! Roles: this module walks the artifact, makes directories and links, and hands files to the workers; `write` fills
+//! them; `place` swaps the finished tree in; `meta` sets owners, times and the rest.
 
 mod meta;
 mod place;
@@ -29,9 +29,9 @@ use crate::progress::Progress;
 use crate::store::Store;
 use crate::tree::{Entry, Node};
 
-/// Bytes that one job writes, at least; longer files are divided.
+/// Bytes of small files that one job writes, about; a longer file is a job of its own.
 const PIECE_MIN: u64 = 4 << 20;
-/// And at most.
+/// Bytes that one job writes, at most.
 const PIECE_MAX: u64 = 64 << 20;
 /// Files that one job writes, at most.
 const PIECE_FILES: usize = 256;
@@ -104,6 +104,7 @@ impl Store {
             progress,
             pool: &pool,
             piece_bytes: share.clamp(PIECE_MIN, PIECE_MAX),
+            divide_bytes: (share * 4).clamp(PIECE_MIN, PIECE_MAX),
             small: Vec::new(),
             small_bytes: 0,
             pending: VecDeque::new(),
@@ -127,6 +128,8 @@ struct Run<'a> {
     progress: &'a dyn Progress,
     pool: &'a Pool,
     piece_bytes: u64,
+    /// Files longer than this are divided among workers, which then wait for each other at the file's lock.
+    divide_bytes: u64,
     small: Vec<SmallFile>,
     small_bytes: u64,
     pending: VecDeque<Pending<Result<Counts>>>,
@@ -201,7 +204,7 @@ impl Run<'_> {
                 None => drop(self.links.insert(group, path.clone())),
             }
         }
-        if size > self.piece_bytes {
+        if size > self.divide_bytes {
             return self.make_long(path, meta, size, &content);
         }
         let store = self.job.store.clone();

@@ -69,9 +69,21 @@ impl Compressor {
 
 /// A decompression context, to be used for many blocks by one thread.
 #[derive(Default)]
-pub struct Decompressor(bulk::Decompressor<'static>);
+pub struct Decompressor {
+    context: bulk::Decompressor<'static>,
+    /// Where frames are read to.
+    scratch: Vec<u8>,
+}
 
 impl Decompressor {
+    pub(crate) fn take_scratch(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.scratch)
+    }
+
+    pub(crate) fn give_scratch(&mut self, scratch: Vec<u8>) {
+        self.scratch = scratch;
+    }
+
     /// Decodes a payload to exactly `plain_len` bytes (at most [`BLOCK_MAX`], which the header's decoder checked).
     pub(super) fn decompress(
         &mut self,
@@ -86,7 +98,7 @@ impl Decompressor {
             Codec::Zstd => {
                 // zstd writes into the vector's capacity and fails where a frame holds more.
                 buffer.reserve(plain_len);
-                self.0.decompress_to_buffer(payload, &mut buffer).map_err(|_| FrameError::Decompress)?;
+                self.context.decompress_to_buffer(payload, &mut buffer).map_err(|_| FrameError::Decompress)?;
             }
         }
         if buffer.len() == plain_len { Ok(buffer) } else { Err(FrameError::Lengths) }

@@ -124,6 +124,12 @@ impl Pack {
     /// # Errors
     /// [`Error::Damaged`] when there is no such frame or the file is too short, [`Error::Io`].
     pub fn frame(&self, number: u16) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.read_frame(number, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn read_frame(&self, number: u16, bytes: &mut Vec<u8>) -> Result<()> {
         let row = self.footer.frames.get(usize::from(number)).ok_or_else(|| Error::Damaged {
             what: format!("pack {}", self.path.display()),
             chunk: None,
@@ -131,9 +137,9 @@ impl Pack {
             offset: None,
             detail: format!("it has no frame {number}"),
         })?;
-        let mut bytes = vec![0; row.len as usize];
-        match self.file.read_exact_at(&mut bytes, row.offset) {
-            Ok(()) => Ok(bytes),
+        bytes.resize(row.len as usize, 0);
+        match self.file.read_exact_at(bytes, row.offset) {
+            Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
                 Err(self.damaged(number, &FrameError::Truncated))
             }
@@ -146,8 +152,13 @@ impl Pack {
     /// # Errors
     /// [`Error::Damaged`] when it does not decode, [`Error::Io`].
     pub fn block(&self, number: u16, decompressor: &mut Decompressor, buffer: Vec<u8>) -> Result<Block> {
-        let frame = self.frame(number)?;
-        Block::decode(&frame, decompressor, buffer).map_err(|error| self.damaged(number, &error))
+        let mut frame = decompressor.take_scratch();
+        let read = self.read_frame(number, &mut frame);
+        let block = read.and_then(|()| {
+            Block::decode(&frame, decompressor, buffer).map_err(|error| self.damaged(number, &error))
+        });
+        decompressor.give_scratch(frame);
+        block
     }
 
     /// The error for a frame that does not hold.
