@@ -5,7 +5,7 @@ use cairn_store::io::Sim;
 use crate::history::{Model, SCRIPT, World, check, go_on, length, run};
 
 /// Ways in which the machine comes up, for each sync.
-const REBOOTS: u64 = 20;
+const REBOOTS: u64 = 16;
 
 #[test]
 fn a_crash_at_every_sync_loses_nothing_that_was_acknowledged() {

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use cairn_store::io::Io;
+use cairn_store::io::{Io, Sim};
 use cairn_store::pack::format::{HEADER_LEN, TRAILER_LEN};
-use cairn_store::{Error, Kind, PackId, VerifyOptions};
+use cairn_store::{Error, Kind, Node, PackId, Store, VerifyOptions, tree};
+use harness::plan::{Fill, Folder, Plan, make};
+use harness::scratch::Scratch;
 use harness::seed::Chance;
-use harness::stores::{add, assert_sound, options, verify, with_threads, writer_on};
+use harness::stores::{add, assert_sound, options, read_file, verify, with_threads, writer_on};
 
 use crate::specimen::{Frame, STORE, Specimen, source};
 
@@ -82,6 +85,15 @@ fn flipped(specimen: &Specimen, pack: PackId, path: &Path, place: u64, len: u64,
     assert_eq!(damage.chunks.is_empty(), hit.is_none(), "{context}");
     let affected: BTreeSet<_> = report.affected.iter().map(|affected| affected.artifact).collect();
     assert_eq!(affected, specimen.users(&lost), "{context}");
+    for affected in &report.affected {
+        let needs = |file: &crate::specimen::File| {
+            file.0 == affected.artifact && !specimen.needs[file].is_disjoint(&lost)
+        };
+        let hurt: Vec<_> =
+            specimen.needs.keys().filter(|file| needs(file)).map(|file| file.1.clone()).collect();
+        // Where the artifact itself is lost, its root stands for all.
+        assert!(affected.paths == [b""] || affected.paths == hurt, "{context}: {affected:?}");
+    }
     assert!(
         report.affected.iter().all(|affected| affected.refs.len() == 1 && affected.path_count > 0),
         "{context}"
@@ -181,6 +193,39 @@ fn a_pack_that_is_gone_or_another_is_noticed_and_its_data_can_be_added_again() {
 }
 
 #[test]
+fn a_lost_directory_hides_none_of_its_neighbours() {
+    let scratch = Scratch::in_memory();
+    let source = scratch.join("source");
+    let folder = |seed| {
+        let file = Plan::File(Fill::Noise(seed), 10_000, 0o644);
+        Plan::Dir(Folder::from([(b"file".to_vec(), file)]), 0o755)
+    };
+    make(
+        &source,
+        &Folder::from([(b"a".to_vec(), folder(1)), (b"b".to_vec(), folder(2)), (b"c".to_vec(), folder(3))]),
+    );
+    let sim = Sim::new(0);
+    let writer = writer_on(sim.clone(), Path::new(STORE)).unwrap();
+    // The directory alone, so that it lies in a pack of its own.
+    add(&writer, &source.join("b"), &options("part", "1"));
+    let part = writer.packs().unwrap().into_iter().find(|pack| pack.metadata).unwrap().id;
+    let whole = add(&writer, &source, &options("whole", "1")).artifact;
+    let artifact = writer.artifact(&whole).unwrap();
+    let lost = match tree::find(&artifact.root, b"b", writer.store()).unwrap().unwrap().node {
+        Node::Dir { tree } => tree,
+        other => panic!("{other:?}"),
+    };
+    sim.remove(&Path::new(STORE).join("packs").join(format!("{part}.pack"))).unwrap();
+    let store = Store::open_with(Arc::new(sim), Path::new(STORE)).unwrap();
+    let report = verify(&store);
+    let affected = report.affected.iter().find(|affected| affected.artifact == whole).unwrap();
+    assert_eq!((&affected.paths[..], &affected.missing[..]), (&[b"b".to_vec()][..], &[lost.into()][..]));
+    for (path, is_there) in [(&b"a/file"[..], true), (b"b/file", false), (b"c/file", true)] {
+        assert_eq!(read_file(&store, &whole, path).is_ok(), is_there, "{}", path.escape_ascii());
+    }
+}
+
+#[test]
 fn a_pack_of_a_newer_format_is_not_taken_for_damage() {
     let specimen = Specimen::new();
     let mut newer = vec![0; 5000];
@@ -194,6 +239,6 @@ fn a_pack_of_a_newer_format_is_not_taken_for_damage() {
         "{error:?}"
     );
     let store = specimen.open();
-    let read = harness::stores::read_file(&store, &specimen.artifacts[0], b"two");
+    let read = read_file(&store, &specimen.artifacts[0], b"two");
     assert!(matches!(read, Err(Error::NewerFormat { .. })), "{read:?}");
 }
