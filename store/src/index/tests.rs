@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use super::entry::{Entry, entry};
 use super::loose::Loose;
 use super::run::RunWriter;
-use super::{Index, Place, Run};
+use super::{Index, Place, RUN_ENTRIES_MIN, Run};
 use crate::block::{BlockBuilder, Compressor};
 use crate::id::{ChunkId, ID_LEN, PackId};
 use crate::io::{Fault, Io, Sim};
@@ -315,11 +315,15 @@ fn little_is_left_in_footers_until_it_is_much() {
     }
     model.persist(false);
     assert_eq!(model.runs().len(), 1);
-    model.add((0..17_000).map(chunk));
+    let many = u32::try_from(RUN_ENTRIES_MIN).unwrap();
+    model.add((0..many - 1).map(chunk));
+    model.persist(false);
+    assert_eq!((model.runs().len(), model.open().summary().loose_entries), (1, RUN_ENTRIES_MIN - 1));
+    model.add([chunk(many)]);
     model.persist(false);
     let index = model.open();
     assert_eq!((index.summary().runs, index.summary().loose_entries), (1, 0));
-    assert_eq!(index.summary().entries, 17_000);
+    assert_eq!(index.summary().entries, RUN_ENTRIES_MIN);
 }
 
 #[test]
