@@ -48,7 +48,7 @@ pub struct Affected {
     pub artifact: ArtifactId,
     /// Its names.
     pub refs: Vec<RefKey>,
-    /// Paths that cannot be read in full, in walk order; the first 1,000. A directory whose own listing is lost
+    /// Paths that cannot be read in full, ascending bytewise; the first 1,000. A directory whose own listing is lost
     /// stands for everything below it.
     pub paths: Vec<Vec<u8>>,
     /// Number of such paths.
