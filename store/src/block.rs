@@ -31,6 +31,13 @@ pub struct BlockBuilder {
 }
 
 impl BlockBuilder {
+    /// A builder that collects into `buffer`, whose bytes do not matter.
+    #[must_use]
+    pub fn with_buffer(mut buffer: Vec<u8>) -> Self {
+        buffer.clear();
+        Self { chunks: Vec::new(), plain: buffer }
+    }
+
     /// Whether `len` more bytes would take this block past its target.
     #[must_use]
     pub fn is_full_for(&self, len: usize) -> bool {
@@ -51,21 +58,21 @@ impl BlockBuilder {
     pub fn push(&mut self, id: ChunkId, bytes: &[u8]) {
         assert!(!bytes.is_empty() && self.plain.len() + bytes.len() <= BLOCK_MAX, "block out of bounds");
         let len = u32::try_from(bytes.len()).expect("bounded by BLOCK_MAX");
-        if self.plain.capacity() == 0 {
-            self.plain.reserve_exact(BLOCK_TARGET);
+        if self.plain.capacity() < BLOCK_TARGET {
+            self.plain.reserve_exact(BLOCK_TARGET - self.plain.len());
         }
         self.chunks.push((id, len));
         self.plain.extend_from_slice(bytes);
     }
 
-    /// Compresses what was collected into a frame.
+    /// Compresses what was collected into a frame, and gives the buffer back.
     #[must_use]
-    pub fn finish(self, compressor: &mut Compressor) -> Frame {
+    pub fn finish(self, compressor: &mut Compressor) -> (Frame, Vec<u8>) {
         let (codec, payload) = compressor.compress(&self.plain);
         let header = FrameHeader::new(codec, self.chunks, &payload);
         let mut bytes = header.encode();
         bytes.extend_from_slice(&payload);
-        Frame { header, bytes }
+        (Frame { header, bytes }, self.plain)
     }
 }
 

@@ -46,7 +46,7 @@ fn frame() -> Vec<u8> {
         let chunk = if number % 2 == 0 { noise(number, 3000) } else { text(number, 5000) };
         builder.push(ChunkId::of(&chunk), &chunk);
     }
-    builder.finish(&mut Compressor::default()).bytes
+    builder.finish(&mut Compressor::default()).0.bytes
 }
 
 /// Makes the checksums of a frame hold again, as far as it still has a shape.
@@ -106,7 +106,7 @@ fn run() -> Vec<u8> {
         for chunk in number * 50..number * 50 + 50 {
             builder.push(ChunkId::of(&chunk.to_le_bytes()), &chunk.to_le_bytes());
         }
-        writer.append(&builder.finish(&mut Compressor::default())).unwrap();
+        writer.append(&builder.finish(&mut Compressor::default()).0).unwrap();
         writer.seal().unwrap();
     }
     let io: Arc<dyn Io> = Arc::new(sim);

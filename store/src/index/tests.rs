@@ -444,7 +444,7 @@ fn a_pack_with_a_damaged_footer_is_scanned() {
             ids.push(ChunkId::of(&bytes));
             block.push(ChunkId::of(&bytes), &bytes);
         }
-        writer.append(&block.finish(&mut compressor)).unwrap();
+        writer.append(&block.finish(&mut compressor).0).unwrap();
     }
     let end = writer.len();
     let pack = writer.seal().unwrap();

@@ -16,7 +16,7 @@ use crate::index::Index;
 use crate::io::{Io, WriteFile};
 use crate::object::ObjectSink;
 use crate::pack::{PackKind, PackWriter, SEALED};
-use crate::pool::{Pending, Pool, Rank};
+use crate::pool::{Buffers, Pending, Pool, Rank};
 
 /// Bytes appended after which a pack is synced in the background, so that sealing it has little left to wait for.
 const SYNC_STRIDE: u64 = 16 << 20;
@@ -97,6 +97,8 @@ struct Stream {
     dir: PathBuf,
     kind: PackKind,
     builder: BlockBuilder,
+    /// Buffers of blocks that were compressed.
+    blocks: Buffers,
     pending: VecDeque<Pending<Frame>>,
     writer: Option<PackWriter>,
     syncer: Option<Syncer>,
@@ -114,6 +116,7 @@ impl Stream {
             dir,
             kind,
             builder,
+            blocks: Buffers::default(),
             pending,
             writer: None,
             syncer: None,
@@ -144,8 +147,13 @@ impl Stream {
 
     fn close_block(&mut self, pool: &Pool) {
         if !self.builder.is_empty() {
-            let block = std::mem::take(&mut self.builder);
-            self.pending.push_back(pool.submit(Rank::Finishing, |tools| block.finish(&mut tools.compressor)));
+            let next = BlockBuilder::with_buffer(self.blocks.take());
+            let (block, buffers) = (std::mem::replace(&mut self.builder, next), self.blocks.clone());
+            self.pending.push_back(pool.submit(Rank::Finishing, move |tools| {
+                let (frame, buffer) = block.finish(&mut tools.compressor);
+                buffers.give(buffer);
+                frame
+            }));
         }
     }
 

@@ -1,5 +1,5 @@
 //! The sequencer: takes what the walk meets, keeps the workers supplied, and puts results into the store in the walk's
-//! order, whatever order they come in. Bounded: [`IN_FLIGHT_BYTES`] of file bytes and [`QUEUE_MAX`] entries.
+//! order, whatever order they come in. Bounded: [`IN_FLIGHT_BYTES`] of file bytes a worker and [`QUEUE_MAX`] entries.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -27,8 +27,10 @@ use crate::pool::{Pending, Pool, Rank};
 use crate::progress::Progress;
 use crate::tree::{self, Entry, Node};
 
-/// Bytes of files that are read ahead of what was put into the store, at most (and one window).
-const IN_FLIGHT_BYTES: u64 = 32 << 20;
+/// Bytes of files that are read ahead of what was put into the store for each worker, at most (and one window).
+const IN_FLIGHT_BYTES: u64 = 16 << 20;
+/// And for all of them.
+const IN_FLIGHT_BYTES_MAX: u64 = 128 << 20;
 /// Entries that wait for their turn, at most.
 const QUEUE_MAX: usize = 4096;
 
@@ -74,6 +76,7 @@ pub(super) struct Pipeline<'a> {
     links: Links,
     queue: VecDeque<Slot>,
     in_flight: u64,
+    in_flight_max: u64,
     collecting: Option<Rc<RefCell<Batching>>>,
     /// Directories of the earlier version, beside those that the walk is in.
     priors: Vec<Option<TreeId>>,
@@ -83,6 +86,7 @@ pub(super) struct Pipeline<'a> {
 impl<'a> Pipeline<'a> {
     pub(super) fn new(context: Context<'a>, deposit: Deposit, cache: StatCache, links: Links) -> Self {
         let assembly = Assembly::new(context.options.policy);
+        let in_flight_max = (IN_FLIGHT_BYTES * context.pool.threads() as u64).min(IN_FLIGHT_BYTES_MAX);
         Self {
             context,
             deposit,
@@ -90,6 +94,7 @@ impl<'a> Pipeline<'a> {
             links,
             queue: VecDeque::new(),
             in_flight: 0,
+            in_flight_max,
             collecting: None,
             priors: Vec::new(),
             assembly,
@@ -103,7 +108,7 @@ impl<'a> Pipeline<'a> {
             if self.context.progress.cancelled() {
                 return Err(Error::Cancelled);
             }
-            while walking && self.queue.len() < QUEUE_MAX && self.in_flight < IN_FLIGHT_BYTES {
+            while walking && self.queue.len() < QUEUE_MAX && self.in_flight < self.in_flight_max {
                 let event = if self.queue.is_empty() {
                     events.recv().map_err(|_| TryRecvError::Disconnected)
                 } else {
@@ -262,7 +267,7 @@ impl<'a> Pipeline<'a> {
         let enough = self.context.pool.threads() * 2 + 2;
         while large.has_more()
             && (large.windows_begun() == 0
-                || large.windows_begun() < enough && self.in_flight + WINDOW_MAX <= IN_FLIGHT_BYTES)
+                || large.windows_begun() < enough && self.in_flight + WINDOW_MAX <= self.in_flight_max)
         {
             let Context { pool, index, objects, .. } = &self.context;
             self.in_flight += large.begin_window(pool, index, *objects);
