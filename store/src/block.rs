@@ -15,8 +15,8 @@ pub use format::{FrameError, FrameHeader};
 use crate::hash;
 use crate::id::ChunkId;
 
-/// Plain bytes at which a block is closed. 256 KiB costs 1 % of size against 1 MiB on real executables and keeps a
-/// random read at 0.2 ms.
+/// Plain bytes at which a block is closed. Against 256 KiB it saves 2 % on executables and 6 % on small text files; a
+/// random read decodes up to 0.4 ms.
 pub const BLOCK_TARGET: usize = 512 << 10;
 /// Plain bytes in a block, at most.
 pub const BLOCK_MAX: usize = 1 << 20;

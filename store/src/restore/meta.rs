@@ -4,8 +4,8 @@ use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{
-    AtFlags, CWD, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fchown,
-    fsetxattr, futimens, lsetxattr, utimensat,
+    AtFlags, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags, chmodat, chownat, fchmod, fchown, fsetxattr,
+    futimens, lsetxattr, utimensat,
 };
 use rustix::io::{Errno, Result};
 
@@ -69,7 +69,6 @@ impl Meta {
         if has_mode {
             chmodat(root, path, Mode::from_raw_mode(u32::from(self.mode)), AtFlags::empty())?;
         }
-        let _ = CWD;
         utimensat(root, path, &self.times(), AtFlags::SYMLINK_NOFOLLOW)
     }
 
