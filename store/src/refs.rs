@@ -17,7 +17,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use spec::Spec;
-pub use text::{Channel, Name, Platform, Version};
+pub use text::{Channel, Name, Platform, ProfileName, Version};
 pub use view::View;
 
 use crate::id::ArtifactId;

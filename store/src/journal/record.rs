@@ -91,7 +91,7 @@ impl State {
     pub(super) fn into_view(self, seq: u64) -> Option<View> {
         let keys = (self.refs.len(), self.channels.len());
         let refs = self.refs.into_iter().collect();
-        let view = View { refs, channels: self.channels.into_iter().collect(), seq };
+        let view = View { refs, channels: self.channels.into_iter().collect(), seq, ..View::default() };
         (keys == (view.refs.len(), view.channels.len())).then_some(view)
     }
 }

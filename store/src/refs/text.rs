@@ -67,7 +67,7 @@ pub(super) fn check_tag(text: &str) -> Result<()> {
     check("version or channel", text, VERSION_LEN_MAX, version_char, VERSION_SET)
 }
 
-/// What the four text types share, once they have `check_text` and `from_checked`.
+/// What the text types share, once they have `check_text` and `from_checked`.
 macro_rules! text_type {
     ($name:ident) => {
         impl $name {
@@ -159,6 +159,31 @@ impl Channel {
     }
 }
 text_type!(Channel);
+
+/// A named series of generations. The characters of a [`Name`].
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ProfileName {
+    text: String,
+}
+
+impl ProfileName {
+    fn check_text(text: &str) -> Result<()> {
+        check("profile", text, NAME_LEN_MAX, name_char, NAME_SET)
+    }
+
+    fn from_checked(text: String) -> Self {
+        Self { text }
+    }
+}
+text_type!(ProfileName);
+
+impl Default for ProfileName {
+    /// `default`, which commands mean that are told of no other.
+    fn default() -> Self {
+        Self { text: "default".to_owned() }
+    }
+}
 
 /// One version of what a [`Name`] names. `A-Z a-z 0-9 . _ + ~ -`, at most 128 bytes, beginning with a letter or a
 /// digit.

@@ -2,20 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use super::{Channel, ChannelKey, Name, Platform, RefKey, RefRecord, Spec, Version};
+use super::{Channel, ChannelKey, Name, Platform, ProfileName, RefKey, RefRecord, Spec, Version};
+use crate::generation::Profile;
 use crate::id::ArtifactId;
 use crate::{Error, Result};
 
 /// The most candidates that an ambiguity names.
 const CANDIDATES_MAX: usize = 10;
 
-/// Every ref and channel, as of one journal record.
+/// Every ref, channel and profile, as of one journal record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
     /// What each ref names.
     pub refs: BTreeMap<RefKey, RefRecord>,
     /// The version that each channel names.
     pub channels: BTreeMap<ChannelKey, Version>,
+    /// The profiles, each with its generations.
+    pub profiles: BTreeMap<ProfileName, Profile>,
     /// The sequence number of the last journal record in it; 0 before the first.
     pub seq: u64,
 }
@@ -168,7 +171,7 @@ mod tests {
                 (ChannelKey { name: n.parse().unwrap(), channel, platform: platform(p) }, v.parse().unwrap())
             })
             .collect();
-        View { refs, channels, seq: 1 }
+        View { refs, channels, seq: 1, ..View::default() }
     }
 
     fn resolve(view: &View, spec: &str, on: Option<&str>) -> Result<String> {
