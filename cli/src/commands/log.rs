@@ -3,7 +3,7 @@
 use cairn_store::time::rfc3339;
 use cairn_store::{Name, Op, Record};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::error::Outcome;
@@ -17,8 +17,9 @@ Examples:
   cairn log --json | tail -n 1";
 
 /// Show every change of names, oldest first: when, who, what
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct LogArgs {
     /// Only changes of this package
     pub(crate) name: Option<Name>,
