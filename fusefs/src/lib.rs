@@ -11,3 +11,8 @@ mod testing;
 
 pub use damage::Damage;
 pub use files::{CacheOptions, CacheStatus, FileId, FileSpec, Files, ReadError, Ready};
+mod device;
+mod mount;
+mod pause;
+mod session;
+mod slow;
