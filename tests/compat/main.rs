@@ -5,7 +5,10 @@ use std::process::{Command, Output};
 
 use cairn_store::index::Index;
 use cairn_store::io::{Io, Os};
-use cairn_store::{IngestOptions, MetadataPolicy, PublishOptions, Writer};
+use cairn_store::{
+    IngestOptions, Ingested, Journal, MetadataPolicy, Op, Platform, ProfileName, PublishOptions, RefKey,
+    UseOptions, Writer,
+};
 use harness::bytes::{noise, sqlite};
 use harness::compare::Snapshot;
 use harness::plan::{Fill, Folder, Plan, make};
@@ -83,6 +86,71 @@ fn the_reader_from_the_documentation_gives_the_same_tree() {
     let lines = Snapshot::of(&setting.source).without_times().differences(&found, MetadataPolicy::Full);
     let odd: Vec<_> = lines.iter().filter(|line| !line.starts_with("\"\" ")).collect();
     assert!(odd.is_empty(), "{odd:?}");
+}
+
+/// The journal's newest segment is a checkpoint with profiles, and changes of profiles after it.
+#[test]
+fn the_reader_follows_profiles() {
+    if !can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let file = scratch.file("program", b"first");
+    let mut writer = writer(&scratch.join("store"));
+    let first = add(&writer, &file, &options("app", "1.0"));
+    let tool = add(&writer, &file, &options("tool", "1.0"));
+    std::fs::write(&file, "second").unwrap();
+    let second = add(&writer, &file, &options("app", "2.0"));
+    let (profile, platform) = (ProfileName::default(), Some("linux/x86_64".parse().unwrap()));
+    let change = |writer: &Writer, set: &[&Ingested], remove: &[&str]| {
+        let set = set.iter().map(|ingested| (ingested.key.clone(), ingested.artifact)).collect();
+        let remove = remove.iter().map(|name| name.parse().unwrap()).collect();
+        let options = UseOptions { set, remove, platform: platform.clone(), ..UseOptions::default() };
+        writer.use_packages(&options).unwrap();
+    };
+    let shows = |expected: &str| {
+        let dest = scratch.join("read");
+        let output = read(&scratch.join("store"), "app@current", &dest);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(std::fs::read_to_string(dest.join("program")).unwrap(), expected);
+        std::fs::remove_dir_all(dest).unwrap();
+    };
+    for round in 0..2 {
+        change(&writer, &[&first, &tool], &[]);
+        writer.pin(&profile, writer.names().profiles[&profile].current).unwrap();
+        shows("first");
+        change(&writer, &[&second], &["tool"]);
+        shows("second");
+        writer.rollback(&profile, Some(1)).unwrap();
+        shows("first");
+        writer.prune(&writer.plan_prune(&profile, 1).unwrap()).unwrap();
+        writer.unpin(&profile, *writer.names().profiles[&profile].pins.first().unwrap()).unwrap();
+        shows("first");
+        if round == 0 {
+            drop(writer);
+            begin_segment(&scratch.join("store"));
+            writer = harness::stores::writer(&scratch.join("store"));
+            shows("first");
+        }
+    }
+}
+
+/// Makes the journal go on in a new segment.
+fn begin_segment(store: &Path) {
+    let io: std::sync::Arc<dyn Io> = std::sync::Arc::new(Os);
+    let mut journal = Journal::open_write(io, &store.join("journal")).unwrap().rolling_at(1);
+    let mut last = None;
+    while Scratch::names(&store.join("journal")).len() < 2 {
+        let key = RefKey {
+            name: "filler".parse().unwrap(),
+            version: "1".parse().unwrap(),
+            platform: Platform::any(),
+        };
+        let mut record = journal.view().refs.values().next().unwrap().clone();
+        record.time_ms += 1;
+        let op = Op::SetRef { key, old: last.replace(record.artifact), record };
+        journal.append(vec![op], "w", 0).unwrap();
+    }
 }
 
 #[test]
