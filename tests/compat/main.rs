@@ -135,6 +135,57 @@ fn the_reader_follows_profiles() {
     }
 }
 
+/// Makes the journal of a store, which has one segment and no profiles, what the first version of the format has.
+fn make_version_1(store: &Path) {
+    let path = store.join("journal/0000000000000001.journal");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The header's version.
+    bytes[4] = 1;
+    let crc = crc32c::crc32c(&bytes[..20]);
+    bytes[20..24].copy_from_slice(&crc.to_le_bytes());
+    // The checkpoint: its last byte says that there are no profiles.
+    let len = u32::from_le_bytes(bytes[28..32].try_into().unwrap());
+    let end = 56 + len as usize;
+    assert_eq!(bytes.remove(end - 1), 0);
+    bytes[28..32].copy_from_slice(&(len - 1).to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[56..end - 1]);
+    bytes[44..48].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[24..52]);
+    bytes[52..56].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn a_store_of_the_last_release_is_read_and_goes_on() {
+    let scratch = Scratch::new();
+    let (path, file) = (scratch.join("store"), scratch.file("program", b"text"));
+    let first = writer(&path);
+    let app = add(&first, &file, &options("app", "1.0"));
+    let before = first.names();
+    drop(first);
+    make_version_1(&path);
+    let old = std::fs::read(path.join("journal/0000000000000001.journal")).unwrap();
+    assert_eq!(*Store::open(&path).unwrap().view().unwrap(), *before);
+    if can_run() {
+        let output = read(&path, "app@1.0", &scratch.join("read"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let writer = writer(&path);
+    let platform = Some("linux/x86_64".parse().unwrap());
+    let set = vec![(app.key.clone(), app.artifact)];
+    writer.use_packages(&UseOptions { set, platform, ..UseOptions::default() }).unwrap();
+    drop(writer);
+    assert_eq!(std::fs::read(path.join("journal/0000000000000001.journal")).unwrap(), old);
+    let store = Store::open(&path).unwrap();
+    let view = store.view().unwrap();
+    assert_eq!((&view.refs, view.profiles[&ProfileName::default()].current), (&before.refs, 1));
+    assert_eq!(store.log().unwrap().count(), 3);
+    if can_run() {
+        let output = read(&path, "app@current", &scratch.join("read again"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 /// Makes the journal go on in a new segment.
 fn begin_segment(store: &Path) {
     let io: std::sync::Arc<dyn Io> = std::sync::Arc::new(Os);
