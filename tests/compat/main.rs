@@ -7,7 +7,7 @@ use cairn_store::index::Index;
 use cairn_store::io::{Io, Os};
 use cairn_store::{
     IngestOptions, Ingested, Journal, MetadataPolicy, Op, Platform, ProfileName, PublishOptions, RefKey,
-    UseOptions, Writer,
+    Store, UseOptions, Writer,
 };
 use harness::bytes::{noise, sqlite};
 use harness::compare::Snapshot;
