@@ -270,10 +270,8 @@ impl Files {
     /// answer is no.
     #[must_use]
     pub fn try_read(&self, file: &FileSpec, offset: u64, len: u32, reply: &mut Vec<u8>) -> bool {
-        if !matches!(file.content, Content::Inline(_))
-            && file.size > self.options.small_max
-            && self.materialiser.try_read(&FileId::of(file), offset, len, reply)
-        {
+        let len = len_within(file, offset, len);
+        if self.is_cacheable(file) && self.materialiser.try_read(&FileId::of(file), offset, len, reply) {
             return true;
         }
         self.reader.try_read(file, offset, len, reply)
@@ -281,9 +279,14 @@ impl Files {
 
     /// Makes the whole file in the background, when there is time and room.
     pub fn prefetch(&self, file: &FileSpec) {
-        if !matches!(file.content, Content::Inline(_)) && file.size > self.options.small_max {
+        if self.is_cacheable(file) {
             self.prefetcher.add(file);
         }
+    }
+
+    /// Whether a copy of its own may be made of it.
+    fn is_cacheable(&self, file: &FileSpec) -> bool {
+        !matches!(file.content, Content::Inline(_)) && file.size > self.options.small_max
     }
 
     /// A file is in use once more: until it is released as often, its whole file is not removed, be it there already or
@@ -337,6 +340,11 @@ impl Files {
             damage_count,
         }
     }
+}
+
+/// How many of `len` bytes from `offset` on the file has.
+fn len_within(file: &FileSpec, offset: u64, len: u32) -> u32 {
+    u32::try_from(file.size.saturating_sub(offset)).map_or(len, |left| left.min(len))
 }
 
 #[cfg(test)]

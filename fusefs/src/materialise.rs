@@ -41,8 +41,10 @@ use crate::files::{FileId, FileSpec, ReadError};
 const FREE_SHARE: u64 = 5;
 /// A file's use is noted on disk no more often than this, in seconds.
 const NOTE_EVERY: u64 = 3600;
-/// How often a file is looked for again that was there and is gone.
-const ATTEMPTS: usize = 3;
+/// How often a file is waited for that is gone again before it can be opened.
+const LOST_MAX: usize = 3;
+/// Bytes that the file system may need for a file beside its own.
+const SLACK: u64 = 8 << 10;
 
 /// Figures of the cache.
 pub(crate) struct CacheFigures {
@@ -169,7 +171,8 @@ impl Materialiser {
         deadline: Option<Instant>,
     ) -> Result<OwnedFd, ReadError> {
         let id = FileId::of(file);
-        for _ in 0..ATTEMPTS {
+        let mut lost = 0;
+        while lost < LOST_MAX {
             if let Some(opened) = self.open_file(&id) {
                 return Ok(opened);
             }
@@ -183,16 +186,13 @@ impl Materialiser {
                     pilot.land(result.as_ref().map(drop).map_err(Clone::clone));
                     return result;
                 }
-                // Who wrote it had less time, or none: that says nothing about the file.
+                Turn::Landed(Ok(())) => lost += 1,
+                // Who wrote it had less time, which says nothing about the file.
                 Turn::Landed(Err(ReadError::Deadline)) => {}
                 Turn::Landed(Err(error)) => return Err(error),
-                Turn::Landed(Ok(())) => {}
-            }
-            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return Err(ReadError::Deadline);
             }
         }
-        // Written, and gone again before it could be opened: there is no room for what all want at once.
+        // There is no room for what all want at once.
         Err(ReadError::NoRoom { bytes: file.size })
     }
 
@@ -206,6 +206,10 @@ impl Materialiser {
         let result = match self.try_write(file, id, wanted, deadline) {
             // The disk is fuller than the cache: it gives back what it can, once.
             Err(Failure::Disk(error)) if is_full(&error) && cache.give_back(wanted) => {
+                self.try_write(file, id, wanted, deadline)
+            }
+            // A process that begins to share the folder took the part for a leftover.
+            Err(Failure::Disk(error)) if error.kind() == io::ErrorKind::NotFound => {
                 self.try_write(file, id, wanted, deadline)
             }
             result => result,
@@ -250,20 +254,19 @@ impl Materialiser {
             Err(error) => return Err(Failure::Read(ReadError::of_store(error))),
         }
         let (opened, bytes) = part.publish(id).map_err(|errno| Failure::Disk(errno.into()))?;
-        drop(reservation);
-        cache.entries().insert(*id, bytes, false, cache.seconds());
+        reservation.commit(*id, bytes);
         cache.counters.materialised.fetch_add(1, Ordering::Relaxed);
         cache.counters.materialised_bytes.fetch_add(file.size, Ordering::Relaxed);
         Ok(opened)
     }
 
-    /// Reads from the whole file, if it is there.
+    /// Reads from the whole file, if it is there; it has so many bytes.
     pub(crate) fn read(&self, id: &FileId, offset: u64, len: u32, reply: &mut Vec<u8>) -> bool {
         let Some(file) = self.cache.open(id) else { return false };
         read_file(&file, offset, len, ReadWriteFlags::empty(), reply)
     }
 
-    /// Reads from the whole file, if it is there and its bytes are in memory.
+    /// The same, if its bytes are in memory.
     pub(crate) fn try_read(&self, id: &FileId, offset: u64, len: u32, reply: &mut Vec<u8>) -> bool {
         let Some(file) = self.cache.open(id) else { return false };
         read_file(&file, offset, len, ReadWriteFlags::NOWAIT, reply)
@@ -386,6 +389,14 @@ struct Reservation<'a> {
     bytes: u64,
 }
 
+impl Reservation<'_> {
+    /// The file is there, and takes so many bytes.
+    fn commit(mut self, id: FileId, bytes: u64) {
+        let reserved = std::mem::take(&mut self.bytes);
+        self.cache.entries().commit(id, reserved, bytes, self.cache.seconds());
+    }
+}
+
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         self.cache.entries().unreserve(self.bytes);
@@ -419,7 +430,7 @@ fn allocation(file: &FileSpec) -> u64 {
         }
         _ => file.size,
     };
-    bytes.next_multiple_of(4096)
+    bytes.next_multiple_of(4096) + SLACK
 }
 
 fn is_full(error: &io::Error) -> bool {
@@ -444,7 +455,7 @@ fn boot_id() -> String {
     read().unwrap_or_default()
 }
 
-/// Appends bytes of a file; all that there are up to `len`, or nothing and no.
+/// Appends `len` bytes of a file that has so many, or nothing and no.
 fn read_file(file: &OwnedFd, offset: u64, len: u32, flags: ReadWriteFlags, reply: &mut Vec<u8>) -> bool {
     let before = reply.len();
     reply.resize(before + len as usize, 0);
@@ -452,15 +463,13 @@ fn read_file(file: &OwnedFd, offset: u64, len: u32, flags: ReadWriteFlags, reply
     while filled < reply.len() {
         let at = offset + (filled - before) as u64;
         match preadv2(file, &mut [io::IoSliceMut::new(&mut reply[filled..])], at, flags) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
+            Ok(read) if read > 0 => filled += read,
             Err(Errno::INTR) => {}
-            Err(_) => {
+            _ => {
                 reply.truncate(before);
                 return false;
             }
         }
     }
-    reply.truncate(filled);
     true
 }

@@ -36,6 +36,16 @@ pub struct Decoder {
 pub struct BlockBuffers(Buffers);
 
 impl BlockBuffers {
+    /// A buffer that is not far larger than it has to be, since it is kept.
+    fn take(&self, len: usize) -> Vec<u8> {
+        let buffer = self.0.take();
+        if buffer.capacity() / 2 <= len {
+            return buffer;
+        }
+        self.0.give(buffer);
+        Vec::new()
+    }
+
     /// Takes a block's memory, if nobody else has the block any more.
     pub fn give(&self, block: KeptBlock) {
         self.0.give(block.block.into_buffer());
@@ -90,7 +100,9 @@ impl Store {
         buffers: &BlockBuffers,
     ) -> Result<KeptBlock> {
         let pack = self.pack(id.pack)?;
-        let block = pack.block(id.frame, &mut decoder.decompressor, buffers.0.take())?;
+        let rows = &pack.footer().frames;
+        let plain = rows.get(usize::from(id.frame)).map_or(0, |row| row.plain_len as usize);
+        let block = pack.block(id.frame, &mut decoder.decompressor, buffers.take(plain))?;
         let words = block.header().chunks.len().div_ceil(64);
         Ok(KeptBlock { block, verified: (0..words).map(|_| AtomicU64::new(0)).collect() })
     }

@@ -172,6 +172,12 @@ impl Entries {
         self.reserved -= bytes;
     }
 
+    /// A file is there for which `reserved` bytes were set aside.
+    pub(super) fn commit(&mut self, id: FileId, reserved: u64, bytes: u64, now: u64) {
+        self.unreserve(reserved);
+        self.insert(id, bytes, false, now);
+    }
+
     /// A file is there now.
     pub(super) fn insert(&mut self, id: FileId, bytes: u64, synced: bool, now: u64) {
         self.remove(&id);

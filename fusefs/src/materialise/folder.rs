@@ -139,6 +139,7 @@ impl Folder {
     /// Begins a file.
     pub(super) fn begin(&self) -> Result<Part<'_>> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mut made = false;
         loop {
             let name = self.part_name();
             match openat(&self.root, &name, flags, Mode::RUSR | Mode::WUSR) {
@@ -149,6 +150,11 @@ impl Folder {
                 }
                 // Left by a process of the same number.
                 Err(Errno::EXIST) => {}
+                // Somebody emptied the cache.
+                Err(Errno::NOENT) if !made => {
+                    made = true;
+                    make(&self.root, PART)?;
+                }
                 Err(errno) => return Err(errno),
             }
         }

@@ -10,11 +10,12 @@
 use std::collections::VecDeque;
 use std::num::NonZero;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::ftruncate;
+use rustix::fs::{FallocateFlags, fallocate, ftruncate};
+use rustix::io::Errno;
 
 use super::write::write_at;
 use crate::content::{ChunkRef, Content, chunks};
@@ -32,6 +33,8 @@ const ORDERED_MAX: usize = 4096;
 const JOB_BYTES: u64 = 1 << 20;
 /// Jobs of one file that wait or run, for each worker.
 const JOBS_PER_WORKER: usize = 4;
+/// Bytes from which on room is asked for in one piece.
+const ALLOCATED_MIN: u64 = 128 << 10;
 
 /// Writes single files. Cheap to use, not to make: it has a thread for each core.
 pub struct FileWriter {
@@ -80,6 +83,7 @@ impl FileWriter {
             store: self.store.clone(),
             file,
             shown: shown.to_owned(),
+            may_allocate: AtomicBool::new(true),
             stopped: AtomicBool::new(false),
         });
         let mut run =
@@ -100,9 +104,49 @@ impl FileWriter {
 struct Target {
     store: Store,
     file: OwnedFd,
-    shown: std::path::PathBuf,
+    shown: PathBuf,
+    /// Cleared at the first refusal.
+    may_allocate: AtomicBool,
     /// Set when the jobs that are left need not do anything any more.
     stopped: AtomicBool,
+}
+
+impl Target {
+    /// Asks for the room of an extent in one piece: that is half of what writing costs on ext4 otherwise, and a disk that
+    /// is full says so before anything is decoded.
+    fn allocate(&self, extent: &Extent) -> Result<()> {
+        if extent.end - extent.start < ALLOCATED_MIN || !self.may_allocate.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        match fallocate(&self.file, FallocateFlags::empty(), extent.start, extent.end - extent.start) {
+            Ok(()) => Ok(()),
+            Err(errno @ (Errno::NOSPC | Errno::DQUOT)) => Err(Error::tree("write to", &self.shown)(errno)),
+            // Not on every file system. What is really wrong shows when the bytes are written.
+            Err(_) => {
+                self.may_allocate.store(false, Ordering::Relaxed);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A range of a file without holes.
+#[derive(Debug, Default)]
+struct Extent {
+    start: u64,
+    end: u64,
+}
+
+impl Extent {
+    /// Adds a range that does not begin before the end of this one; where there is a gap, it becomes the new extent and
+    /// gives the one before.
+    fn add(&mut self, start: u64, end: u64) -> Option<Self> {
+        if start == self.end {
+            self.end = end;
+            return None;
+        }
+        Some(std::mem::replace(self, Self { start, end }))
+    }
 }
 
 /// A chunk that is wanted at an offset.
@@ -123,6 +167,7 @@ impl Run<'_> {
         let mut end = 0;
         while chunks.peek().is_some() {
             let mut placed = Vec::with_capacity(ORDERED_MAX);
+            let mut data = Extent::default();
             for chunk in chunks.by_ref().take(ORDERED_MAX) {
                 let (offset, chunk) = chunk?;
                 end = offset.saturating_add(chunk.len.into());
@@ -130,10 +175,14 @@ impl Run<'_> {
                     self.done.hole_bytes += u64::from(chunk.len);
                     continue;
                 }
+                if let Some(before) = data.add(offset, end) {
+                    self.target.allocate(&before)?;
+                }
                 let place = store.locate(&chunk.id)?;
                 let place = place.ok_or_else(|| Error::Absent { what: format!("chunk {}", chunk.id) })?;
                 placed.push((place, offset, chunk));
             }
+            self.target.allocate(&data)?;
             self.submit_all(placed)?;
         }
         if end != size {
