@@ -1,6 +1,6 @@
 //! What the journal says at one sequence number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Channel, ChannelKey, Name, Platform, ProfileName, RefKey, RefRecord, Spec, Version};
 use crate::generation::Profile;
@@ -57,6 +57,15 @@ impl View {
     /// The refs that name `artifact`.
     pub fn refs_to<'a>(&'a self, artifact: &ArtifactId) -> impl Iterator<Item = &'a RefKey> {
         self.refs.iter().filter(move |(_, record)| record.artifact == *artifact).map(|(key, _)| key)
+    }
+
+    /// Every artifact that a ref or a generation names.
+    #[must_use]
+    pub fn artifacts(&self) -> BTreeSet<ArtifactId> {
+        let generations = self.profiles.values().flat_map(|profile| profile.generations.values());
+        let packages = generations.flat_map(|generation| generation.packages.values());
+        let named = self.refs.values().map(|record| record.artifact);
+        named.chain(packages.map(|package| package.artifact)).collect()
     }
 
     fn by_tag(&self, name: &Name, tag: &str, platform: Option<&Platform>) -> Result<(&RefKey, &RefRecord)> {
