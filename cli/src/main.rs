@@ -4,6 +4,7 @@
 
 mod app;
 mod args;
+mod changes;
 mod client;
 mod commands;
 mod error;

@@ -132,6 +132,25 @@ pub(crate) mod written_option {
     }
 }
 
+/// For lists of what is [`Written`].
+pub(crate) mod written_list {
+    use super::*;
+
+    pub(crate) fn serialize<T: Written, S: Serializer>(
+        value: &[T],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(value.iter().map(Written::written))
+    }
+
+    pub(crate) fn deserialize<'de, T: Written, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<T>, D::Error> {
+        let texts = Vec::<String>::deserialize(deserializer)?;
+        texts.into_iter().map(|text| text.parse().map_err(D::Error::custom)).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
