@@ -10,6 +10,7 @@ mod materialise;
 mod mount;
 mod pause;
 mod prefetch;
+pub mod processes;
 mod read;
 mod session;
 mod slow;

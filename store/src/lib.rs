@@ -72,6 +72,7 @@ pub mod progress;
 pub mod read;
 pub mod refs;
 pub mod restore;
+mod shared;
 pub mod stats;
 pub mod store;
 #[cfg(test)]
@@ -95,6 +96,7 @@ pub use progress::Progress;
 pub use read::FileReader;
 pub use refs::{Channel, ChannelKey, Name, Platform, ProfileName, RefKey, RefRecord, Spec, Version, View};
 pub use restore::{FileWriter, RestoreOptions, Restored, Written};
+pub use shared::Shared;
 pub use store::Store;
 pub use tree::{Entry, FullMeta, Node, TreeBuilder};
 pub use verify::{VerifyOptions, VerifyReport};
