@@ -116,11 +116,7 @@ impl Opens {
 
     /// Waits until the whole file is there, and holds it. Without one the file is read by chunks, and who reads a
     /// damaged one learns it then.
-    pub(crate) fn prepare(
-        &self,
-        file: &OpenFile,
-        path: impl FnOnce() -> Vec<u8>,
-    ) -> Option<OwnedFd> {
+    pub(crate) fn prepare(&self, file: &OpenFile, path: impl FnOnce() -> Vec<u8>) -> Option<OwnedFd> {
         self.files.hold(&file.id);
         match self.files.materialise(&file.spec, Some(Instant::now() + WHOLE_FILE_MAX)) {
             Ok(whole) => Some(whole),

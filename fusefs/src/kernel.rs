@@ -17,9 +17,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fuser::{
     BsdFileFlags, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs,
-    ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::attr::{Attr, DirEntry, Ino, Kind, Lookup};
@@ -117,7 +117,11 @@ fn guarded<T>(
 }
 
 /// Runs a part of an operation on the pool: its panic is its absence.
-fn guarded_part<T>(operation: &'static str, ino: INodeNo, run: impl FnOnce() -> T) -> Result<T, fuser::Errno> {
+fn guarded_part<T>(
+    operation: &'static str,
+    ino: INodeNo,
+    run: impl FnOnce() -> T,
+) -> Result<T, fuser::Errno> {
     guarded(operation, ino, || Ok(run()))
 }
 
@@ -202,9 +206,8 @@ fn open_slowly(core: &Arc<Core>, ino: INodeNo, file: &Arc<OpenFile>, reply: Repl
     let path = || core.fs.path_of(Ino(ino.0));
     let whole = guarded_part("open", ino, || core.opens.prepare(file, path));
     let _inside = core.gate.pass();
-    let way = whole.and_then(|whole| {
-        guarded_part("open", ino, || core.opens.finish(Ino(ino.0), file, whole))
-    });
+    let way =
+        whole.and_then(|whole| guarded_part("open", ino, || core.opens.finish(Ino(ino.0), file, whole)));
     answer_open(reply, way);
 }
 
@@ -278,17 +281,27 @@ impl Filesystem for Kernel {
     }
 
     fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.handle("getattr", ino, |core| core.fs.attr(Ino(ino.0)), |attr| match attr {
-            Ok(attr) => reply.attr(&FOREVER, &file_attr(&attr)),
-            Err(errno) => reply.error(errno),
-        });
+        self.handle(
+            "getattr",
+            ino,
+            |core| core.fs.attr(Ino(ino.0)),
+            |attr| match attr {
+                Ok(attr) => reply.attr(&FOREVER, &file_attr(&attr)),
+                Err(errno) => reply.error(errno),
+            },
+        );
     }
 
     fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
-        self.handle("readlink", ino, |core| core.fs.readlink(Ino(ino.0)), |target| match target {
-            Ok(target) => reply.data(&target),
-            Err(errno) => reply.error(errno),
-        });
+        self.handle(
+            "readlink",
+            ino,
+            |core| core.fs.readlink(Ino(ino.0)),
+            |target| match target {
+                Ok(target) => reply.data(&target),
+                Err(errno) => reply.error(errno),
+            },
+        );
     }
 
     fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -401,13 +414,18 @@ impl Filesystem for Kernel {
     }
 
     fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        self.handle("statfs", ino, |core| Ok(core.fs.statfs()), |capacity| match capacity {
-            Ok(all) => {
-                let blocks = all.bytes.div_ceil(all.block_len.into());
-                reply.statfs(blocks, 0, 0, all.files, 0, all.block_len, all.name_len_max, all.block_len);
-            }
-            Err(errno) => reply.error(errno),
-        });
+        self.handle(
+            "statfs",
+            ino,
+            |core| Ok(core.fs.statfs()),
+            |capacity| match capacity {
+                Ok(all) => {
+                    let blocks = all.bytes.div_ceil(all.block_len.into());
+                    reply.statfs(blocks, 0, 0, all.files, 0, all.block_len, all.name_len_max, all.block_len);
+                }
+                Err(errno) => reply.error(errno),
+            },
+        );
     }
 
     fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {

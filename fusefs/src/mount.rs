@@ -198,7 +198,8 @@ impl Mount {
         let session = session.map_err(broken)?;
         let handshake = kernel.handshake().ok_or_else(|| broken(Errno::PROTO.into()))?;
         let mut key = [0; 32];
-        rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty()).map_err(failed("mount", dir))?;
+        rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())
+            .map_err(failed("mount", dir))?;
         let legacy = Legacy {
             key,
             uid: rustix::process::geteuid().as_raw(),
@@ -343,7 +344,9 @@ fn report(dir: &Path, end: &End, let_go: &AtomicBool) {
     match end {
         End::Unmounted if let_go.load(Ordering::SeqCst) => tracing::info!(%dir, "unmounted"),
         End::Unmounted => tracing::warn!(%dir, "somebody else unmounted it, or its mount point vanished"),
-        End::Broken(error) => tracing::error!(%dir, %error, "the connection to the kernel broke: it has to be mounted again"),
+        End::Broken(error) => {
+            tracing::error!(%dir, %error, "the connection to the kernel broke: it has to be mounted again")
+        }
     }
 }
 
@@ -370,3 +373,6 @@ fn takes_backing_files(device: &Device, cache: &Path) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
