@@ -10,6 +10,8 @@
 mod list;
 mod path;
 mod roots;
+#[cfg(test)]
+pub(crate) mod scratch;
 mod xattrs;
 
 use std::collections::HashSet;
@@ -26,7 +28,7 @@ use self::xattrs::Support;
 use crate::attr::{Attr, Capacity, FsStats, Ino, Kind, Lookup};
 use crate::dirs::{Dirs, Owner, PORTABLE_MTIME_S, PackedDir};
 use crate::errno::Errno;
-use crate::file::FileSpec;
+use crate::files::FileSpec;
 use crate::inode::{Being, INO_BITS, Identities, Identity, Inode, Inodes, New, What};
 use crate::names::{COOKIE_BITS, Shown, Shows};
 

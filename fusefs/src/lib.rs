@@ -1,16 +1,27 @@
 //! The mount: every version of every package as a read-only file system, and the generation that is current.
 
 mod attr;
+mod damage;
+mod device;
 mod dirs;
 mod errno;
-mod file;
+mod files;
 mod fs;
 mod inode;
+mod materialise;
+mod mount;
 mod names;
+mod pause;
+mod prefetch;
+pub mod processes;
+mod read;
+mod session;
+mod slow;
 #[cfg(test)]
 mod testing;
 
 pub use attr::{Attr, Capacity, DirEntry, FsStats, Ino, Kind, Lookup};
+pub use damage::Damage;
 pub use errno::Errno;
-pub use file::FileSpec;
+pub use files::{CacheOptions, CacheStatus, FileId, FileSpec, Files, ReadError, Ready};
 pub use fs::{Fs, FsOptions, Xattr, fit};

@@ -7,10 +7,14 @@
 //! Invariant: a generation names artifacts by their id, so that it keeps meaning the same when refs are replaced or
 //! removed.
 
+mod delta;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+pub use delta::{Delta, NotThere, Packages, SetPackage};
 
 use crate::id::ArtifactId;
 use crate::refs::{Name, Platform, Version};
@@ -36,7 +40,7 @@ pub struct Generation {
     /// When it was made, in milliseconds since 1970, by the writer's clock.
     pub time_ms: u64,
     /// What it holds.
-    pub packages: BTreeMap<Name, Arc<Package>>,
+    pub packages: Packages,
     /// Packages whose commands win where several offer one of the same name, the strongest last.
     pub preferred: Vec<Name>,
 }
@@ -61,7 +65,7 @@ impl Generation {
 /// A series of generations.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Profile {
-    /// The generation that is shown.
+    /// The generation that is shown; 0 if none is.
     pub current: u64,
     /// The highest number that was ever given.
     pub last: u64,

@@ -49,6 +49,7 @@
 
 pub mod artifact;
 pub mod block;
+pub mod blocks;
 pub mod catalogue;
 pub mod chunker;
 pub mod content;
@@ -71,6 +72,7 @@ pub mod progress;
 pub mod read;
 pub mod refs;
 pub mod restore;
+mod shared;
 pub mod stats;
 pub mod store;
 #[cfg(test)]
@@ -82,6 +84,7 @@ pub mod verify;
 pub mod writer;
 
 pub use artifact::{Artifact, ArtifactKind, MetadataPolicy};
+pub use blocks::{BlockBuffers, BlockId, Decoder, KeptBlock};
 pub use content::{ChunkRef, Content, ContentBuilder};
 pub use error::{Error, Kind, Result};
 pub use generation::{Generation, Package, Profile};
@@ -92,7 +95,8 @@ pub use object::{MemoryObjects, ObjectSink, ObjectSource};
 pub use progress::Progress;
 pub use read::FileReader;
 pub use refs::{Channel, ChannelKey, Name, Platform, ProfileName, RefKey, RefRecord, Spec, Version, View};
-pub use restore::{RestoreOptions, Restored};
+pub use restore::{FileWriter, RestoreOptions, Restored, Written};
+pub use shared::Shared;
 pub use store::Store;
 pub use tree::{Entry, FullMeta, Node, TreeBuilder};
 pub use verify::{VerifyOptions, VerifyReport};

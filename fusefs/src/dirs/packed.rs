@@ -9,7 +9,7 @@ use cairn_store::id::{ChunkId, ContentId, TreeId};
 use cairn_store::tree::{Entry, FullMeta, Node};
 
 use crate::attr::{Attr, Ino, Kind};
-use crate::file::FileSpec;
+use crate::files::FileSpec;
 use crate::inode::{Being, Identities, Identity};
 
 /// When files of the `portable` policy were last changed: the date that restoring gives them, 1980-01-01T00:00:00Z.

@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use super::{Channel, ChannelKey, Name, Platform, ProfileName, RefKey, RefRecord, Spec, Version};
 use crate::generation::Profile;
 use crate::id::ArtifactId;
+use crate::shared::Shared;
 use crate::{Error, Result};
 
 /// The most candidates that an ambiguity names.
 const CANDIDATES_MAX: usize = 10;
 
-/// Every ref, channel and profile, as of one journal record.
+/// Every ref, channel and profile, as of one journal record. A clone shares what is the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
     /// What each ref names.
-    pub refs: BTreeMap<RefKey, RefRecord>,
+    pub refs: Shared<BTreeMap<RefKey, RefRecord>>,
     /// The version that each channel names.
-    pub channels: BTreeMap<ChannelKey, Version>,
+    pub channels: Shared<BTreeMap<ChannelKey, Version>>,
     /// The profiles, each with its generations.
     pub profiles: BTreeMap<ProfileName, Profile>,
     /// The sequence number of the last journal record in it; 0 before the first.
