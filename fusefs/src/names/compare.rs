@@ -34,7 +34,23 @@ impl Shown {
     /// The versions that `new` has more refs of, or more artifacts without a ref; `None` if a ref is gone or was
     /// replaced.
     fn added_to<'a>(&self, new: &'a Self) -> Option<BTreeSet<(&'a Name, &'a Version)>> {
+        let mut added = self.refs_added_to(new)?;
+        for (number, generation) in new.profile().into_iter().flat_map(|profile| &profile.generations) {
+            if self.generation(*number).is_some() {
+                continue;
+            }
+            let named = generation.packages.iter().map(|(name, package)| (name, &package.version));
+            added.extend(named.filter(|(name, version)| new.refs_of(name, version).next().is_none()));
+        }
+        Some(added)
+    }
+
+    fn refs_added_to<'a>(&self, new: &'a Self) -> Option<BTreeSet<(&'a Name, &'a Version)>> {
         let mut added = BTreeSet::new();
+        // Clones of a view share what did not change.
+        if std::ptr::eq(&*self.view.refs, &*new.view.refs) {
+            return Some(added);
+        }
         let mut before = self.view.refs.iter().peekable();
         for (key, record) in &new.view.refs {
             match before.peek() {
@@ -50,17 +66,7 @@ impl Shown {
                 }
             }
         }
-        if before.next().is_some() {
-            return None;
-        }
-        for (number, generation) in new.profile().into_iter().flat_map(|profile| &profile.generations) {
-            if self.generation(*number).is_some() {
-                continue;
-            }
-            let named = generation.packages.iter().map(|(name, package)| (name, &package.version));
-            added.extend(named.filter(|(name, version)| new.refs_of(name, version).next().is_none()));
-        }
-        Some(added)
+        before.next().is_none().then_some(added)
     }
 
     fn version_holds_in(&self, new: &Self, name: &Name, version: &Version) -> bool {
