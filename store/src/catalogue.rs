@@ -12,7 +12,7 @@
 //! flushes when it has caught up, not by a timer.
 //!
 //! # Not here
-//! No truth. What is not in the journal is not in the catalogue, and no decision is made by it alone.
+//! No profiles: every question about one is about its few generations, which a view has at hand. No truth. What is not in the journal is not in the catalogue, and no decision is made by it alone.
 
 mod tables;
 

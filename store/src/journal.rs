@@ -1,5 +1,5 @@
-//! The journal: the append-only log of every change to refs and channels. It is the truth; views, the catalogue and
-//! the user's `cairn log` are read from it.
+//! The journal: the append-only log of every change to refs, channels and profiles. It is the truth; views, the
+//! catalogue and the user's `cairn log` are read from it.
 //!
 //! # Roles
 //! [`Journal`] is the one writer, held under the store's lock. [`Journal::open_read`] and [`log`] need no lock: a file
@@ -14,7 +14,7 @@
 //! | segment header, 24 bytes | |
 //! |---|---|
 //! | 0..4 | magic `CJNL` |
-//! | 4..8 | u32: format version, 1 |
+//! | 4..8 | u32: format version, 2; 1 is read too |
 //! | 8..16 | u64: first sequence number, as in the file's name |
 //! | 16..20 | zero |
 //! | 20..24 | u32: CRC-32C of bytes 0..20 |
@@ -46,11 +46,26 @@
 //!            | 1 RemoveRef key RefKey, old id
 //!            | 2 SetChannel key ChannelKey, old option(string), version string
 //!            | 3 RemoveChannel key ChannelKey, old string
+//!            | 4 AddGeneration profile string, number u64, base option(u64), delta Delta, preferred Vec<string>,
+//!              time_ms u64
+//!            | 5 SetCurrent profile string, old option(u64), number u64
+//!            | 6 RemoveGeneration profile string, number u64
+//!            | 7 Pin profile string, number u64
+//!            | 8 Unpin profile string, number u64
 //! RefKey     = name string, version string, platform string
 //! ChannelKey = name string, channel string, platform string
 //! RefRecord  = artifact id, files u64, bytes u64, chunks u64, new_bytes u64, stored_bytes u64, time_ms u64
-//! State      = refs Vec<(RefKey, RefRecord)>, channels Vec<(ChannelKey, version string)>
+//! Delta      = set Vec<(name string, old option(id), package Package)>, removed Vec<(name string, old id)>
+//! Package    = version string, platform string, artifact id, commands Map<bytes, bytes>
+//! State      = refs Vec<(RefKey, RefRecord)>, channels Vec<(ChannelKey, version string)>,
+//!              profiles Vec<(string, Profile)>
+//! Profile    = current u64 (0: none), last u64, generations Vec<Generation>, pins Vec<u64>
+//! Generation = number u64, parent option(u64), time_ms u64, delta Delta (against the one before it in the list),
+//!              preferred Vec<string>
 //! ```
+//!
+//! Version 1 has neither the operations from 4 on nor `profiles`. A segment of it is read and never appended to: the
+//! next change goes to a new one.
 //!
 //! Sequence numbers begin at 1 and every record, checkpoints included, has the number after the one before it, across
 //! groups and segments. The first group of a segment is one checkpoint: everything that is named at that point, in any
@@ -59,8 +74,8 @@
 //!
 //! # Order of durability
 //! - Append: write the group, sync the segment, acknowledge. The first failure poisons the [`Journal`].
-//! - New segment, once the old one has grown by 4 MiB or by its checkpoint's size, whichever is more: write header and
-//!   checkpoint under `*.part`, sync, rename, sync the directory; only then append to it.
+//! - New segment, once the old one has grown by 4 MiB or by its checkpoint's size, whichever is more, or if it is of an
+//!   earlier version: write header and checkpoint under `*.part`, sync, rename, sync the directory; only then append to it.
 //! - Opening to write: cut a torn end off, write the last group again as it is and sync (a sync that failed under an
 //!   earlier process may have left it in memory only, seeming safe), sync the directory.
 //!
@@ -74,14 +89,20 @@
 //! # Not here
 //! No knowledge of what the refs name: whether an artifact's bytes are there is for whoever appends to ensure first.
 
+mod apply;
 mod frame;
 mod record;
 mod recover;
 mod replay;
 mod segments;
+mod state;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod format_tests;
+#[cfg(test)]
+mod profile_tests;
 #[cfg(test)]
 mod tests;
 
@@ -94,7 +115,8 @@ pub use replay::{Log, Position};
 use crate::io::{Io, WriteFile};
 use crate::refs::View;
 use crate::{Error, Result};
-use record::{Body, Stored, Undo, apply};
+use apply::{Undo, apply};
+use record::{Body, Stored};
 
 /// A segment is left for a new one when it has grown by this much since its checkpoint, or by the checkpoint's size.
 const ROLL_BYTES: u64 = 4 << 20;
@@ -120,6 +142,8 @@ pub struct Journal {
 struct OpenSegment {
     path: PathBuf,
     file: Arc<dyn WriteFile>,
+    /// Its format; one of an earlier version is not appended to.
+    version: u32,
     /// Where the checkpoint ends.
     checkpoint_end: u64,
     /// Where the next group goes: the end of the last whole one.
@@ -210,7 +234,8 @@ impl Journal {
             });
         }
         let grown = self.segment.end - self.segment.checkpoint_end;
-        if grown >= self.roll_bytes.max(self.segment.checkpoint_end) {
+        let is_old = self.segment.version < frame::VERSION;
+        if is_old || grown >= self.roll_bytes.max(self.segment.checkpoint_end) {
             self.roll(who, now_ms)?;
         }
         let undo = self.apply_all(&ops)?;

@@ -49,8 +49,10 @@
 
 pub mod artifact;
 pub mod block;
+pub mod blocks;
 pub mod catalogue;
 pub mod chunker;
+pub mod commands;
 pub mod content;
 mod cursor;
 pub mod diff;
@@ -67,10 +69,12 @@ pub mod lock;
 pub mod object;
 pub mod pack;
 mod pool;
+pub mod presence;
 pub mod progress;
 pub mod read;
 pub mod refs;
 pub mod restore;
+mod shared;
 pub mod stats;
 pub mod store;
 #[cfg(test)]
@@ -82,18 +86,21 @@ pub mod verify;
 pub mod writer;
 
 pub use artifact::{Artifact, ArtifactKind, MetadataPolicy};
+pub use blocks::{BlockBuffers, BlockId, Decoder, KeptBlock};
 pub use content::{ChunkRef, Content, ContentBuilder};
 pub use error::{Error, Kind, Result};
-pub use generation::{Generation, Package, Profile};
+pub use generation::{Generation, Package, PackageChange, Profile, Prune, Switched, UseOptions};
 pub use id::{ArtifactId, ChunkId, ContentId, PackId, TreeId};
 pub use ingest::{IngestOptions, Ingested, Input};
 pub use journal::{Journal, Op, Record};
 pub use object::{MemoryObjects, ObjectSink, ObjectSource};
+pub use presence::Missing;
 pub use progress::Progress;
 pub use read::FileReader;
 pub use refs::{Channel, ChannelKey, Name, Platform, ProfileName, RefKey, RefRecord, Spec, Version, View};
-pub use restore::{RestoreOptions, Restored};
+pub use restore::{FileWriter, RestoreOptions, Restored, Written};
+pub use shared::Shared;
 pub use store::Store;
 pub use tree::{Entry, FullMeta, Node, TreeBuilder};
 pub use verify::{VerifyOptions, VerifyReport};
-pub use writer::{PublishOptions, Published, Writer, WriterOptions};
+pub use writer::{Observer, PublishOptions, Published, Writer, WriterOptions};

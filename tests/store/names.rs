@@ -168,6 +168,7 @@ fn the_log_tells_who_did_what() {
             Op::RemoveRef { .. } => "remove",
             Op::SetChannel { .. } => "point",
             Op::RemoveChannel { .. } => "take away",
+            other => panic!("{other:?}"),
         })
         .collect();
     assert_eq!(told, ["set", "point", "take away", "remove"]);

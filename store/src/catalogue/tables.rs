@@ -162,6 +162,11 @@ impl Tables {
                         swap_channel(channels, key, old, Some(version.as_str()))?;
                     }
                     Op::RemoveChannel { key, old } => swap_channel(channels, key, Some(old.as_str()), None)?,
+                    Op::AddGeneration { .. }
+                    | Op::SetCurrent { .. }
+                    | Op::RemoveGeneration { .. }
+                    | Op::Pin { .. }
+                    | Op::Unpin { .. } => {}
                 }
             }
             meta.insert(AT, encode_at(last.seq))?;

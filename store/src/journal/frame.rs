@@ -2,10 +2,15 @@
 
 use std::path::Path;
 
-use super::record::Stored;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::record::{Body, Stored};
+use super::state::{State, State1};
 use crate::{Error, Result};
 
-const VERSION: u32 = 1;
+/// The version that is written; earlier ones are read.
+pub(super) const VERSION: u32 = 2;
 const SEGMENT_MAGIC: [u8; 4] = *b"CJNL";
 const GROUP_MAGIC: [u8; 4] = *b"CJGR";
 const END_MARK: [u8; 4] = *b"CJGE";
@@ -85,8 +90,14 @@ fn not_encodable(reason: &str) -> Error {
     Error::Invalid { what: "group", given: "of journal records".to_owned(), reason: reason.to_owned() }
 }
 
-/// The first sequence number of the segment that `bytes` are.
-pub(super) fn parse_header(bytes: &[u8]) -> Result<u64, Bad> {
+/// What a segment's header says.
+pub(super) struct Header {
+    pub(super) version: u32,
+    pub(super) first_seq: u64,
+}
+
+/// The header of the segment that `bytes` are.
+pub(super) fn parse_header(bytes: &[u8]) -> Result<Header, Bad> {
     let header: &[u8; HEADER_LEN] = match bytes.first_chunk() {
         Some(header) => header,
         None => return Err(Bad::Torn { offset: 0, detail: "the file ends within its header" }),
@@ -95,7 +106,8 @@ pub(super) fn parse_header(bytes: &[u8]) -> Result<u64, Bad> {
         return Err(bad(bytes, 0, HEADER_LEN, "the header does not match its checksum"));
     }
     match u32_at(header, 4) {
-        VERSION => Ok(u64_at(header, 8)),
+        version @ 1..=VERSION => Ok(Header { version, first_seq: u64_at(header, 8) }),
+        0 => Err(Bad::Damaged { offset: 0, detail: "the header has version 0".to_owned() }),
         found => Err(Bad::Newer { found }),
     }
 }
@@ -147,11 +159,27 @@ fn whole_group(bytes: &[u8], offset: usize, len: usize) -> Option<Group<'_>> {
 }
 
 impl Group<'_> {
-    /// The records, if they are what the header says and canonically encoded.
-    pub(super) fn records(&self) -> Result<Vec<Stored>, Bad> {
-        let damaged = |detail: &str| Bad::Damaged { offset: self.start, detail: detail.to_owned() };
+    /// The records, if they are what the header says and canonically encoded as `version` has them.
+    pub(super) fn records(&self, version: u32) -> Result<Vec<Stored>, Bad> {
+        let records = match version {
+            1 => self.decode::<State1>()?.into_iter().map(|record| record.map(State::from)).collect(),
+            _ => self.decode::<State>()?,
+        };
+        let is_later = |body: &Body| matches!(body, Body::Change(op) if op.since() > version);
+        if records.iter().any(|record| is_later(&record.body)) {
+            return Err(self.damaged("a group has a change of a later version"));
+        }
+        Ok(records)
+    }
+
+    fn damaged(&self, detail: &str) -> Bad {
+        Bad::Damaged { offset: self.start, detail: detail.to_owned() }
+    }
+
+    fn decode<S: Serialize + DeserializeOwned>(&self) -> Result<Vec<Stored<S>>, Bad> {
+        let damaged = |detail: &str| self.damaged(detail);
         // postcard allocates as it reads, never by what a length claims.
-        let records: Vec<Stored> = postcard::from_bytes(self.payload)
+        let records: Vec<Stored<S>> = postcard::from_bytes(self.payload)
             .map_err(|error| damaged(&format!("a group cannot be decoded: {error}")))?;
         if records.is_empty() || u32::try_from(records.len()) != Ok(self.count) {
             return Err(damaged("a group has another number of records than it says"));
@@ -213,7 +241,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::journal::record::{Body, State};
     use crate::refs::View;
 
     fn checkpoint(seq: u64) -> Stored {
@@ -231,10 +258,10 @@ mod tests {
     }
 
     fn walk(bytes: &[u8]) -> Result<Vec<u64>, Bad> {
-        let mut seqs = vec![parse_header(bytes)?];
+        let mut seqs = vec![parse_header(bytes)?.first_seq];
         let mut offset = HEADER_LEN;
         while let Some(group) = next_group(bytes, offset)? {
-            seqs.extend(group.records()?.iter().map(|record| record.seq));
+            seqs.extend(group.records(VERSION)?.iter().map(|record| record.seq));
             offset = group.end;
         }
         Ok(seqs)

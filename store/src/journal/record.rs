@@ -1,10 +1,11 @@
-//! Records: what they say, how they are encoded, and what they do to a view.
+//! Records: what they say and how they are encoded.
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use super::state::State;
+use crate::generation::Delta;
 use crate::id::ArtifactId;
-use crate::refs::{ChannelKey, RefKey, RefRecord, Version, View};
+use crate::refs::{ChannelKey, Name, ProfileName, RefKey, RefRecord, Version};
 
 /// One change. Each says what it replaces, so that the journal proves itself consistent as it is replayed. New kinds
 /// are added at the end, with a new format version: the order is part of the format.
@@ -42,6 +43,73 @@ pub enum Op {
         /// What it named.
         old: Version,
     },
+    /// A profile has one more generation, which is not shown yet. The first makes the profile.
+    AddGeneration {
+        /// The profile.
+        profile: ProfileName,
+        /// Its number: the one after the highest that was ever given in this profile, 1 in a new one.
+        number: u64,
+        /// The generation that it was made from.
+        base: Option<u64>,
+        /// How its packages differ from that one's; from none without one.
+        delta: Delta,
+        /// Packages whose commands win, the strongest last.
+        preferred: Vec<Name>,
+        /// When it was made, in milliseconds since 1970.
+        time_ms: u64,
+    },
+    /// A profile shows another generation from now on: the flip.
+    SetCurrent {
+        /// The profile.
+        profile: ProfileName,
+        /// What it showed before, if anything.
+        old: Option<u64>,
+        /// What it shows now.
+        number: u64,
+    },
+    /// A generation is no more. It is neither shown nor pinned.
+    RemoveGeneration {
+        /// The profile.
+        profile: ProfileName,
+        /// Which one. Its number is never given again.
+        number: u64,
+    },
+    /// Pruning leaves a generation alone from now on. It was not pinned.
+    Pin {
+        /// The profile.
+        profile: ProfileName,
+        /// Which one.
+        number: u64,
+    },
+    /// Pruning may take a generation away again. It was pinned.
+    Unpin {
+        /// The profile.
+        profile: ProfileName,
+        /// Which one.
+        number: u64,
+    },
+}
+
+impl Op {
+    /// Whether it changes refs or channels, and not profiles.
+    pub(crate) fn is_of_refs(&self) -> bool {
+        match self {
+            Self::SetRef { .. }
+            | Self::RemoveRef { .. }
+            | Self::SetChannel { .. }
+            | Self::RemoveChannel { .. } => true,
+            Self::AddGeneration { .. }
+            | Self::SetCurrent { .. }
+            | Self::RemoveGeneration { .. }
+            | Self::Pin { .. }
+            | Self::Unpin { .. } => false,
+        }
+    }
+
+    /// The version of the journal's format that brought it.
+    pub(super) fn since(&self) -> u32 {
+        if self.is_of_refs() { 1 } else { 2 }
+    }
 }
 
 /// One line of the journal: when, who, what.
@@ -57,122 +125,28 @@ pub struct Record {
     pub op: Op,
 }
 
-/// A record as it is stored.
+/// A record as it is stored, with the state as its version has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Stored {
+pub(super) struct Stored<S = State> {
     pub(super) seq: u64,
     pub(super) time_ms: u64,
     pub(super) who: String,
-    pub(super) body: Body,
+    pub(super) body: Body<S>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) enum Body {
-    Checkpoint(State),
+pub(super) enum Body<S = State> {
+    Checkpoint(S),
     Change(Op),
 }
 
-/// Everything that is named. Lists and not maps: the order of versions may improve, old bytes stay valid.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct State {
-    refs: Vec<(RefKey, RefRecord)>,
-    channels: Vec<(ChannelKey, Version)>,
-}
-
-impl State {
-    pub(super) fn of(view: &View) -> Self {
-        Self {
-            refs: view.refs.iter().map(|(key, record)| (key.clone(), record.clone())).collect(),
-            channels: view.channels.iter().map(|(key, version)| (key.clone(), version.clone())).collect(),
-        }
+impl<S> Stored<S> {
+    /// The same with the state of another version.
+    pub(super) fn map<T>(self, state: impl FnOnce(S) -> T) -> Stored<T> {
+        let body = match self.body {
+            Body::Checkpoint(found) => Body::Checkpoint(state(found)),
+            Body::Change(op) => Body::Change(op),
+        };
+        Stored { seq: self.seq, time_ms: self.time_ms, who: self.who, body }
     }
-
-    /// The view that it was made of; nothing if a key is there twice.
-    pub(super) fn into_view(self, seq: u64) -> Option<View> {
-        let keys = (self.refs.len(), self.channels.len());
-        let refs = self.refs.into_iter().collect();
-        let view = View { refs, channels: self.channels.into_iter().collect(), seq, ..View::default() };
-        (keys == (view.refs.len(), view.channels.len())).then_some(view)
-    }
-}
-
-/// An operation that expects something else than what is there.
-#[derive(Debug)]
-pub(super) struct Mismatch {
-    key: String,
-    expected: Option<String>,
-    found: Option<String>,
-}
-
-impl Mismatch {
-    pub(super) fn into_conflict(self) -> Error {
-        let detail = self.detail();
-        Error::Conflict { what: self.key, detail }
-    }
-
-    pub(super) fn detail(&self) -> String {
-        let say = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".to_owned());
-        format!("it names {}, not {}", say(&self.found), say(&self.expected))
-    }
-
-    pub(super) fn key(&self) -> &str {
-        &self.key
-    }
-}
-
-/// What takes an applied operation back.
-pub(super) enum Undo {
-    Ref(RefKey, Option<RefRecord>),
-    Channel(ChannelKey, Option<Version>),
-}
-
-impl Undo {
-    pub(super) fn run(self, view: &mut View) {
-        match self {
-            Self::Ref(key, Some(record)) => drop(view.refs.insert(key, record)),
-            Self::Ref(key, None) => drop(view.refs.remove(&key)),
-            Self::Channel(key, Some(version)) => drop(view.channels.insert(key, version)),
-            Self::Channel(key, None) => drop(view.channels.remove(&key)),
-        }
-    }
-}
-
-/// Applies `op`, or leaves the view as it is.
-pub(super) fn apply(view: &mut View, op: &Op) -> Result<Undo, Mismatch> {
-    match op {
-        Op::SetRef { key, old, record } => {
-            expect_ref(view, key, old.as_ref())?;
-            Ok(Undo::Ref(key.clone(), view.refs.insert(key.clone(), record.clone())))
-        }
-        Op::RemoveRef { key, old } => {
-            expect_ref(view, key, Some(old))?;
-            Ok(Undo::Ref(key.clone(), view.refs.remove(key)))
-        }
-        Op::SetChannel { key, old, version } => {
-            expect_channel(view, key, old.as_ref())?;
-            Ok(Undo::Channel(key.clone(), view.channels.insert(key.clone(), version.clone())))
-        }
-        Op::RemoveChannel { key, old } => {
-            expect_channel(view, key, Some(old))?;
-            Ok(Undo::Channel(key.clone(), view.channels.remove(key)))
-        }
-    }
-}
-
-fn expect_ref(view: &View, key: &RefKey, expected: Option<&ArtifactId>) -> Result<(), Mismatch> {
-    let found = view.refs.get(key).map(|record| &record.artifact);
-    if found == expected {
-        return Ok(());
-    }
-    let say = |id: &ArtifactId| format!("artifact {}", id.short());
-    Err(Mismatch { key: key.to_string(), expected: expected.map(say), found: found.map(say) })
-}
-
-fn expect_channel(view: &View, key: &ChannelKey, expected: Option<&Version>) -> Result<(), Mismatch> {
-    let found = view.channels.get(key);
-    if found == expected {
-        return Ok(());
-    }
-    let say = |version: &Version| format!("version {version}");
-    Err(Mismatch { key: key.to_string(), expected: expected.map(say), found: found.map(say) })
 }

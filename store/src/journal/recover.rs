@@ -40,7 +40,7 @@ pub(super) fn recover(io: &dyn Io, dir: &Path) -> Result<(OpenSegment, View)> {
 /// failed under an earlier process, the system may hold bytes that it takes for written. Earlier groups were synced
 /// before it was written, and the checkpoint before the segment had its name.
 fn mend(io: &dyn Io, newest: Loaded) -> Result<OpenSegment> {
-    let Loaded { path, checkpoint_end, last_start, end, bytes, .. } = newest;
+    let Loaded { path, version, checkpoint_end, last_start, end, bytes, .. } = newest;
     let file = io.open_write(&path).map_err(Error::io("open", &path))?;
     if end < bytes.len() {
         let (at, torn) = (end, bytes.len() - end);
@@ -52,5 +52,5 @@ fn mend(io: &dyn Io, newest: Loaded) -> Result<OpenSegment> {
         file.write_all_at(group, last_start as u64).map_err(Error::io("write", &path))?;
     }
     file.sync().map_err(Error::io("sync", &path))?;
-    Ok(OpenSegment { path, file, checkpoint_end: checkpoint_end as u64, end: end as u64 })
+    Ok(OpenSegment { path, file, version, checkpoint_end: checkpoint_end as u64, end: end as u64 })
 }

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::apply::apply;
 use super::frame::{self, Bad, HEADER_LEN, damaged};
-use super::record::{Body, Record, Stored, apply};
+use super::record::{Body, Record, Stored};
 use super::segments::{self, Segment};
 use crate::io::Io;
 use crate::refs::View;
@@ -29,6 +30,8 @@ pub struct Position {
 pub(super) struct Loaded {
     pub(super) path: PathBuf,
     pub(super) first_seq: u64,
+    /// Its format.
+    pub(super) version: u32,
     /// Where the checkpoint ends.
     pub(super) checkpoint_end: usize,
     /// Where the last whole group begins and ends. What is behind is torn.
@@ -118,7 +121,7 @@ pub(super) fn replay(io: &dyn Io, segments: &[Segment]) -> Result<Replayed> {
 fn load(io: &dyn Io, segment: &Segment) -> Result<Option<(View, Loaded)>> {
     let path = &segment.path;
     let bytes = segments::read(io, path)?;
-    let mut groups = Groups { bytes: &bytes, segment, offset: 0, next_seq: segment.first_seq };
+    let mut groups = Groups::of(&bytes, segment);
     let mut view = match groups.checkpoint() {
         Ok(view) => view,
         Err(Bad::Torn { .. }) => return Ok(None),
@@ -142,33 +145,40 @@ fn load(io: &dyn Io, segment: &Segment) -> Result<Option<(View, Loaded)>> {
         }
         last_start = start;
     }
-    let (first_seq, end) = (segment.first_seq, groups.offset);
-    Ok(Some((view, Loaded { path: path.clone(), first_seq, checkpoint_end, last_start, end, bytes })))
+    let (first_seq, version, end) = (segment.first_seq, groups.version, groups.offset);
+    let path = path.clone();
+    Ok(Some((view, Loaded { path, first_seq, version, checkpoint_end, last_start, end, bytes })))
 }
 
 /// The groups of a segment, each checked to follow the one before it.
 struct Groups<'a> {
     bytes: &'a [u8],
     segment: &'a Segment,
+    /// As the header says, once it was read.
+    version: u32,
     offset: usize,
     next_seq: u64,
 }
 
-impl Groups<'_> {
+impl<'a> Groups<'a> {
+    fn of(bytes: &'a [u8], segment: &'a Segment) -> Self {
+        Self { bytes, segment, version: 0, offset: 0, next_seq: segment.first_seq }
+    }
+
     /// Header and checkpoint, which come first.
     fn checkpoint(&mut self) -> Result<View, Bad> {
-        if frame::parse_header(self.bytes)? != self.segment.first_seq {
+        let header = frame::parse_header(self.bytes)?;
+        if header.first_seq != self.segment.first_seq {
             return Err(self.damaged("the header has another sequence number than the file's name"));
         }
-        self.offset = HEADER_LEN;
+        (self.version, self.offset) = (header.version, HEADER_LEN);
         let Some(records) = self.next()? else {
             return Err(Bad::Torn { offset: HEADER_LEN, detail: "there is no checkpoint" });
         };
         let at = HEADER_LEN;
         match <[Stored; 1]>::try_from(records) {
             Ok([Stored { seq, body: Body::Checkpoint(state), .. }]) => {
-                let twice = || Bad::Damaged { offset: at, detail: "a key is twice in the checkpoint".into() };
-                state.into_view(seq).ok_or_else(twice)
+                state.into_view(seq).map_err(|detail| Bad::Damaged { offset: at, detail: detail.into() })
             }
             _ => Err(Bad::Damaged { offset: at, detail: "the first group is not a checkpoint".into() }),
         }
@@ -193,7 +203,7 @@ impl Groups<'_> {
             let (found, expected) = (group.first_seq, self.next_seq);
             return Err(self.damaged(&format!("record {found} follows where {expected} is due")));
         }
-        let records = group.records()?;
+        let records = group.records(self.version)?;
         self.offset = group.end;
         self.next_seq += records.len() as u64;
         Ok(Some(records))
@@ -233,7 +243,7 @@ impl Log {
         }
         let newest = self.segments.is_empty();
         let bytes = segments::read(&*self.io, path)?;
-        let mut groups = Groups { bytes: &bytes, segment, offset: 0, next_seq: segment.first_seq };
+        let mut groups = Groups::of(&bytes, segment);
         let mut records = Vec::new();
         let mut read = || -> Result<(), Bad> {
             groups.checkpoint()?;

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::frame::{self, damaged};
-use super::record::{Body, State, Stored};
+use super::record::{Body, Stored};
+use super::state::State;
 use super::{CHECKPOINT_BYTES_MAX, OpenSegment};
 use crate::io::Io;
 use crate::refs::View;
@@ -88,7 +89,7 @@ pub(super) fn create(
     io.write_atomic(&path, &bytes).map_err(Error::io("create", &path))?;
     let file = io.open_write(&path).map_err(Error::io("open", &path))?;
     let end = bytes.len() as u64;
-    Ok(OpenSegment { path, file, checkpoint_end: end, end })
+    Ok(OpenSegment { path, file, version: frame::VERSION, checkpoint_end: end, end })
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
-//! The texts that refs are made of, and what they may be.
+//! The texts that refs are made of, and what they may be. Clones of one share its bytes: a view names each many times.
 
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -95,7 +96,7 @@ macro_rules! text_type {
 
         impl From<$name> for String {
             fn from(value: $name) -> Self {
-                value.text
+                (*value.text).to_owned()
             }
         }
 
@@ -124,7 +125,7 @@ macro_rules! text_type {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name {
-    text: String,
+    text: Arc<str>,
 }
 
 impl Name {
@@ -137,7 +138,7 @@ impl Name {
     }
 
     fn from_checked(text: String) -> Self {
-        Self { text }
+        Self { text: text.into() }
     }
 }
 text_type!(Name);
@@ -146,7 +147,7 @@ text_type!(Name);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Channel {
-    text: String,
+    text: Arc<str>,
 }
 
 impl Channel {
@@ -155,7 +156,7 @@ impl Channel {
     }
 
     fn from_checked(text: String) -> Self {
-        Self { text }
+        Self { text: text.into() }
     }
 }
 text_type!(Channel);
@@ -164,7 +165,7 @@ text_type!(Channel);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ProfileName {
-    text: String,
+    text: Arc<str>,
 }
 
 impl ProfileName {
@@ -173,7 +174,7 @@ impl ProfileName {
     }
 
     fn from_checked(text: String) -> Self {
-        Self { text }
+        Self { text: text.into() }
     }
 }
 text_type!(ProfileName);
@@ -181,7 +182,7 @@ text_type!(ProfileName);
 impl Default for ProfileName {
     /// `default`, which commands mean that are told of no other.
     fn default() -> Self {
-        Self { text: "default".to_owned() }
+        Self { text: "default".into() }
     }
 }
 
@@ -194,8 +195,8 @@ impl Default for ProfileName {
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Version {
-    text: String,
-    order: Order,
+    text: Arc<str>,
+    order: Arc<Order>,
 }
 
 impl Version {
@@ -213,8 +214,8 @@ impl Version {
     }
 
     fn from_checked(text: String) -> Self {
-        let order = Order::of(&text);
-        Self { text, order }
+        let order = Arc::new(Order::of(&text));
+        Self { text: text.into(), order }
     }
 
     /// Whether it is marked as coming before a release (`1.0.0-rc.1`, `25.0rc1`).
@@ -256,7 +257,7 @@ impl PartialOrd for Version {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Platform {
-    text: String,
+    text: Arc<str>,
 }
 
 impl Platform {
@@ -278,19 +279,19 @@ impl Platform {
     }
 
     fn from_checked(text: String) -> Self {
-        Self { text }
+        Self { text: text.into() }
     }
 
     /// The machine that this runs on.
     #[must_use]
     pub fn current() -> Self {
-        Self { text: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH) }
+        Self { text: format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH).into() }
     }
 
     /// The platform of data, which every machine can use.
     #[must_use]
     pub fn any() -> Self {
-        Self { text: "any/any".to_owned() }
+        Self { text: "any/any".into() }
     }
 
     /// The operating system's name.

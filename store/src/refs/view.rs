@@ -1,22 +1,23 @@
 //! What the journal says at one sequence number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Channel, ChannelKey, Name, Platform, ProfileName, RefKey, RefRecord, Spec, Version};
 use crate::generation::Profile;
 use crate::id::ArtifactId;
+use crate::shared::Shared;
 use crate::{Error, Result};
 
 /// The most candidates that an ambiguity names.
 const CANDIDATES_MAX: usize = 10;
 
-/// Every ref, channel and profile, as of one journal record.
+/// Every ref, channel and profile, as of one journal record. A clone shares what is the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct View {
     /// What each ref names.
-    pub refs: BTreeMap<RefKey, RefRecord>,
+    pub refs: Shared<BTreeMap<RefKey, RefRecord>>,
     /// The version that each channel names.
-    pub channels: BTreeMap<ChannelKey, Version>,
+    pub channels: Shared<BTreeMap<ChannelKey, Version>>,
     /// The profiles, each with its generations.
     pub profiles: BTreeMap<ProfileName, Profile>,
     /// The sequence number of the last journal record in it; 0 before the first.
@@ -56,6 +57,15 @@ impl View {
     /// The refs that name `artifact`.
     pub fn refs_to<'a>(&'a self, artifact: &ArtifactId) -> impl Iterator<Item = &'a RefKey> {
         self.refs.iter().filter(move |(_, record)| record.artifact == *artifact).map(|(key, _)| key)
+    }
+
+    /// Every artifact that a ref or a generation names.
+    #[must_use]
+    pub fn artifacts(&self) -> BTreeSet<ArtifactId> {
+        let generations = self.profiles.values().flat_map(|profile| profile.generations.values());
+        let packages = generations.flat_map(|generation| generation.packages.values());
+        let named = self.refs.values().map(|record| record.artifact);
+        named.chain(packages.map(|package| package.artifact)).collect()
     }
 
     fn by_tag(&self, name: &Name, tag: &str, platform: Option<&Platform>) -> Result<(&RefKey, &RefRecord)> {
