@@ -10,8 +10,8 @@ use cairn_store::{Platform, ProfileName, Spec};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::commands::{
-    add, cat, completions, demo, diff, export, generations, log, ls, pin, prune, remove, rm, rollback, show, stats,
-    switch, tag, unpin, use_, verify,
+    add, cat, completions, demo, diff, export, generations, log, ls, pin, prune, remove, rm, rollback, show,
+    stats, switch, tag, unpin, use_, verify,
 };
 use crate::text;
 

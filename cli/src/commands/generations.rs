@@ -65,7 +65,8 @@ pub(crate) fn run(app: &mut App, args: &GenerationsArgs) -> anyhow::Result<Outco
     }
     let is_wanted = |number: u64| args.generation.is_none_or(|wanted| wanted == number);
     let listed = profile.generations.iter().filter(|(number, _)| is_wanted(**number));
-    let listed: Vec<_> = listed.map(|(number, generation)| Listed::of(profile, *number, generation)).collect();
+    let listed: Vec<_> =
+        listed.map(|(number, generation)| Listed::of(profile, *number, generation)).collect();
     if app.json() {
         for one in &listed {
             app.out.object(&one.line(name.as_str(), args.generation.is_some()))?;

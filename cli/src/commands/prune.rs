@@ -59,9 +59,16 @@ pub(crate) fn run(app: &mut App, args: &PruneArgs) -> anyhow::Result<Outcome> {
 
 fn print(app: &mut App, plan: &Prune, dry_run: bool, seq: Option<u64>) -> OutputResult {
     if app.json() {
-        let kept = plan.kept.iter().map(|(generation, why)| Kept { generation: *generation, why: word(*why) });
+        let kept =
+            plan.kept.iter().map(|(generation, why)| Kept { generation: *generation, why: word(*why) });
         let profile = plan.profile.as_str();
-        return app.out.object(&Report { profile, dry_run, removed: &plan.remove, kept: kept.collect(), seq });
+        return app.out.object(&Report {
+            profile,
+            dry_run,
+            removed: &plan.remove,
+            kept: kept.collect(),
+            seq,
+        });
     }
     if app.quiet() {
         return Ok(());

@@ -44,6 +44,25 @@ pub struct PackageChange {
     pub to: Option<Arc<Package>>,
 }
 
+impl PackageChange {
+    /// How one set of packages differs from another, by name.
+    #[must_use]
+    pub fn between(from: &Packages, to: &Packages) -> Vec<Self> {
+        let delta = Delta::between(from, to);
+        let names: BTreeSet<Name> = delta
+            .set
+            .into_iter()
+            .map(|set| set.name)
+            .chain(delta.removed.into_iter().map(|gone| gone.0))
+            .collect();
+        let change = |name: Name| {
+            let (from, to) = (from.get(&name).cloned(), to.get(&name).cloned());
+            Self { name, from, to }
+        };
+        names.into_iter().map(change).collect()
+    }
+}
+
 /// A profile shows another generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Switched {
@@ -88,7 +107,7 @@ impl Writer {
             from,
             to: profile.current,
             seq: None,
-            changes: changes(packages_before, &after.packages),
+            changes: PackageChange::between(packages_before, &after.packages),
         };
         if is_same {
             return Ok(switched);
@@ -183,7 +202,7 @@ impl Writer {
         let after = generation_of(profile, name, to)?;
         let unpacked = Packages::new();
         let before = profile.current().map_or(&unpacked, |generation| &generation.packages);
-        let (from, changes) = (shown(profile), changes(before, &after.packages));
+        let (from, changes) = (shown(profile), PackageChange::between(before, &after.packages));
         let mut switched = Switched { profile: name.clone(), from, to, seq: None, changes };
         if from != Some(to) {
             drop(view);
@@ -313,19 +332,4 @@ pub(super) fn profile_of<'a>(view: &'a View, name: &ProfileName, number: u64) ->
 fn generation_of<'a>(profile: &'a Profile, name: &ProfileName, number: u64) -> Result<&'a Arc<Generation>> {
     let absent = || Error::NoGeneration { profile: name.clone(), number };
     profile.generations.get(&number).ok_or_else(absent)
-}
-
-fn changes(from: &Packages, to: &Packages) -> Vec<PackageChange> {
-    let delta = Delta::between(from, to);
-    let names: BTreeSet<Name> = delta
-        .set
-        .into_iter()
-        .map(|set| set.name)
-        .chain(delta.removed.into_iter().map(|gone| gone.0))
-        .collect();
-    let change = |name: Name| {
-        let (from, to) = (from.get(&name).cloned(), to.get(&name).cloned());
-        PackageChange { name, from, to }
-    };
-    names.into_iter().map(change).collect()
 }
