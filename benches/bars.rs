@@ -2,7 +2,11 @@
 
 use std::process::ExitCode;
 
+use cairn_benches::Programs;
+
 fn main() -> ExitCode {
     // Cargo names the package's other programs when it builds a bench target.
-    cairn_benches::main(std::env::args_os().skip(1), option_env!("CARGO_BIN_EXE_index"))
+    let programs =
+        Programs { index: option_env!("CARGO_BIN_EXE_index"), probe: option_env!("CARGO_BIN_EXE_probe") };
+    cairn_benches::main(std::env::args_os().skip(1), programs)
 }

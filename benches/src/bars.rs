@@ -1,25 +1,31 @@
 //! The bars: for each what is run, beside what, and the limit. The numbers are those of the table.
 //!
 //! 1 [`new_data`], 2 [`held`] and [`next_state`], 3 and 4 [`held`], 5 [`stored`], 6 [`memory`] and [`index`],
-//! 7 [`start_up`].
+//! 7 [`start_up`]; of the mount 8 [`reading`], 9 [`metadata`], 10 [`flip`], 11 [`generations`].
 
+mod flip;
+mod generations;
 mod held;
 mod index;
 mod memory;
+mod metadata;
 mod new_data;
 mod next_state;
+mod reading;
 mod start_up;
 mod stored;
 
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::corpus::Corpus;
 use crate::error::{Error, Result};
+use crate::ground::Ground;
 use crate::harness::{
     Cost, Entrant, Limit, Line, Machine, Outcome, Role, Row, Score, Scratch, Subject, Unit,
 };
 use crate::options::Options;
+use crate::run::Programs;
 use crate::tools::{Borg, Cairn, Casync, Repo, Restic, Tool, reference};
 
 /// What the work folder has room for at least, whatever is measured in it.
@@ -31,14 +37,13 @@ pub(crate) struct Bench {
     cairn: Cairn,
     /// Cairn, then the peers.
     tools: Vec<Box<dyn Tool>>,
-    /// The program that measures the index, if this build has it.
-    index_program: Option<&'static str>,
+    programs: Programs,
     /// The next time that files are touched to, in seconds since 1970.
     touched_s: Cell<i64>,
 }
 
 impl Bench {
-    pub(crate) fn new(options: Options, index_program: Option<&'static str>) -> Result<Bench> {
+    pub(crate) fn new(options: Options, programs: Programs) -> Result<Bench> {
         let scratch = Scratch::new(options.work.as_deref())?;
         if !options.scale.quick {
             scratch.need("the bench", ROOM_BYTES)?;
@@ -47,7 +52,7 @@ impl Bench {
         let tools: Vec<Box<dyn Tool>> =
             vec![Box::new(cairn.clone()), Box::new(Casync), Box::new(Restic), Box::new(Borg)];
         let touched_s = Cell::new(1_500_000_000);
-        Ok(Bench { options, scratch, cairn, tools, index_program, touched_s })
+        Ok(Bench { options, scratch, cairn, tools, programs, touched_s })
     }
 
     pub(crate) fn work(&self) -> &Path {
@@ -64,7 +69,7 @@ impl Bench {
             Err(error) => error.to_string(),
         };
         let tools = self.tools.iter().map(|tool| (tool.name().to_owned(), first_line(tool.version())));
-        let references = reference::versions().into_iter();
+        let references = reference::versions().into_iter().chain(crate::sites::versions());
         let references = references.map(|(name, line)| (name.to_owned(), first_line(line.output())));
         Machine::describe(self.work(), cores, tools.chain(references).collect())
     }
@@ -88,6 +93,7 @@ impl Bench {
             say("7 start-up");
             rows.push(start_up::row(self));
         }
+        self.measure_mounts(say, &mut rows);
         rows.sort_by_key(|row| row.bar);
         (rows, subjects)
     }
@@ -129,6 +135,33 @@ impl Bench {
         }
     }
 
+    /// The bars of the mount; on a machine where there can be none of them, each with the reason.
+    fn measure_mounts(&self, say: &dyn Fn(&str), rows: &mut Vec<Row>) {
+        type Measure = fn(&Bench, &Ground) -> Result<Vec<Row>>;
+        let bars: [(u8, &'static str, Measure); 4] = [
+            (8, "mount: reading", reading::rows),
+            (9, "mount: metadata", metadata::rows),
+            (10, "mount: flip", flip::rows),
+            (11, "mount: generations", generations::rows),
+        ];
+        for (bar, what, measure) in bars.into_iter().filter(|(bar, ..)| self.options.wants_own_bar(*bar)) {
+            say(&format!("{bar} {what}"));
+            // Each has a ground of its own, so that nothing of one is in the way of the next.
+            let ground = Ground::new(&self.options, &self.cairn, self.programs.probe);
+            rows.extend(ground.and_then(|ground| measure(self, &ground)).unwrap_or_else(|error| {
+                let failed = Score::new("cairn", Role::Candidate, Outcome::Failed(error.chain()));
+                vec![Row {
+                    bar,
+                    what,
+                    corpus: "–",
+                    unit: Unit::Seconds,
+                    limit: Limit::AtMost(0.0),
+                    scores: vec![failed],
+                }]
+            }));
+        }
+    }
+
     fn wants(&self, bar: u8) -> bool {
         self.options.wants_bar(bar)
     }
@@ -137,6 +170,16 @@ impl Bench {
     fn entrants(&self) -> impl Iterator<Item = &dyn Tool> {
         let peers = self.options.peers;
         self.tools.iter().map(Box::as_ref).filter(move |tool| peers || tool.role() == Role::Candidate)
+    }
+
+    /// The program that measures from inside a process, told to do `task`.
+    fn probe(&self, task: &str) -> Result<Line> {
+        Ok(Line::new(self.probe_path()?).arg(task))
+    }
+
+    fn probe_path(&self) -> Result<PathBuf> {
+        let program = self.programs.probe.ok_or_else(|| Error::NotInstalled { program: "probe".into() })?;
+        Ok(program.into())
     }
 
     fn repo(&self, tool: &dyn Tool) -> Repo {

@@ -122,6 +122,33 @@ impl Input {
     }
 }
 
+/// Every release of uv, oldest first, where it was fetched to.
+pub(crate) fn uv_sources(options: &Options) -> Result<Vec<PathBuf>> {
+    subfolders(&Corpus::UvAll.source(options, "uv")?)
+}
+
+/// `count` small files in many folders, and their names below `root`, in order.
+pub(crate) fn small_tree(root: &Path, count: u32) -> Result<Vec<PathBuf>> {
+    small_files::make(root, count)?;
+    let mut files = Vec::new();
+    walk(root, &mut |path, _| {
+        files.push(path.strip_prefix(root).unwrap_or(path).to_owned());
+        Ok(())
+    })?;
+    files.sort();
+    Ok(files)
+}
+
+/// `count` tiny files in one folder.
+pub(crate) fn flat_tree(folder: &Path, count: u32) -> Result<()> {
+    fs::create_dir_all(folder).map_err(Error::io("make the folder", folder))?;
+    for number in 0..count {
+        let path = folder.join(format!("file-{number:06}.txt"));
+        fs::write(&path, format!("{number}\n")).map_err(Error::io("write", &path))?;
+    }
+    Ok(())
+}
+
 /// Every release of uv, oldest first, as folders to add one after the other.
 pub(crate) fn uv_releases(input: &Input) -> Result<Vec<PathBuf>> {
     subfolders(&input.tree)

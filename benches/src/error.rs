@@ -19,6 +19,9 @@ pub(crate) enum Error {
     Wrong { program: String, what: String },
     #[error("{what} needs {need_mib} MiB free in the work folder, which has {free_mib} MiB")]
     NoRoom { what: &'static str, need_mib: u64, free_mib: u64 },
+    /// The machine is not one that this can be measured on.
+    #[error("SKIPPED: {0}")]
+    Unsuitable(String),
     #[error("no corpus {name}: {} is not there (benches/fetch-corpus.sh makes it)", path.display())]
     NoCorpus { name: &'static str, path: PathBuf },
     #[error("{0}")]

@@ -7,6 +7,8 @@
 //! - `bars` has one module for each kind of bar: what is run, and the limit.
 //! - `tools` has the command lines: cairn, the peers, the references.
 //! - `corpus` has the inputs.
+//! - `ground` and `sites` have the mounts: where they are, and the file systems that show the same tree.
+//! - `shared` is what the bench and its readers of flips tell each other.
 //! - `harness` runs, measures, takes turns and reports; it knows no bar and no tool.
 #![expect(
     clippy::disallowed_methods,
@@ -16,9 +18,12 @@
 mod bars;
 mod corpus;
 mod error;
+mod ground;
 mod harness;
 mod options;
 mod run;
+pub mod shared;
+mod sites;
 mod tools;
 
-pub use run::main;
+pub use run::{Programs, main};

@@ -8,20 +8,23 @@ use crate::error::{Error, Result};
 pub(crate) const USAGE: &str = "\
 Measures the bars and prints their table.
 
-  cargo bench -p cairn-benches -- [OPTIONS]
+  cargo bench -p cairn-benches -- [OPTIONS] [BAR...]
 
   --corpus DIR        the corpora that benches/fetch-corpus.sh made [env CAIRN_CORPUS; default: corpus]
   --work DIR          measure in a fresh folder inside DIR [default: /dev/shm if it is a tmpfs, else the temporary folder]
-  --bar N[,N...]      only these bars, of 1 to 7
+  --disk DIR          measure the bars of the mount in a fresh folder inside DIR, which is on ext4
+                      [default: the temporary folder, target/ or the workspace, whichever is]
+  --bar N[,N...]      only these bars, of 1 to 11; 8 to 11 are also called mount, metadata, flip and generations
   --only NAME[,...]   bars 1 to 5 on these corpora alone: uv-all, uv-one, esbuild, state, small-files
   --repetitions N     turns of each entrant, 5 or more [default: 7]
-  --no-peers          leave casync, restic and borg out of all but bar 5
+  --no-peers          leave casync, restic and borg out of all but bar 5, EROFS and squashfuse of 8 and 9
   --output STEM       write STEM.md and STEM.json [default: benches/results/DATE]
   --quick             tiny inputs and one turn: shows that the bench works, measures nothing
 
 Relative paths start at the root of the workspace. CAIRN_BIN names the cairn to measure; otherwise the release binary
 of this workspace is built and measured.";
 
+const NAMED_BARS: [(&str, u8); 4] = [("mount", 8), ("metadata", 9), ("flip", 10), ("generations", 11)];
 const REPETITIONS_MIN: usize = 5;
 const REPETITIONS_DEFAULT: usize = 7;
 
@@ -29,6 +32,7 @@ const REPETITIONS_DEFAULT: usize = 7;
 pub(crate) struct Options {
     pub(crate) corpus: PathBuf,
     pub(crate) work: Option<PathBuf>,
+    pub(crate) disk: Option<PathBuf>,
     bars: Vec<u8>,
     corpora: Vec<String>,
     pub(crate) repetitions: usize,
@@ -46,13 +50,41 @@ pub(crate) struct Scale {
     pub(crate) artifacts: u32,
     /// Turns for each repetition of what ends within milliseconds.
     pub(crate) starts: usize,
+    /// Files in a tree of which all are looked at, and in one folder that is listed.
+    pub(crate) names: u32,
+    pub(crate) flips: u64,
+    /// Names that readers look up, at least, while that goes on.
+    pub(crate) lookups: u64,
+    /// Packages in the larger of two profiles.
+    pub(crate) packages: u32,
+    pub(crate) generations: u32,
 }
 
 impl Scale {
-    const FULL: Scale =
-        Scale { quick: false, small_files: 32_000, big_file_bytes: 4 << 30, artifacts: 1_000, starts: 15 };
-    const QUICK: Scale =
-        Scale { quick: true, small_files: 300, big_file_bytes: 32 << 20, artifacts: 10, starts: 1 };
+    const FULL: Scale = Scale {
+        quick: false,
+        small_files: 32_000,
+        big_file_bytes: 4 << 30,
+        artifacts: 1_000,
+        starts: 15,
+        names: 20_000,
+        flips: 10_000,
+        lookups: 1_000_000,
+        packages: 1_000,
+        generations: 100,
+    };
+    const QUICK: Scale = Scale {
+        quick: true,
+        small_files: 300,
+        big_file_bytes: 32 << 20,
+        artifacts: 10,
+        starts: 1,
+        names: 300,
+        flips: 50,
+        lookups: 500,
+        packages: 10,
+        generations: 3,
+    };
 }
 
 impl Options {
@@ -68,6 +100,7 @@ impl Options {
         let mut options = Options {
             corpus: in_workspace(corpus_env.unwrap_or_else(|| "corpus".into())),
             work: None,
+            disk: None,
             bars: Vec::new(),
             corpora: Vec::new(),
             repetitions: 0,
@@ -83,12 +116,14 @@ impl Options {
                 "--bench" => {}
                 "--corpus" => options.corpus = in_workspace(value()?),
                 "--work" => options.work = Some(in_workspace(value()?)),
+                "--disk" => options.disk = Some(in_workspace(value()?)),
                 "--output" => options.output = Some(in_workspace(value()?)),
                 "--bar" => options.bars.extend(list(&value()?, bar)?),
                 "--only" => options.corpora.extend(list(&value()?, |name| Ok(name.to_owned()))?),
                 "--repetitions" => options.repetitions = number(&value()?)?,
                 "--no-peers" => options.peers = false,
                 "--quick" => options.scale = Scale::QUICK,
+                name if !name.is_empty() && !name.starts_with('-') => options.bars.push(bar(name)?),
                 _ => return Err(Error::Usage(format!("unknown option {}", arg.display()))),
             }
         }
@@ -136,9 +171,12 @@ fn list<T>(value: &OsString, one: impl Fn(&str) -> Result<T>) -> Result<Vec<T>> 
 }
 
 fn bar(text: &str) -> Result<u8> {
+    if let Some((_, bar)) = NAMED_BARS.iter().find(|(name, _)| *name == text) {
+        return Ok(*bar);
+    }
     match text.parse() {
-        Ok(bar @ 1..=7) => Ok(bar),
-        _ => Err(Error::Usage(format!("no bar {text}: they are 1 to 7"))),
+        Ok(bar @ 1..=11) => Ok(bar),
+        _ => Err(Error::Usage(format!("no bar {text}: they are 1 to 11"))),
     }
 }
 
@@ -176,6 +214,12 @@ mod tests {
     }
 
     #[test]
+    fn bars_have_names() {
+        let some = parse(&["mount", "--bar", "flip,7"]).unwrap().unwrap();
+        assert!([7, 8, 10].iter().all(|bar| some.wants_own_bar(*bar)) && !some.wants_own_bar(9));
+    }
+
+    #[test]
     fn few_repetitions_only_when_nothing_is_measured() {
         assert_eq!(parse(&["--bench"]).unwrap().unwrap().repetitions, 7);
         assert_eq!(parse(&["--quick"]).unwrap().unwrap().repetitions, 1);
@@ -185,7 +229,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        for args in [&["--bar", "8"][..], &["--bar"], &["--repetitions", "0"], &["--what"]] {
+        for args in [&["--bar", "12"][..], &["mounts"], &["--bar"], &["--repetitions", "0"], &["--what"]] {
             assert!(matches!(parse(args), Err(Error::Usage(_))), "{args:?}");
         }
     }

@@ -13,12 +13,20 @@ use crate::error::Result;
 use crate::harness::{Outcome, Report, Role, Row, Verdict, pin_to_two_cores};
 use crate::options::{Options, USAGE, workspace};
 
-/// Measures what `args` (without the program's name) ask for, prints the table and writes it. `index_program` is the
-/// path of this package's `index`, where that was built.
+/// This package's other programs, where they were built.
+#[derive(Clone, Copy, Debug)]
+pub struct Programs {
+    /// Measures the index.
+    pub index: Option<&'static str>,
+    /// Measures from inside a process, and cleans up after the bench.
+    pub probe: Option<&'static str>,
+}
+
+/// Measures what `args` (without the program's name) ask for, prints the table and writes it.
 ///
 /// Ends with 0 if all that was asked for was measured, whether or not it passed; 1 if something could not be; 2 for a
 /// wrong command line.
-pub fn main(args: impl Iterator<Item = OsString>, index_program: Option<&'static str>) -> ExitCode {
+pub fn main(args: impl Iterator<Item = OsString>, programs: Programs) -> ExitCode {
     let options = match Options::parse(args, std::env::var_os("CAIRN_CORPUS")) {
         Ok(Some(options)) => options,
         Ok(None) => {
@@ -30,7 +38,7 @@ pub fn main(args: impl Iterator<Item = OsString>, index_program: Option<&'static
             return ExitCode::from(2);
         }
     };
-    match measure(options, index_program) {
+    match measure(options, programs) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -41,9 +49,9 @@ pub fn main(args: impl Iterator<Item = OsString>, index_program: Option<&'static
 }
 
 /// Whether everything was measured.
-fn measure(options: Options, index_program: Option<&'static str>) -> Result<bool> {
+fn measure(options: Options, programs: Programs) -> Result<bool> {
     let cores = pin_to_two_cores();
-    let bench = Bench::new(options, index_program)?;
+    let bench = Bench::new(options, programs)?;
     let options = bench.options();
     eprintln!("working in {} (remove it if you interrupt this)", bench.work().display());
     let machine = bench.machine(cores);
@@ -59,6 +67,7 @@ fn measure(options: Options, index_program: Option<&'static str>) -> Result<bool
         hidden: vec![
             (bench.work().display().to_string(), "WORK"),
             (options.corpus.display().to_string(), "CORPUS"),
+            (std::env::temp_dir().join("cairn-bars").display().to_string(), "DISK"),
             (workspace().display().to_string(), "."),
         ],
     };

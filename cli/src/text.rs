@@ -104,6 +104,14 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     text
 }
 
+/// The bytes that hexadecimal digits stand for, `None` if they are not that.
+pub(crate) fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+    if rest.is_empty() { bytes.collect() } else { None }
+}
+
 /// Reads `10s`, `500ms`, `2m`, `1h` or a bare number of seconds; a fraction is fine: `1.5s`. At most a year.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     const YEAR: f64 = 365.0 * 86_400.0;
@@ -176,6 +184,13 @@ mod tests {
     fn paths_never_reach_the_terminal_raw() {
         assert_eq!(path("bin/é".as_bytes()), "bin/é");
         assert_eq!(path(b"a\x1b[2Jb\n\xff"), "a\\x1b[2Jb\\x0a\\xff");
+    }
+
+    #[test]
+    fn hexadecimal_digits_come_back() {
+        assert_eq!(unhex(&hex(b"\x00a\xff")), Some(b"\x00a\xff".to_vec()));
+        assert_eq!(unhex("0"), None);
+        assert_eq!(unhex("0g"), None);
     }
 
     #[test]

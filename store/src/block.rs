@@ -165,6 +165,11 @@ impl Block {
         }
     }
 
+    /// Bytes of memory that the plain bytes take.
+    pub(crate) fn capacity(&self) -> usize {
+        self.plain.capacity()
+    }
+
     /// The plain bytes' buffer, to be used again.
     #[must_use]
     pub fn into_buffer(self) -> Vec<u8> {

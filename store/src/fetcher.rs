@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use crate::block::Block;
 use crate::content::ChunkRef;
 use crate::error::{Error, Result};
+use crate::id::ChunkId;
 use crate::index::Place;
 use crate::pool::Tools;
 use crate::store::Store;
@@ -26,8 +27,8 @@ impl<'a> Fetcher<'a> {
         Self { store, tools, kept: VecDeque::new() }
     }
 
-    /// Gives `take` the verified bytes of the chunks in order, several at a time where they lie together, with the
-    /// offset of the first. Holes are passed over.
+    /// Gives `take` the verified bytes of the chunks in order, several at a time where they lie together in the file
+    /// and in a block, with the offset of the first. Holes are passed over.
     pub(crate) fn runs(
         &mut self,
         chunks: &[(u64, ChunkRef)],
@@ -49,17 +50,23 @@ impl<'a> Fetcher<'a> {
                 }
                 // Damaged, or not where the index says: the slow way tries again, or says exactly what is wrong.
                 _ => {
-                    take(offset, &self.store.chunk(&chunk.id)?)?;
+                    take(offset, &self.store.whole_chunk(chunk)?)?;
                     rest = after;
                     continue;
                 }
             };
             let first = usize::from(place.slot);
             let there = block.header().chunks[first..].iter();
-            let alike = rest.iter().zip(there).take_while(|((_, wanted), (id, _))| wanted.id == *id).count();
+            let mut end = offset;
+            let follows = |((at, wanted), (id, len)): &(&(u64, ChunkRef), &(ChunkId, u32))| {
+                let follows = *at == end && wanted.id == *id && wanted.len == *len;
+                end += u64::from(*len);
+                follows
+            };
+            let alike = rest.iter().zip(there).take_while(follows).count();
             let count = block.verify_run(first..first + alike);
             if count == 0 {
-                take(offset, &self.store.chunk(&chunk.id)?)?;
+                take(offset, &self.store.whole_chunk(chunk)?)?;
                 rest = after;
                 continue;
             }

@@ -49,6 +49,7 @@
 
 pub mod artifact;
 pub mod block;
+pub mod blocks;
 pub mod catalogue;
 pub mod chunker;
 pub mod commands;
@@ -85,6 +86,7 @@ pub mod verify;
 pub mod writer;
 
 pub use artifact::{Artifact, ArtifactKind, MetadataPolicy};
+pub use blocks::{BlockBuffers, BlockId, Decoder, KeptBlock};
 pub use content::{ChunkRef, Content, ContentBuilder};
 pub use error::{Error, Kind, Result};
 pub use generation::{Generation, Package, PackageChange, Profile, Prune, Switched, UseOptions};
@@ -96,7 +98,7 @@ pub use presence::Missing;
 pub use progress::Progress;
 pub use read::FileReader;
 pub use refs::{Channel, ChannelKey, Name, Platform, ProfileName, RefKey, RefRecord, Spec, Version, View};
-pub use restore::{RestoreOptions, Restored};
+pub use restore::{FileWriter, RestoreOptions, Restored, Written};
 pub use shared::Shared;
 pub use store::Store;
 pub use tree::{Entry, FullMeta, Node, TreeBuilder};

@@ -72,7 +72,7 @@ pub(super) fn rows(bench: &Bench) -> Vec<Row> {
 }
 
 fn measure(bench: &Bench) -> Result<Figures> {
-    let program = bench.index_program.ok_or_else(|| Error::NotInstalled { program: "index".into() })?;
+    let program = bench.programs.index.ok_or_else(|| Error::NotInstalled { program: "index".into() })?;
     let chunks = if bench.options.scale.quick { CHUNKS_QUICK } else { CHUNKS };
     let line = Line::new(program).arg("--chunks").arg(chunks.to_string()).arg("--work").arg(bench.work());
     let text = line.output()?;

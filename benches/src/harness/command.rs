@@ -3,9 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Instant;
 
 use serde::Serialize;
@@ -78,10 +78,35 @@ impl Line {
 
     /// Runs it with its output thrown away; an exit code other than 0 is an error with the end of what it said.
     pub(crate) fn run(&self) -> Result<Cost> {
+        self.run_into(Stdio::null())
+    }
+
+    /// Runs it, measured, for what it prints.
+    pub(crate) fn run_reading(&self) -> Result<(Cost, String)> {
+        let folder = std::env::temp_dir();
+        let mut printed = tempfile::tempfile().map_err(Error::io("make a file in", &folder))?;
+        let stdout = printed.try_clone().map_err(Error::io("make a file in", &folder))?;
+        let cost = self.run_into(stdout.into())?;
+        let mut text = String::new();
+        let read = printed.rewind().and_then(|()| printed.read_to_string(&mut text));
+        read.map_err(Error::io("read what was printed by", &self.program))?;
+        Ok((cost, text))
+    }
+
+    /// Starts it with its output thrown away, in a process group of its own: what interrupts the bench does not reach
+    /// it before the bench has let go of what it serves.
+    pub(super) fn start(&self, complaint: &File) -> Result<Child> {
+        let stderr = complaint.try_clone().map_err(Error::io("make a file in", &std::env::temp_dir()))?;
+        let mut command = self.command();
+        command.stdout(Stdio::null()).stderr(stderr).process_group(0);
+        command.spawn().map_err(|error| self.not_started(error))
+    }
+
+    fn run_into(&self, stdout: Stdio) -> Result<Cost> {
         let complaint = tempfile::tempfile().map_err(Error::io("make a file in", &std::env::temp_dir()))?;
         let stderr = complaint.try_clone().map_err(Error::io("make a file in", &std::env::temp_dir()))?;
         let mut command = self.command();
-        command.stdout(Stdio::null()).stderr(stderr);
+        command.stdout(stdout).stderr(stderr);
         let started = Instant::now();
         let child = command.spawn().map_err(|error| self.not_started(error))?;
         let ended = wait(child).map_err(Error::io("wait for", &self.program))?;
@@ -130,7 +155,7 @@ impl Line {
         Error::Io { action: "start", path: self.program.clone(), source: error }
     }
 
-    fn failed(&self, status: ExitStatus, complaint: &str) -> Error {
+    pub(super) fn failed(&self, status: ExitStatus, complaint: &str) -> Error {
         let status = match (status.code(), status.signal()) {
             (Some(code), _) => format!("code {code}"),
             (None, Some(signal)) => format!("signal {signal}"),
@@ -143,7 +168,7 @@ impl Line {
 }
 
 /// Best effort: what a program said only explains an error that is reported in any case.
-fn read_complaint(mut file: File) -> String {
+pub(super) fn read_complaint(mut file: File) -> String {
     let mut bytes = Vec::new();
     if file.seek(SeekFrom::Start(0)).is_ok() {
         let _ = file.take(1 << 20).read_to_end(&mut bytes);

@@ -63,7 +63,7 @@ pub(super) fn free_bytes(folder: &Path) -> u64 {
 }
 
 /// The common ones by name; for the report, and to tell a tmpfs.
-pub(super) fn file_system(folder: &Path) -> &'static str {
+pub(crate) fn file_system(folder: &Path) -> &'static str {
     // The magics of statfs(2).
     match rustix::fs::statfs(folder).map(|stat| stat.f_type) {
         Ok(0x0102_1994) => "tmpfs",

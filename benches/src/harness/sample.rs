@@ -10,7 +10,9 @@ use crate::error::Error;
 pub(crate) enum Unit {
     Seconds,
     Bytes,
+    BytesPerSecond,
     PerSecond,
+    Count,
 }
 
 /// The samples of one entrant in the order they were taken.
@@ -33,6 +35,15 @@ impl Series {
 
     pub(crate) fn walls(costs: Vec<Cost>) -> Series {
         Series { values: costs.iter().map(|cost| cost.wall_s).collect(), costs }
+    }
+
+    /// `amount` done in each run's time, a second.
+    pub(crate) fn rates(amount: f64) -> impl Fn(Vec<Cost>) -> Series {
+        move |costs| Series { values: costs.iter().map(|cost| amount / cost.wall_s).collect(), costs }
+    }
+
+    pub(crate) fn of_values(values: Vec<f64>) -> Series {
+        Series { values, costs: Vec::new() }
     }
 
     pub(crate) fn peaks(costs: Vec<Cost>) -> Series {
@@ -90,9 +101,12 @@ pub(crate) enum Limit {
     /// The candidate's median divided by the reference's.
     RatioAtMost(f64),
     RatioBelow(f64),
+    RatioAtLeast(f64),
     /// The candidate's median itself.
     AtMost(f64),
     AtLeast(f64),
+    /// A figure that explains others.
+    None,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -101,24 +115,29 @@ pub(crate) enum Verdict {
     Pass,
     Fail,
     NotMeasured,
+    NoLimit,
 }
 
 impl Limit {
     pub(crate) fn needs_reference(self) -> bool {
-        matches!(self, Limit::RatioAtMost(_) | Limit::RatioBelow(_))
+        matches!(self, Limit::RatioAtMost(_) | Limit::RatioBelow(_) | Limit::RatioAtLeast(_))
     }
 
     /// `reference` is not looked at where the limit is on the candidate alone.
     pub(crate) fn judge(self, candidate: Option<f64>, reference: Option<f64>) -> Verdict {
         let Some(value) = candidate else { return Verdict::NotMeasured };
         let passed = match self {
+            Limit::None => return Verdict::NoLimit,
             Limit::AtMost(limit) => value <= limit,
             Limit::AtLeast(limit) => value >= limit,
-            Limit::RatioAtMost(_) | Limit::RatioBelow(_) => match (self, reference) {
-                (Limit::RatioAtMost(limit), Some(reference)) => value <= limit * reference,
-                (Limit::RatioBelow(limit), Some(reference)) => value < limit * reference,
-                _ => return Verdict::NotMeasured,
-            },
+            Limit::RatioAtMost(_) | Limit::RatioBelow(_) | Limit::RatioAtLeast(_) => {
+                match (self, reference) {
+                    (Limit::RatioAtMost(limit), Some(reference)) => value <= limit * reference,
+                    (Limit::RatioBelow(limit), Some(reference)) => value < limit * reference,
+                    (Limit::RatioAtLeast(limit), Some(reference)) => value >= limit * reference,
+                    _ => return Verdict::NotMeasured,
+                }
+            }
         };
         if passed { Verdict::Pass } else { Verdict::Fail }
     }
@@ -164,6 +183,8 @@ mod tests {
         assert_eq!(Limit::RatioAtMost(1.5).judge(Some(3.0), Some(2.0)), Verdict::Pass);
         assert_eq!(Limit::RatioAtMost(1.5).judge(Some(3.1), Some(2.0)), Verdict::Fail);
         assert_eq!(Limit::RatioBelow(1.0).judge(Some(2.0), Some(2.0)), Verdict::Fail);
+        assert_eq!(Limit::RatioAtLeast(0.5).judge(Some(1.0), Some(2.0)), Verdict::Pass);
+        assert_eq!(Limit::RatioAtLeast(0.5).judge(Some(0.9), Some(2.0)), Verdict::Fail);
         assert_eq!(Limit::AtMost(1.0).judge(Some(1.0), None), Verdict::Pass);
         assert_eq!(Limit::AtLeast(1.0).judge(Some(0.9), None), Verdict::Fail);
     }
@@ -173,5 +194,7 @@ mod tests {
         assert_eq!(Limit::AtMost(1.0).judge(None, None), Verdict::NotMeasured);
         assert_eq!(Limit::RatioAtMost(1.0).judge(Some(1.0), None), Verdict::NotMeasured);
         assert_eq!(Limit::AtLeast(1.0).judge(Some(f64::NAN), None), Verdict::Fail);
+        assert_eq!(Limit::None.judge(None, None), Verdict::NotMeasured);
+        assert_eq!(Limit::None.judge(Some(1.0), None), Verdict::NoLimit);
     }
 }

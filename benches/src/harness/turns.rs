@@ -39,7 +39,7 @@ impl<'a> Entrant<'a> {
 pub(crate) fn take_turns(
     mut entrants: Vec<Entrant<'_>>,
     rounds: usize,
-    judged: fn(Vec<Cost>) -> Series,
+    judged: impl Fn(Vec<Cost>) -> Series,
 ) -> Vec<Score> {
     for _ in 0..rounds {
         for entrant in entrants.iter_mut().filter(|entrant| entrant.out.is_none()) {

@@ -1,7 +1,7 @@
 //! The candidate: the release binary, as a user has it.
 
 use std::env;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::{Label, Repo, Tool};
@@ -48,8 +48,38 @@ impl Cairn {
         self.on(repo).arg("add").arg(tree).args(["--name", name, "--version", "1"])
     }
 
+    pub(crate) fn add_version(&self, repo: &Repo, tree: &Path, name: &str, version: u64) -> Line {
+        self.on(repo).arg("add").arg(tree).args(["--name", name, "--version", &version.to_string()])
+    }
+
+    /// A generation with these packages more.
+    pub(crate) fn use_packages(
+        &self,
+        repo: &Repo,
+        profile: Option<&str>,
+        specs: impl IntoIterator<Item = String>,
+    ) -> Line {
+        of_profile(self.on(repo).arg("use").args(specs), profile)
+    }
+
+    pub(crate) fn switch(&self, repo: &Repo, profile: Option<&str>, generation: u64) -> Line {
+        of_profile(self.on(repo).arg("switch").arg(generation.to_string()), profile)
+    }
+
+    /// Runs until it is told to end. `mounts` are folders, each with `=PROFILE` or without.
+    pub(crate) fn daemon(&self, repo: &Repo, mounts: &[OsString]) -> Line {
+        mounts.iter().fold(self.on(repo).arg("daemon"), |line, mount| line.arg("--mount").arg(mount))
+    }
+
     fn on(&self, repo: &Repo) -> Line {
         repo.line(&self.program).arg("--store").arg(repo.store())
+    }
+}
+
+fn of_profile(line: Line, profile: Option<&str>) -> Line {
+    match profile {
+        Some(profile) => line.args(["--profile", profile]),
+        None => line,
     }
 }
 

@@ -6,7 +6,7 @@ use cairn_store::generation::{PackageChange, Packages};
 use cairn_store::time::rfc3339;
 use cairn_store::{Error, Generation, Name, Profile};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::ProfileArg;
@@ -27,13 +27,15 @@ Examples:
   cairn generations --profile canary --json";
 
 /// List the generations of a profile: when each was made, what changed, which one is current
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct GenerationsArgs {
     /// Only this one, with its packages
     #[arg(value_name = "N")]
     pub(crate) generation: Option<u64>,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) profile: ProfileArg,
 }
 

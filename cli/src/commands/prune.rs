@@ -2,7 +2,7 @@
 
 use cairn_store::generation::{Kept as Why, Prune};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::ProfileArg;
@@ -19,16 +19,19 @@ Examples:
   cairn prune --keep 10";
 
 /// Forget old generations of a profile
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct PruneArgs {
     /// How many of the newest stay
     #[arg(long, value_name = "N")]
     pub(crate) keep: usize,
     /// Only say what would go
     #[arg(long)]
+    #[serde(default)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) profile: ProfileArg,
 }
 

@@ -1,7 +1,7 @@
 //! Fills files: what a worker does.
 
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -238,7 +238,12 @@ fn read_at(file: &OwnedFd, mut buffer: &mut [u8], mut offset: u64) -> bool {
     true
 }
 
-fn write_at(file: &OwnedFd, mut bytes: &[u8], mut offset: u64, shown: impl Fn() -> PathBuf) -> Result<()> {
+pub(super) fn write_at(
+    file: impl AsFd + Copy,
+    mut bytes: &[u8],
+    mut offset: u64,
+    shown: impl Fn() -> PathBuf,
+) -> Result<()> {
     while !bytes.is_empty() {
         match pwrite(file, bytes, offset) {
             Ok(written) => {

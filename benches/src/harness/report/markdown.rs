@@ -20,7 +20,7 @@ pub(super) fn document(report: &Report) -> String {
     table(report, &mut text);
     text.push_str(
         "\nMedian ± median absolute deviation. Ratios are to the reference in the same run, the peers' too; lower is \
-         better but for look-ups a second. benches/README.md says how each is measured.\n",
+         better but for what is done a second. benches/README.md says how each is measured.\n",
     );
     notes(report, &mut text);
     text
@@ -145,8 +145,10 @@ fn limit(row: &Row) -> String {
     match row.limit {
         Limit::RatioAtMost(limit) => format!("≤ {limit}x"),
         Limit::RatioBelow(limit) => format!("< {limit}x"),
+        Limit::RatioAtLeast(limit) => format!("≥ {limit}x"),
         Limit::AtMost(limit) => format!("≤ {}", quantity(row.unit, limit)),
         Limit::AtLeast(limit) => format!("≥ {}", quantity(row.unit, limit)),
+        Limit::None => NOTHING.to_owned(),
     }
 }
 
@@ -155,16 +157,22 @@ fn verdict(row: &Row) -> &'static str {
         Verdict::Pass => "pass",
         Verdict::Fail => "**FAIL**",
         Verdict::NotMeasured => "not measured",
+        Verdict::NoLimit => NOTHING,
     }
 }
 
 fn quantity(unit: Unit, value: f64) -> String {
     match unit {
+        Unit::Seconds if value < 1e-4 => format!("{:.2} µs", value * 1e6),
         Unit::Seconds if value < 0.1 => format!("{:.2} ms", value * 1e3),
         Unit::Seconds => format!("{value:.3} s"),
         Unit::Bytes if value.abs() < 10_240.0 => format!("{value:.1} B"),
         Unit::Bytes => format!("{:.2} MiB", value / MIB),
+        Unit::BytesPerSecond => format!("{:.2} GB/s", value / 1e9),
+        Unit::PerSecond if value < 1e3 => format!("{value:.1}/s"),
+        Unit::PerSecond if value < 1e6 => format!("{:.1} k/s", value / 1e3),
         Unit::PerSecond => format!("{:.2} M/s", value / 1e6),
+        Unit::Count => format!("{value:.0}"),
     }
 }
 
@@ -214,6 +222,11 @@ mod tests {
         assert_eq!(quantity(Unit::Seconds, 1.5), "1.500 s");
         assert_eq!(quantity(Unit::Bytes, 40.0), "40.0 B");
         assert_eq!(quantity(Unit::Bytes, 2.0 * MIB), "2.00 MiB");
+        assert_eq!(quantity(Unit::Seconds, 1.4e-6), "1.40 µs");
         assert_eq!(quantity(Unit::PerSecond, 1.5e6), "1.50 M/s");
+        assert_eq!(quantity(Unit::PerSecond, 41_500.0), "41.5 k/s");
+        assert_eq!(quantity(Unit::PerSecond, 12.0), "12.0/s");
+        assert_eq!(quantity(Unit::BytesPerSecond, 2.5e9), "2.50 GB/s");
+        assert_eq!(quantity(Unit::Count, 10_000.0), "10000");
     }
 }

@@ -1,0 +1,86 @@
+//! What was found damaged while files were read: each chunk once, with the first path it was met under, logged when it
+//! is news and listed by `status`. A bounded number is kept; the count goes on.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use cairn_store::{ChunkId, PackId};
+
+use crate::files::ReadError;
+
+/// Findings that are listed, at most.
+const LISTED_MAX: usize = 64;
+
+/// A finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// The chunk, where one is named.
+    pub chunk: Option<ChunkId>,
+    /// The pack it lies in, where known.
+    pub pack: Option<PackId>,
+    /// The offset in that pack, where known.
+    pub offset: Option<u64>,
+    /// A path it was met under.
+    pub path: Vec<u8>,
+    /// What does not hold.
+    pub detail: String,
+    /// How often it was met.
+    pub times: u64,
+}
+
+#[derive(Default)]
+struct Found {
+    listed: VecDeque<Damage>,
+    count: u64,
+}
+
+/// Remembers findings.
+#[derive(Default)]
+pub(crate) struct DamageLog {
+    /// Guards the findings; a leaf lock.
+    found: Mutex<Found>,
+}
+
+impl DamageLog {
+    /// Remembers a failed read, if it failed because something is damaged.
+    pub(crate) fn note(&self, error: &ReadError, path: impl FnOnce() -> Vec<u8>) {
+        let ReadError::Damaged { chunk, source } = error else { return };
+        let cairn_store::Error::Damaged { what, pack, offset, detail, .. } = &**source else { return };
+        let is_it = |known: &&mut Damage| match chunk {
+            Some(_) => known.chunk == *chunk,
+            None => known.detail.starts_with(what.as_str()),
+        };
+        {
+            let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(known) = found.listed.iter_mut().find(is_it) {
+                known.times += 1;
+                return;
+            }
+        }
+        // The caller may take locks of its own to find the path.
+        let path = path();
+        let shown = String::from_utf8_lossy(&path).into_owned();
+        let id = chunk.map(|chunk| chunk.to_string());
+        tracing::error!(chunk = id, path = shown, what, offset, detail, "a file is damaged in the store");
+        let detail = format!("{what}: {detail}");
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.count += 1;
+        if found.listed.len() == LISTED_MAX {
+            found.listed.pop_front();
+        }
+        found.listed.push_back(Damage {
+            chunk: *chunk,
+            pack: *pack,
+            offset: *offset,
+            path,
+            detail,
+            times: 1,
+        });
+    }
+
+    /// The latest findings, oldest first, and how many there were in all.
+    pub(crate) fn list(&self) -> (Vec<Damage>, u64) {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        (found.listed.iter().cloned().collect(), found.count)
+    }
+}

@@ -1,0 +1,6 @@
+//! x
+mod attach;
+mod error;
+mod table;
+pub use error::MountError;
+pub use table::{is_dead, unmount_dead};
