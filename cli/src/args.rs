@@ -6,10 +6,13 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cairn_store::{Platform, Spec};
+use cairn_store::{Platform, ProfileName, Spec};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::commands::{add, cat, completions, demo, diff, export, log, ls, rm, show, stats, tag, verify};
+use crate::commands::{
+    add, cat, completions, demo, diff, export, generations, log, ls, pin, prune, remove, rm, rollback, show, stats,
+    switch, tag, unpin, use_, verify,
+};
 use crate::text;
 
 const EXIT_CODES: &str = "\
@@ -68,6 +71,14 @@ pub(crate) enum Command {
     Diff(diff::DiffArgs),
     Rm(rm::RmArgs),
     Tag(tag::TagArgs),
+    Use(use_::UseArgs),
+    Remove(remove::RemoveArgs),
+    Generations(generations::GenerationsArgs),
+    Switch(switch::SwitchArgs),
+    Rollback(rollback::RollbackArgs),
+    Pin(pin::PinArgs),
+    Unpin(unpin::UnpinArgs),
+    Prune(prune::PruneArgs),
     Log(log::LogArgs),
     Stats(stats::StatsArgs),
     Verify(verify::VerifyArgs),
@@ -81,6 +92,14 @@ pub(crate) struct PlatformArg {
     /// The platform that is meant where there are several; else this machine's, any/any, or the only one
     #[arg(long, env = "CAIRN_PLATFORM", value_name = "OS/ARCH", hide_env_values = true)]
     pub(crate) platform: Option<Platform>,
+}
+
+/// Which profile is meant.
+#[derive(Debug, Args)]
+pub(crate) struct ProfileArg {
+    /// The profile
+    #[arg(long, env = "CAIRN_PROFILE", value_name = "PROFILE", default_value_t, hide_env_values = true)]
+    pub(crate) profile: ProfileName,
 }
 
 /// How many threads work.

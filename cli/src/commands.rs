@@ -6,12 +6,20 @@ pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod export;
+pub(crate) mod generations;
 pub(crate) mod log;
 pub(crate) mod ls;
+pub(crate) mod pin;
+pub(crate) mod prune;
+pub(crate) mod remove;
 pub(crate) mod rm;
+pub(crate) mod rollback;
 pub(crate) mod show;
 pub(crate) mod stats;
+pub(crate) mod switch;
 pub(crate) mod tag;
+pub(crate) mod unpin;
+pub(crate) mod use_;
 pub(crate) mod verify;
 
 use crate::app::App;
@@ -29,6 +37,14 @@ pub(crate) fn run(app: &mut App, command: Command) -> anyhow::Result<Outcome> {
         Command::Diff(args) => diff::run(app, &args),
         Command::Rm(args) => rm::run(app, &args),
         Command::Tag(args) => tag::run(app, &args),
+        Command::Use(args) => use_::run(app, &args),
+        Command::Remove(args) => remove::run(app, &args),
+        Command::Generations(args) => generations::run(app, &args),
+        Command::Switch(args) => switch::run(app, &args),
+        Command::Rollback(args) => rollback::run(app, &args),
+        Command::Pin(args) => pin::run(app, &args),
+        Command::Unpin(args) => unpin::run(app, &args),
+        Command::Prune(args) => prune::run(app, &args),
         Command::Log(args) => log::run(app, &args),
         Command::Stats(args) => stats::run(app, &args),
         Command::Verify(args) => verify::run(app, &args),

@@ -206,6 +206,15 @@ fn hint_for(error: &Error) -> Option<String> {
         Error::Busy { pid: 0, .. } => "wait longer with --wait 60s".to_owned(),
         Error::Busy { pid, .. } => format!("wait longer with --wait 60s, or look at process {pid}"),
         Error::Ambiguous { .. } => "give more digits of the id, or say which with --platform".to_owned(),
+        Error::Incomplete { .. } => "add it again; `cairn verify` names what is missing".to_owned(),
+        Error::WrongPlatform { .. } => "--platform OS/ARCH if it is meant for other machines".to_owned(),
+        Error::CommandClash { first, second, .. } => {
+            format!("say whose is meant: --prefer {first}, or --prefer {second}")
+        }
+        Error::NoPackage { profile, .. } => {
+            format!("`cairn generations --profile {profile}` shows what was changed when")
+        }
+        Error::NoGeneration { profile, .. } => format!("`cairn generations --profile {profile}` lists them"),
         Error::NewerFormat { .. } => "use a newer cairn with this store".to_owned(),
         Error::Poisoned { .. } => "run the command again: opening the store recovers it".to_owned(),
         Error::Cancelled => "nothing became visible; the store is as it was".to_owned(),

@@ -3,6 +3,7 @@
 
 mod app;
 mod args;
+mod changes;
 mod commands;
 mod error;
 mod output;

@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 
 use crate::id::{ChunkId, PackId};
+use crate::presence::Missing;
+use crate::refs::{Name, Platform, ProfileName};
 
 /// The store's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -113,6 +115,48 @@ pub enum Error {
         /// What fits, at most ten.
         candidates: Vec<String>,
     },
+    /// Something of an artifact is not here.
+    #[error("{what} is not wholly in the store: {missing} missing")]
+    Incomplete {
+        /// `bitcoin@29.0 for linux/x86_64`.
+        what: String,
+        /// How much of it.
+        missing: Missing,
+    },
+    /// A package for other machines.
+    #[error("{what} does not run on {wanted}")]
+    WrongPlatform {
+        /// `bitcoin@29.0 for linux/aarch64`.
+        what: String,
+        /// What it would have to run on.
+        wanted: Platform,
+    },
+    /// Packages of one generation offer a command of one name, and none of them is preferred.
+    #[error("command {command:?} is offered by both {first} and {second}, and neither is preferred")]
+    CommandClash {
+        /// The command.
+        command: String,
+        /// One of the packages.
+        first: Name,
+        /// Another.
+        second: Name,
+    },
+    /// A profile has no such package.
+    #[error("profile {profile} has no package {name}")]
+    NoPackage {
+        /// The profile.
+        profile: ProfileName,
+        /// The package.
+        name: Name,
+    },
+    /// A profile has no such generation.
+    #[error("profile {profile} has no generation {number}")]
+    NoGeneration {
+        /// The profile.
+        profile: ProfileName,
+        /// The generation.
+        number: u64,
+    },
     /// Written by a later cairn.
     #[error("{} has format {found}; this cairn reads up to {supported}", path.display())]
     NewerFormat {
@@ -141,10 +185,11 @@ impl Error {
         match self {
             Self::Io { .. } | Self::Tree { .. } | Self::Input { .. } | Self::Poisoned { .. } => Kind::Failed,
             Self::NewerFormat { .. } => Kind::Failed,
-            Self::Absent { .. } => Kind::Absent,
+            Self::Absent { .. } | Self::Incomplete { .. } => Kind::Absent,
+            Self::NoPackage { .. } | Self::NoGeneration { .. } => Kind::Absent,
             Self::Damaged { .. } => Kind::Damaged,
-            Self::Busy { .. } | Self::Conflict { .. } => Kind::Conflict,
-            Self::Invalid { .. } | Self::Ambiguous { .. } => Kind::Misuse,
+            Self::Busy { .. } | Self::Conflict { .. } | Self::CommandClash { .. } => Kind::Conflict,
+            Self::Invalid { .. } | Self::Ambiguous { .. } | Self::WrongPlatform { .. } => Kind::Misuse,
             Self::Cancelled => Kind::Cancelled,
         }
     }

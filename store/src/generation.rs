@@ -4,17 +4,30 @@
 //! and are never given twice, even after pruning. Which generation is current is the one mutable thing here, and
 //! changing it is the flip: no byte of content is read, written or copied.
 //!
+//! A generation is made of another one by [`Writer::use_packages`], which also shows it; [`Writer::switch`] and
+//! [`Writer::rollback`] show one that there is; [`Writer::prune`] runs the plan of [`Writer::plan_prune`].
+//!
 //! Invariant: a generation names artifacts by their id, so that it keeps meaning the same when refs are replaced or
 //! removed.
+//!
+//! [`Writer::use_packages`]: crate::Writer::use_packages
+//! [`Writer::switch`]: crate::Writer::switch
+//! [`Writer::rollback`]: crate::Writer::rollback
+//! [`Writer::plan_prune`]: crate::Writer::plan_prune
+//! [`Writer::prune`]: crate::Writer::prune
 
+mod change;
 mod delta;
+mod prune;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use delta::{Delta, NotThere, Packages, SetPackage};
+pub use change::{Switched, UseOptions};
+pub use delta::{Delta, NotThere, PackageChange, Packages, SetPackage};
+pub use prune::{Kept, Prune};
 
 use crate::id::ArtifactId;
 use crate::refs::{Name, Platform, Version};

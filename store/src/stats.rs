@@ -41,7 +41,7 @@ pub struct Stats {
     pub refs: u64,
     /// Channels.
     pub channels: u64,
-    /// Different artifacts that refs name.
+    /// Different artifacts that refs and generations name.
     pub artifacts: u64,
     /// Files of all refs.
     pub files: u64,
@@ -63,7 +63,6 @@ impl Store {
     /// [`Error::Io`](crate::Error::Io).
     pub fn stats(&self) -> Result<Stats> {
         let view = self.view()?;
-        let artifacts: std::collections::BTreeSet<_> = view.refs.values().map(|r| r.artifact).collect();
         let (mut data, mut metadata) = (PackStats::default(), PackStats::default());
         for pack in self.packs()? {
             if pack.metadata { metadata.add(&pack) } else { data.add(&pack) }
@@ -72,7 +71,7 @@ impl Store {
             seq: view.seq,
             refs: view.refs.len() as u64,
             channels: view.channels.len() as u64,
-            artifacts: artifacts.len() as u64,
+            artifacts: view.artifacts().len() as u64,
             files: view.refs.values().map(|record| record.files).sum(),
             logical_bytes: view.refs.values().map(|record| record.bytes).sum(),
             data,

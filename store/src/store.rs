@@ -4,10 +4,15 @@
 //! footers, and both only ever grow, so that readers never wait for a writer. Each thing is opened when it is first
 //! asked for.
 
+mod format;
+
 use std::collections::{HashMap, VecDeque};
 use std::ops::{Deref, Range};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub use format::FORMAT;
+pub(crate) use format::{check_format, write_format};
 
 use crate::artifact::Artifact;
 use crate::block::{Block, Decompressor};
@@ -18,13 +23,8 @@ use crate::io::{Io, Os};
 use crate::journal::{self, Journal, Log, Position};
 use crate::object::ObjectSource;
 use crate::pack::{Pack, PackKind, SEALED};
+use crate::presence::Known;
 use crate::refs::View;
-
-/// The newest format of a store that this code reads and writes.
-pub const FORMAT: u32 = 1;
-/// Names the store's format; a folder without it is no store.
-const FORMAT_FILE: &str = "cairn-store";
-const FORMAT_HEAD: &str = "cairn store\nformat ";
 
 /// Packs that are held open, at most.
 const OPEN_PACKS_MAX: usize = 128;
@@ -46,6 +46,8 @@ struct Inner {
     packs: Mutex<HashMap<PackId, Arc<Pack>>>,
     /// Guards the decoded blocks, oldest first. A leaf lock.
     blocks: Mutex<VecDeque<(PackId, u16, Arc<Block>)>>,
+    /// Guards what is known to be missing of artifacts. The index is asked before it is taken.
+    presence: Mutex<Known>,
     /// Guards the context that decodes blocks for readers without one of their own. `blocks` is not held with it.
     decompressor: Mutex<Decompressor>,
 }
@@ -125,6 +127,7 @@ impl Store {
             index: Mutex::new(None),
             packs: Mutex::new(HashMap::new()),
             blocks: Mutex::new(VecDeque::new()),
+            presence: Mutex::default(),
             decompressor: Mutex::new(Decompressor::default()),
         }))
     }
@@ -185,6 +188,21 @@ impl Store {
                 Ok(index)
             }
         }
+    }
+
+    /// The places of chunks, of the packs that there are now.
+    pub(crate) fn index_now(&self) -> Result<Arc<Index>> {
+        let index = self.index()?;
+        if crate::index::list_packs(&*self.0.io, &self.packs_dir())? == *index.packs() {
+            return Ok(index);
+        }
+        self.refresh_index();
+        self.index()
+    }
+
+    /// What is known to be missing of artifacts.
+    pub(crate) fn presence(&self) -> MutexGuard<'_, Known> {
+        lock(&self.0.presence)
     }
 
     /// Forgets the index, so that the next question opens it with the packs that there are now.
@@ -350,34 +368,6 @@ fn summary(pack: &Pack) -> PackSummary {
         plain_bytes: footer.frames.iter().map(|row| u64::from(row.plain_len)).sum(),
         stored_bytes,
     }
-}
-
-/// Whether a folder is a store of a format that this code knows.
-pub(crate) fn check_format(io: &dyn Io, path: &Path) -> Result<bool> {
-    let file = path.join(FORMAT_FILE);
-    let bytes = match io.read(&file) {
-        Ok(bytes) => bytes,
-        Err(error)
-            if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) =>
-        {
-            return Ok(false);
-        }
-        Err(error) => return Err(Error::io("read", file)(error)),
-    };
-    let found = std::str::from_utf8(&bytes)
-        .ok()
-        .and_then(|text| text.strip_prefix(FORMAT_HEAD)?.strip_suffix('\n')?.parse().ok())
-        .ok_or_else(|| Error::damaged(file.display().to_string(), "it does not name a store's format"))?;
-    match found {
-        FORMAT => Ok(true),
-        _ => Err(Error::NewerFormat { path: file, found, supported: FORMAT }),
-    }
-}
-
-/// Makes a folder a store, durably.
-pub(crate) fn write_format(io: &dyn Io, path: &Path) -> Result<()> {
-    let file = path.join(FORMAT_FILE);
-    io.write_atomic(&file, format!("{FORMAT_HEAD}{FORMAT}\n").as_bytes()).map_err(Error::io("write", file))
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,11 +1,11 @@
 //! What each artifact holds that no other does: the bytes that removing it would free, before compression.
 //!
-//! One walk over everything that refs name marks every chunk and metadata object with the artifact that holds it, or as
+//! One walk over everything that refs and generations name marks every chunk and metadata object with the artifact that holds it, or as
 //! shared. A directory or a long file that two artifacts share is entered at most twice however many hold it, so the
 //! time is that of reading the distinct metadata, not of all versions together. The result is kept in `cache/` and is
 //! good for as long as the journal says the same; it is derived, and losing it costs one walk.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,14 +23,15 @@ mod cache;
 pub type Usage = BTreeMap<ArtifactId, u64>;
 
 impl Store {
-    /// The bytes that only one artifact holds, for each artifact that a ref names. Kept in `cache/` and good until the
+    /// The bytes that only one artifact holds, for each artifact that a ref or a generation
+    /// names. Kept in `cache/` and good until the
     /// next change; a cache that cannot be read or written costs the walk, and nothing else.
     ///
     /// # Errors
     /// [`Error::Cancelled`] when `progress` says so; [`Error::Damaged`] and [`Error::Absent`] when metadata are.
     pub fn usage(&self, progress: &dyn Progress) -> Result<Usage> {
         let view = self.view()?;
-        let named: BTreeSet<ArtifactId> = view.refs.values().map(|record| record.artifact).collect();
+        let named = view.artifacts();
         if named.is_empty() {
             return Ok(Usage::new());
         }

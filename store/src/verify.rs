@@ -104,7 +104,8 @@ impl Store {
     pub fn verify(&self, options: &VerifyOptions, progress: &dyn Progress) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
         let view = self.view()?;
-        let mut names: BTreeMap<ArtifactId, Vec<RefKey>> = BTreeMap::new();
+        let mut names: BTreeMap<ArtifactId, Vec<RefKey>> =
+            view.artifacts().into_iter().map(|artifact| (artifact, Vec::new())).collect();
         for (key, record) in &view.refs {
             names.entry(record.artifact).or_default().push(key.clone());
         }

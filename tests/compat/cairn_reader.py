@@ -4,7 +4,7 @@
     python3 cairn_reader.py STORE NAME@VERSION DEST [OS/ARCH]
 
 Writes the artifact's files below DEST, which must not exist, and checks every checksum and id on the way. VERSION may
-be a channel. Needs Python 3.9 and the `zstd` command. Owners, extended attributes and devices are not restored.
+be a channel, or `current`: what the profile `default` shows. Needs Python 3.9 and the `zstd` command. Owners, extended attributes and devices are not restored.
 """
 
 import os
@@ -176,6 +176,18 @@ def ascending(names):
 # ------------------------------------------------------------------------------------------------------- journal
 
 RefRecord = namedtuple("RefRecord", "artifact files bytes chunks new_bytes stored_bytes time_ms")
+Package = namedtuple("Package", "version platform artifact commands")
+
+
+class Profile:
+    """A series of generations, each a dictionary of packages."""
+
+    def __init__(self):
+        self.current, self.last, self.generations, self.pins = None, 0, {}, set()
+
+    def holds(self, number, what):
+        need(number in self.generations, f"{what}: there is no generation {number}")
+        return number
 
 
 class Torn(Exception):
@@ -186,7 +198,7 @@ class Journal:
     """What the newest segment says."""
 
     def __init__(self, folder):
-        self.refs, self.channels = {}, {}
+        self.refs, self.channels, self.profiles = {}, {}, {}
         segments = sorted(folder.glob("[0-9a-f]" * 16 + ".journal"), reverse=True)
         for segment in segments:
             try:
@@ -201,7 +213,7 @@ class Journal:
             raise Torn
         magic, version, first, zero, crc = struct.unpack("<4sIQII", data[:24])
         need(magic == b"CJNL" and zero == 0 and crc == crc32c(data[:20]), f"{path}: header")
-        need(version == 1, f"{path} has version {version}")
+        need(version in (1, 2), f"{path} has version {version}")
         need(f"{first:016x}.journal" == path.name, f"{path}: first sequence number")
         at, seq = 24, first
         while at < len(data) or seq == first:
@@ -213,7 +225,7 @@ class Journal:
             need(cursor.varint() == count, f"{path}: number of records at {at}")
             for _ in range(count):
                 need(cursor.varint() == seq, f"{path}: sequence number in the group at {at}")
-                self.record(cursor, seq == first)
+                self.record(cursor, seq == first, version)
                 seq += 1
             cursor.end()
             at = end
@@ -241,7 +253,7 @@ class Journal:
             raise Torn
         return None, 0, 0, at
 
-    def record(self, cursor, is_first):
+    def record(self, cursor, is_first, version):
         cursor.varint()  # time
         cursor.text()  # who
         body = cursor.varint()
@@ -249,8 +261,18 @@ class Journal:
         if body == 0:
             self.refs = dict(cursor.sequence(lambda: (self.key(cursor), self.ref_record(cursor))))
             self.channels = dict(cursor.sequence(lambda: (self.key(cursor), cursor.text())))
+            if version >= 2:
+                self.profiles = dict(cursor.sequence(lambda: (cursor.text(), self.profile(cursor))))
             return
-        op, key = cursor.varint(), self.key(cursor)
+        op = cursor.varint()
+        need(op <= (3 if version == 1 else 8), f"operation {op} in version {version}")
+        if op <= 3:
+            self.change_of_names(cursor, op)
+        else:
+            self.change_of_profile(cursor, op)
+
+    def change_of_names(self, cursor, op):
+        key = self.key(cursor)
         named = {k: v.artifact for k, v in self.refs.items()} if op <= 1 else self.channels
         if op == 0:
             need(cursor.option(cursor.id) == named.get(key), f"{key} did not name that")
@@ -261,11 +283,73 @@ class Journal:
         elif op == 2:
             need(cursor.option(cursor.text) == named.get(key), f"{key} did not name that")
             self.channels[key] = cursor.text()
-        elif op == 3:
+        else:
             need(cursor.text() == named.get(key), f"{key} did not name that")
             del self.channels[key]
+
+    def change_of_profile(self, cursor, op):
+        name = cursor.text()
+        profile = self.profiles.setdefault(name, Profile())
+        if op == 4:
+            number, base = cursor.varint(), cursor.option(cursor.varint)
+            need(number == profile.last + 1, f"profile {name}: generation {number} after {profile.last}")
+            before = {} if base is None else profile.generations[profile.holds(base, name)]
+            profile.generations[number] = self.delta(cursor, before)
+            profile.last = number
+            cursor.sequence(cursor.text)  # preferred
+            cursor.varint()  # time
+        elif op == 5:
+            need(cursor.option(cursor.varint) == profile.current, f"profile {name} did not show that")
+            profile.current = profile.holds(cursor.varint(), name)
         else:
-            raise Damaged(f"operation {op}")
+            number = profile.holds(cursor.varint(), name)
+            pinned = number in profile.pins
+            need(pinned == (op == 8), f"profile {name}: generation {number} is pinned, or is not")
+            if op == 6:
+                need(number != profile.current, f"profile {name} shows {number}")
+                del profile.generations[number]
+            elif op == 7:
+                profile.pins.add(number)
+            else:
+                profile.pins.remove(number)
+
+    @staticmethod
+    def delta(cursor, before):
+        """The packages of a generation."""
+        def commands():
+            found = cursor.sequence(lambda: (cursor.blob(), cursor.blob()))
+            need(ascending([command for command, _ in found]), "commands do not ascend")
+            return dict(found)
+
+        def package():
+            name, old = cursor.text(), cursor.option(cursor.id)
+            return name, old, Package(cursor.text(), cursor.text(), cursor.id(), commands())
+
+        changed, removed = cursor.sequence(package), cursor.sequence(lambda: (cursor.text(), cursor.id()))
+        packages = dict(before)
+        for name, old in removed:
+            need(name in packages and packages.pop(name).artifact == old, f"package {name} was not that")
+        for name, old, new in changed:
+            need(old == (packages[name].artifact if name in packages else None), f"package {name} was not that")
+            packages[name] = new
+        return packages
+
+    def profile(self, cursor):
+        """A profile of a checkpoint."""
+        profile, before = Profile(), {}
+        current, profile.last = cursor.varint(), cursor.varint()
+        for _ in range(cursor.varint()):
+            number = cursor.varint()
+            need(max(profile.generations, default=0) < number <= profile.last, f"generation {number}")
+            cursor.option(cursor.varint)  # parent
+            cursor.varint()  # time
+            before = profile.generations[number] = self.delta(cursor, before)
+            cursor.sequence(cursor.text)  # preferred
+        profile.current = profile.holds(current, "current") if current else None
+        pins = cursor.sequence(cursor.varint)
+        need(ascending(pins), "pins do not ascend")
+        profile.pins = {profile.holds(number, "pins") for number in pins}
+        return profile
 
     @staticmethod
     def key(cursor):
@@ -277,6 +361,11 @@ class Journal:
 
     def resolve(self, spec, platform):
         name, _, version = spec.partition("@")
+        if version == "current":
+            profile = self.profiles.get("default", Profile())
+            packages = profile.generations.get(profile.current, {})
+            need(name in packages, f"profile default does not show {name}")
+            return packages[name].artifact
         platforms = sorted({p for n, _, p in self.refs if n == name and platform in (None, p)})
         found = []
         for candidate in platforms:

@@ -5,7 +5,10 @@ use std::process::{Command, Output};
 
 use cairn_store::index::Index;
 use cairn_store::io::{Io, Os};
-use cairn_store::{IngestOptions, MetadataPolicy, PublishOptions, Writer};
+use cairn_store::{
+    IngestOptions, Ingested, Journal, MetadataPolicy, Op, Platform, ProfileName, PublishOptions, RefKey,
+    Store, UseOptions, Writer,
+};
 use harness::bytes::{noise, sqlite};
 use harness::compare::Snapshot;
 use harness::plan::{Fill, Folder, Plan, make};
@@ -83,6 +86,122 @@ fn the_reader_from_the_documentation_gives_the_same_tree() {
     let lines = Snapshot::of(&setting.source).without_times().differences(&found, MetadataPolicy::Full);
     let odd: Vec<_> = lines.iter().filter(|line| !line.starts_with("\"\" ")).collect();
     assert!(odd.is_empty(), "{odd:?}");
+}
+
+/// The journal's newest segment is a checkpoint with profiles, and changes of profiles after it.
+#[test]
+fn the_reader_follows_profiles() {
+    if !can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let file = scratch.file("program", b"first");
+    let mut writer = writer(&scratch.join("store"));
+    let first = add(&writer, &file, &options("app", "1.0"));
+    let tool = add(&writer, &file, &options("tool", "1.0"));
+    std::fs::write(&file, "second").unwrap();
+    let second = add(&writer, &file, &options("app", "2.0"));
+    let (profile, platform) = (ProfileName::default(), Some("linux/x86_64".parse().unwrap()));
+    let change = |writer: &Writer, set: &[&Ingested], remove: &[&str]| {
+        let set = set.iter().map(|ingested| (ingested.key.clone(), ingested.artifact)).collect();
+        let remove = remove.iter().map(|name| name.parse().unwrap()).collect();
+        let options = UseOptions { set, remove, platform: platform.clone(), ..UseOptions::default() };
+        writer.use_packages(&options).unwrap();
+    };
+    let shows = |expected: &str| {
+        let dest = scratch.join("read");
+        let output = read(&scratch.join("store"), "app@current", &dest);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(std::fs::read_to_string(dest.join("program")).unwrap(), expected);
+        std::fs::remove_dir_all(dest).unwrap();
+    };
+    for round in 0..2 {
+        change(&writer, &[&first, &tool], &[]);
+        writer.pin(&profile, writer.names().profiles[&profile].current).unwrap();
+        shows("first");
+        change(&writer, &[&second], &["tool"]);
+        shows("second");
+        writer.rollback(&profile, Some(1)).unwrap();
+        shows("first");
+        writer.prune(&writer.plan_prune(&profile, 1).unwrap()).unwrap();
+        writer.unpin(&profile, *writer.names().profiles[&profile].pins.first().unwrap()).unwrap();
+        shows("first");
+        if round == 0 {
+            drop(writer);
+            begin_segment(&scratch.join("store"));
+            writer = harness::stores::writer(&scratch.join("store"));
+            shows("first");
+        }
+    }
+}
+
+/// Makes the journal of a store, which has one segment and no profiles, what the first version of the format has.
+fn make_version_1(store: &Path) {
+    let path = store.join("journal/0000000000000001.journal");
+    let mut bytes = std::fs::read(&path).unwrap();
+    // The header's version.
+    bytes[4] = 1;
+    let crc = crc32c::crc32c(&bytes[..20]);
+    bytes[20..24].copy_from_slice(&crc.to_le_bytes());
+    // The checkpoint: its last byte says that there are no profiles.
+    let len = u32::from_le_bytes(bytes[28..32].try_into().unwrap());
+    let end = 56 + len as usize;
+    assert_eq!(bytes.remove(end - 1), 0);
+    bytes[28..32].copy_from_slice(&(len - 1).to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[56..end - 1]);
+    bytes[44..48].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[24..52]);
+    bytes[52..56].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+}
+
+#[test]
+fn a_store_of_the_last_release_is_read_and_goes_on() {
+    let scratch = Scratch::new();
+    let (path, file) = (scratch.join("store"), scratch.file("program", b"text"));
+    let first = writer(&path);
+    let app = add(&first, &file, &options("app", "1.0"));
+    let before = first.names();
+    drop(first);
+    make_version_1(&path);
+    let old = std::fs::read(path.join("journal/0000000000000001.journal")).unwrap();
+    assert_eq!(*Store::open(&path).unwrap().view().unwrap(), *before);
+    if can_run() {
+        let output = read(&path, "app@1.0", &scratch.join("read"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let writer = writer(&path);
+    let platform = Some("linux/x86_64".parse().unwrap());
+    let set = vec![(app.key.clone(), app.artifact)];
+    writer.use_packages(&UseOptions { set, platform, ..UseOptions::default() }).unwrap();
+    drop(writer);
+    assert_eq!(std::fs::read(path.join("journal/0000000000000001.journal")).unwrap(), old);
+    let store = Store::open(&path).unwrap();
+    let view = store.view().unwrap();
+    assert_eq!((&view.refs, view.profiles[&ProfileName::default()].current), (&before.refs, 1));
+    assert_eq!(store.log().unwrap().count(), 3);
+    if can_run() {
+        let output = read(&path, "app@current", &scratch.join("read again"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// Makes the journal go on in a new segment.
+fn begin_segment(store: &Path) {
+    let io: std::sync::Arc<dyn Io> = std::sync::Arc::new(Os);
+    let mut journal = Journal::open_write(io, &store.join("journal")).unwrap().rolling_at(1);
+    let mut last = None;
+    while Scratch::names(&store.join("journal")).len() < 2 {
+        let key = RefKey {
+            name: "filler".parse().unwrap(),
+            version: "1".parse().unwrap(),
+            platform: Platform::any(),
+        };
+        let mut record = journal.view().refs.values().next().unwrap().clone();
+        record.time_ms += 1;
+        let op = Op::SetRef { key, old: last.replace(record.artifact), record };
+        journal.append(vec![op], "w", 0).unwrap();
+    }
 }
 
 #[test]

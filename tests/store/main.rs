@@ -7,6 +7,8 @@ mod identity;
 mod large_directory;
 mod limits;
 mod names;
+mod presence;
+mod profiles;
 mod ranges;
 mod restoring;
 mod round_trip;

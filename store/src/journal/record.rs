@@ -91,19 +91,24 @@ pub enum Op {
 }
 
 impl Op {
-    /// The version of the journal's format that brought it.
-    pub(super) fn since(&self) -> u32 {
+    /// Whether it changes refs or channels, and not profiles.
+    pub(crate) fn is_of_refs(&self) -> bool {
         match self {
             Self::SetRef { .. }
             | Self::RemoveRef { .. }
             | Self::SetChannel { .. }
-            | Self::RemoveChannel { .. } => 1,
+            | Self::RemoveChannel { .. } => true,
             Self::AddGeneration { .. }
             | Self::SetCurrent { .. }
             | Self::RemoveGeneration { .. }
             | Self::Pin { .. }
-            | Self::Unpin { .. } => 2,
+            | Self::Unpin { .. } => false,
         }
+    }
+
+    /// The version of the journal's format that brought it.
+    pub(super) fn since(&self) -> u32 {
+        if self.is_of_refs() { 1 } else { 2 }
     }
 }
 

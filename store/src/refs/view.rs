@@ -1,6 +1,6 @@
 //! What the journal says at one sequence number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Channel, ChannelKey, Name, Platform, ProfileName, RefKey, RefRecord, Spec, Version};
 use crate::generation::Profile;
@@ -45,7 +45,8 @@ impl View {
 
     /// The refs of one name, in the order of their versions.
     pub fn refs_of<'a>(&'a self, name: &Name) -> impl Iterator<Item = (&'a RefKey, &'a RefRecord)> {
-        self.refs.iter().filter(move |(key, _)| key.name == *name)
+        let name = name.clone();
+        self.refs.range(RefKey::least_of(&name)..).take_while(move |(key, _)| key.name == name)
     }
 
     /// Whether a version of `name` has the text `channel` on any platform; such a channel could not be reached.
@@ -57,6 +58,15 @@ impl View {
     /// The refs that name `artifact`.
     pub fn refs_to<'a>(&'a self, artifact: &ArtifactId) -> impl Iterator<Item = &'a RefKey> {
         self.refs.iter().filter(move |(_, record)| record.artifact == *artifact).map(|(key, _)| key)
+    }
+
+    /// Every artifact that a ref or a generation names.
+    #[must_use]
+    pub fn artifacts(&self) -> BTreeSet<ArtifactId> {
+        let generations = self.profiles.values().flat_map(|profile| profile.generations.values());
+        let packages = generations.flat_map(|generation| generation.packages.values());
+        let named = self.refs.values().map(|record| record.artifact);
+        named.chain(packages.map(|package| package.artifact)).collect()
     }
 
     fn by_tag(&self, name: &Name, tag: &str, platform: Option<&Platform>) -> Result<(&RefKey, &RefRecord)> {

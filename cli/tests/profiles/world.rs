@@ -1,0 +1,103 @@
+//! A store of a test's own, with two releases of one package and others beside it, and the binary that works on it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A temporary folder with a store in it.
+pub(crate) struct World {
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    /// `hello` 1 and 2, with a command `hello`; `world` 1 with `world`; `rival` 1 with a `hello` of its own.
+    pub(crate) fn new() -> Self {
+        let world = Self { dir: tempfile::tempdir().unwrap() };
+        for (name, version, command) in
+            [("hello", "1", "hello"), ("hello", "2", "hello"), ("world", "1", "world"), ("rival", "1", "hello")]
+        {
+            let tree = format!("{name}-{version}");
+            world.program(&format!("{tree}/bin/{command}"), &format!("echo {name} {version}"));
+            world.good(&["add", &tree, "--name", name, "--version", version]);
+        }
+        world.good(&["tag", "hello@2", "stable"]);
+        world
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Writes a shell script.
+    fn program(&self, name: &str, script: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAIRN_")) {
+            command.env_remove(name);
+        }
+        command.args(arguments).current_dir(self.dir.path()).env("CAIRN_STORE", self.path("store"));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs what has to succeed; gives its standard output.
+    pub(crate) fn good(&self, arguments: &[&str]) -> String {
+        let output = finish(self.command(arguments).spawn().unwrap());
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    /// Runs what has to fail with `code`; gives its standard error.
+    pub(crate) fn bad(&self, code: i32, arguments: &[&str]) -> String {
+        let output = finish(self.command(arguments).spawn().unwrap());
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {}", text(&output.stderr));
+        assert!(output.stdout.is_empty(), "{arguments:?} printed {}", text(&output.stdout));
+        text(&output.stderr)
+    }
+
+    /// Runs what has to succeed with `--json`; gives its lines.
+    pub(crate) fn json(&self, arguments: &[&str]) -> Vec<Value> {
+        let printed = self.good(&[arguments, &["--json"]].concat());
+        let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        printed.lines().map(parse).collect()
+    }
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Waits for a child, and kills it at the deadline.
+pub(crate) fn finish(child: Child) -> Output {
+    let pid = rustix::process::Pid::from_child(&child);
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
+    match receiver.recv_timeout(DEADLINE) {
+        Ok(output) => output.unwrap(),
+        Err(_) => {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            panic!("a command was still running after {DEADLINE:?}");
+        }
+    }
+}
+
+/// Waits until `ready` says so.
+pub(crate) fn until(what: &str, mut ready: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !ready() {
+        assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} for {what}");
+        std::thread::yield_now();
+    }
+}

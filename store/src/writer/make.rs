@@ -1,0 +1,71 @@
+//! Making a store's folders, and putting right what a crash left in `packs/`.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::io::Io;
+use crate::pack::{self, UNSEALED};
+use crate::store::check_format;
+
+/// Makes the folders of a store, in an empty folder or one that is a store.
+pub(super) fn make(io: &dyn Io, path: &Path) -> Result<()> {
+    let is_new = !check_format(io, path)?;
+    if is_new {
+        match io.list(path) {
+            Ok(listed) if listed.iter().any(|entry| !is_ours(&entry.name)) => {
+                return Err(Error::Invalid {
+                    what: "store",
+                    given: path.display().to_string(),
+                    reason: "the folder is neither empty nor a store".to_owned(),
+                });
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::io("list", path)(error)),
+        }
+    }
+    for dir in ["packs", "journal", "index", "cache"] {
+        let dir = path.join(dir);
+        io.create_dir_all(&dir).map_err(Error::io("create", dir))?;
+    }
+    io.sync_dir(path).map_err(Error::io("sync", path))?;
+    if is_new { sync_names_above(io, path) } else { Ok(()) }
+}
+
+/// Makes the names that lead to a folder durable. Those that the user may not list were not made here.
+fn sync_names_above(io: &dyn Io, path: &Path) -> Result<()> {
+    for dir in path.ancestors().skip(1) {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        match io.sync_dir(dir) {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+            synced => synced.map_err(Error::io("sync", dir))?,
+        }
+    }
+    Ok(())
+}
+
+/// What a crash in the middle of making a store leaves.
+fn is_ours(name: &str) -> bool {
+    ["packs", "journal", "index", "cache", "catalogue", "lock", "cairn-store.part"].contains(&name)
+}
+
+/// Seals the data packs that a crash left open, so that what they hold need not be stored again; throws open metadata
+/// packs away, since their objects may name chunks that were lost. Makes the names of all packs durable: an ingest that
+/// was cut off may have sealed some whose names are not.
+pub(super) fn recover_packs(io: &dyn Io, dir: &Path) -> Result<()> {
+    for entry in io.list(dir).map_err(Error::io("list", dir))? {
+        if entry.name.strip_suffix(UNSEALED).is_some_and(|stem| stem.ends_with('.')) {
+            let path = dir.join(&entry.name);
+            let sealed = match pack::recover(io, dir, &path) {
+                // No room for a footer: what it holds is stored again when it is added again.
+                Err(error) if error.is_disk_full() => {
+                    io.remove(&path).map_err(Error::io("remove", &path))?;
+                    None
+                }
+                recovered => recovered?,
+            };
+            tracing::info!(file = entry.name, pack = ?sealed, "recovered what an interrupted writer left");
+        }
+    }
+    io.sync_dir(dir).map_err(Error::io("sync", dir))
+}

@@ -1,0 +1,168 @@
+//! Changes of refs and channels.
+
+use super::Writer;
+use crate::error::{Error, Result};
+use crate::id::ArtifactId;
+use crate::ingest::Ingested;
+use crate::journal::Op;
+use crate::refs::{Channel, ChannelKey, RefKey, RefRecord, Version, View};
+use crate::time::now_ms;
+
+/// What publishing does beside naming the artifact.
+#[derive(Debug, Clone, Default)]
+pub struct PublishOptions {
+    /// Whether a version that exists with other content is replaced.
+    pub replace: bool,
+    /// A channel that is to point to the version.
+    pub channel: Option<Channel>,
+}
+
+/// What publishing changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// Sequence number of the journal's record; none where nothing changed.
+    pub seq: Option<u64>,
+    /// What the version was before, if something else.
+    pub replaced: Option<ArtifactId>,
+    /// Whether the version was there with the same content.
+    pub unchanged: bool,
+}
+
+impl Writer {
+    /// Names an artifact.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the version exists with other content and is not to be replaced, or when a version and a
+    /// channel would have one name, [`Error::Io`].
+    pub fn publish(&self, ingested: &Ingested, options: &PublishOptions) -> Result<Published> {
+        let (mut names, view) = self.lock_names();
+        let key = &ingested.key;
+        let old = view.refs.get(key).map(|record| record.artifact);
+        let replaced = old.filter(|old| *old != ingested.artifact);
+        if replaced.is_some() && !options.replace {
+            return Err(Error::Conflict {
+                what: format!("{key}"),
+                detail: "it exists with other content; choose another version, or replace it".to_owned(),
+            });
+        }
+        check_channel(&view, key, options.channel.as_ref())?;
+        let unchanged = old == Some(ingested.artifact);
+        let mut ops = Vec::new();
+        if !unchanged {
+            let record = RefRecord {
+                artifact: ingested.artifact,
+                files: ingested.files,
+                bytes: ingested.bytes,
+                chunks: ingested.chunks,
+                new_bytes: ingested.new_bytes,
+                stored_bytes: ingested.stored_bytes + ingested.metadata_bytes,
+                time_ms: now_ms(),
+            };
+            ops.push(Op::SetRef { key: key.clone(), old, record });
+        }
+        ops.extend(options.channel.as_ref().and_then(|channel| point(&view, key, channel)));
+        if ops.is_empty() {
+            return Ok(Published { seq: None, replaced: None, unchanged });
+        }
+        let seq = self.change(&mut names, ops)?;
+        drop(names);
+        self.persist_index();
+        Ok(Published { seq: Some(seq), replaced, unchanged })
+    }
+
+    /// Takes a version's name away. Its bytes stay until they are collected.
+    ///
+    /// # Errors
+    /// [`Error::Absent`], [`Error::Conflict`] when a channel points to it and it is not forced (then the channel goes
+    /// too), [`Error::Io`].
+    pub fn remove_ref(&self, key: &RefKey, force: bool) -> Result<ArtifactId> {
+        let (mut names, view) = self.lock_names();
+        let old = view.refs.get(key).ok_or_else(|| Error::Absent { what: key.to_string() })?.artifact;
+        let channels: Vec<_> = view
+            .channels
+            .iter()
+            .filter(|(channel, version)| {
+                channel.name == key.name && channel.platform == key.platform && **version == key.version
+            })
+            .collect();
+        if let Some((channel, _)) = channels.first().filter(|_| !force) {
+            return Err(Error::Conflict {
+                what: key.to_string(),
+                detail: format!(
+                    "channel {} points to it; point it elsewhere first, or force this",
+                    channel.channel
+                ),
+            });
+        }
+        let mut ops: Vec<_> = channels
+            .into_iter()
+            .map(|(channel, version)| Op::RemoveChannel { key: channel.clone(), old: version.clone() })
+            .collect();
+        ops.push(Op::RemoveRef { key: key.clone(), old });
+        self.change(&mut names, ops)?;
+        Ok(old)
+    }
+
+    /// Points a channel to a version; gives where it pointed before.
+    ///
+    /// # Errors
+    /// [`Error::Absent`] when there is no such version, [`Error::Conflict`] when a version has the channel's name,
+    /// [`Error::Io`].
+    pub fn tag(&self, key: &RefKey, channel: &Channel) -> Result<Option<Version>> {
+        let (mut names, view) = self.lock_names();
+        if !view.refs.contains_key(key) {
+            return Err(Error::Absent { what: key.to_string() });
+        }
+        check_channel(&view, key, Some(channel))?;
+        let Some(op) = point(&view, key, channel) else { return Ok(Some(key.version.clone())) };
+        let old = match &op {
+            Op::SetChannel { old, .. } => old.clone(),
+            _ => None,
+        };
+        self.change(&mut names, vec![op])?;
+        Ok(old)
+    }
+
+    /// Takes a channel away; gives the version that it pointed to.
+    ///
+    /// # Errors
+    /// [`Error::Absent`], [`Error::Io`].
+    pub fn remove_channel(&self, key: &ChannelKey) -> Result<Version> {
+        let (mut names, view) = self.lock_names();
+        let old = view.channels.get(key).ok_or_else(|| Error::Absent { what: key.to_string() })?.clone();
+        self.change(&mut names, vec![Op::RemoveChannel { key: key.clone(), old: old.clone() }])?;
+        Ok(old)
+    }
+}
+
+/// A version and a channel of one name cannot both be meant by it.
+fn check_channel(view: &View, key: &RefKey, channel: Option<&Channel>) -> Result<()> {
+    let is_this = |channel: &Channel| channel.as_str() == key.version.as_str();
+    let shadowed = channel.filter(|channel| view.shadows(&key.name, channel) || is_this(channel));
+    if let Some(channel) = shadowed {
+        return Err(Error::Conflict {
+            what: format!("channel {channel}"),
+            detail: format!("{} has a version of that name", key.name),
+        });
+    }
+    let is_new = !view.refs.contains_key(key);
+    if is_new && view.channels.keys().any(|channel| channel.name == key.name && is_this(&channel.channel)) {
+        return Err(Error::Conflict {
+            what: key.to_string(),
+            detail: format!("{} has a channel of that name", key.name),
+        });
+    }
+    Ok(())
+}
+
+/// The change that points a channel to a version, unless it does.
+fn point(view: &View, key: &RefKey, channel: &Channel) -> Option<Op> {
+    let channel =
+        ChannelKey { name: key.name.clone(), channel: channel.clone(), platform: key.platform.clone() };
+    let old = view.channels.get(&channel).cloned();
+    (old.as_ref() != Some(&key.version)).then(|| Op::SetChannel {
+        key: channel,
+        old,
+        version: key.version.clone(),
+    })
+}
