@@ -25,3 +25,4 @@ pub use damage::Damage;
 pub use errno::Errno;
 pub use files::{CacheOptions, CacheStatus, FileId, FileSpec, Files, ReadError, Ready};
 pub use fs::{Fs, FsOptions, Xattr, fit};
+pub use inode::{SavedInodes, SavedInodesError};
