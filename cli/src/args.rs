@@ -43,7 +43,6 @@ pub(crate) struct Cli {
 
 /// What this process is asked to do.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 pub(crate) enum Invocation {
     #[command(flatten)]
     Job(Command),

@@ -159,8 +159,9 @@ impl<F: Filesystem> Adopted<F> {
 
 /// `fuse_in_header` and `fuse_init_in`, as this machine's kernel would send them.
 fn init_request(handshake: Handshake) -> [u8; 104] {
-    let (low, high) = (handshake.capabilities as u32, (handshake.capabilities >> 32) as u32);
-    let low = low | InitFlags::FUSE_INIT_EXT.bits() as u32;
+    let capabilities = handshake.capabilities | InitFlags::FUSE_INIT_EXT.bits();
+    let [low, high] = [capabilities & u64::from(u32::MAX), capabilities >> 32]
+        .map(|half| u32::try_from(half).expect("it is half of the bits"));
     let mut request = [0; 104];
     let words = [
         (0, 104),

@@ -10,8 +10,6 @@
 mod list;
 mod path;
 mod roots;
-#[cfg(test)]
-pub(crate) mod scratch;
 mod xattrs;
 
 use std::collections::HashSet;

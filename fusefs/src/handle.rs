@@ -84,7 +84,8 @@ impl Opens {
 
     fn shard(&self, ino: Ino) -> MutexGuard<'_, HashMap<u64, Open>> {
         // Numbers are hashes.
-        let shard = &self.shards[ino.0 as usize % SHARDS];
+        let number = ino.0 % SHARDS as u64;
+        let shard = &self.shards[usize::try_from(number).expect("it is below the number of shards")];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -1,5 +1,7 @@
 //! Stores of a test's own, with files in them.
 
+pub(crate) mod names;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -2,9 +2,9 @@
 
 use cairn_store::View;
 
-use super::scratch::{Item, Scratch, add_generation, add_ref, file, package};
 use super::*;
 use crate::attr::DirEntry;
+use crate::testing::names::{Item, Scratch, add_generation, add_ref, file, package};
 
 const LINUX: &str = "linux/x86_64";
 

@@ -1,3 +1,5 @@
+//! The table of inodes against a model, with identities that collide, and handed over.
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -12,7 +12,7 @@ use cairn_store::View;
 
 use super::*;
 use crate::files::CacheOptions;
-use crate::fs::scratch::{Item, Scratch, add_generation, add_ref, file, package};
+use crate::testing::names::{Item, Scratch, add_generation, add_ref, file, package};
 use crate::testing::noise;
 
 /// A store, its view, and a place to mount it.

@@ -1,0 +1,108 @@
+//! Many files, long listings, and flips meanwhile.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cairn_store::MetadataPolicy;
+
+use crate::mounted::{LARGE, Mounted, bytes};
+
+#[test]
+fn twenty_thousand_files_are_open_at_once() {
+    const FILES: usize = 20_000;
+    let Some(mounted) = Mounted::new("20,000 open files") else { return };
+    let wanted = FILES as u64 + 1000;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    if limit.maximum.is_some_and(|maximum| maximum < wanted) {
+        harness::user::skip("20,000 open files", "this process may not have so many");
+        return;
+    }
+    let raised = rustix::process::Rlimit { current: Some(wanted), ..limit };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).unwrap();
+    let tree = mounted.scratch.folder("tree");
+    for number in 0..FILES {
+        let dir = tree.join((number / 1000).to_string());
+        fs::create_dir_all(&dir).unwrap();
+        // Past what is inline, each its own content.
+        fs::write(dir.join(number.to_string()), bytes(number as u64, 200)).unwrap();
+    }
+    fs::write(tree.join("large"), bytes(1, LARGE)).unwrap();
+    mounted.add_tree("many", "1", &tree, MetadataPolicy::Portable);
+    let root = mounted.at("many/1");
+    let open: Vec<File> = (0..FILES)
+        .map(|number| File::open(root.join(format!("{}/{number}", number / 1000))).unwrap())
+        .collect();
+    let large = File::open(root.join("large")).unwrap();
+    let mut found = vec![0; 200];
+    for (number, file) in open.iter().enumerate().rev() {
+        file.read_exact_at(&mut found, 0).unwrap();
+        assert!(found == bytes(number as u64, 200), "{number}");
+    }
+    let mut found = vec![0; LARGE];
+    large.read_exact_at(&mut found, 0).unwrap();
+    assert!(found == bytes(1, LARGE));
+}
+
+#[test]
+fn a_hundred_thousand_entries_are_listed_whole_while_generations_flip() {
+    const ENTRIES: usize = 100_000;
+    let Some(mounted) = Mounted::new("a directory of 100,000 entries") else { return };
+    let tree = mounted.scratch.folder("tree");
+    for number in 0..ENTRIES {
+        fs::write(tree.join(format!("{number:06}")), b"").unwrap();
+    }
+    mounted.add_tree("wide", "1", &tree, MetadataPolicy::Portable);
+    mounted.add("wide", "2", &[("x", b"")]);
+    mounted.use_(&["wide@1"]);
+    mounted.use_(&["wide@2"]);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                mounted.switch(1 + round % 2);
+            }
+        });
+        for path in ["generations/1/wide", "wide/1"] {
+            let names: Vec<_> =
+                fs::read_dir(mounted.at(path)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+            let unique: BTreeSet<_> = names.iter().collect();
+            assert_eq!((names.len(), unique.len()), (ENTRIES, ENTRIES));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn listings_of_generations_are_whole_while_they_grow() {
+    let Some(mounted) = Mounted::new("listings while generations grow") else { return };
+    mounted.add("a", "1", &[("x", b"1")]);
+    mounted.add("a", "2", &[("x", b"2")]);
+    for round in 0..100 {
+        mounted.use_(&[if round % 2 == 0 { "a@1" } else { "a@2" }]);
+    }
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 0..200 {
+                mounted.use_(&[if round % 2 == 0 { "a@1" } else { "a@2" }]);
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        let mut most = 0;
+        while !done.load(Ordering::Relaxed) {
+            let numbers: BTreeSet<u64> = fs::read_dir(mounted.at("generations"))
+                .unwrap()
+                .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
+                .collect();
+            // Those that were there before the listing began are all in it.
+            assert!((1..=100.max(most)).all(|number| numbers.contains(&number)));
+            most = most.max(*numbers.last().unwrap().min(&100));
+        }
+    });
+    assert_eq!(fs::read_dir(mounted.at("generations")).unwrap().count(), 300);
+}

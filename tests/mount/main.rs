@@ -1,0 +1,11 @@
+//! Real mounts: what processes see through them, before, during and after a flip, and when something is wrong.
+//!
+//! They need root and `/dev/fuse`; where these are missing, each test says that it is skipped. Nothing stays mounted,
+//! also when a test fails.
+
+mod damage;
+mod limits;
+mod load;
+mod mounted;
+mod semantics;
+mod tree;

@@ -1,0 +1,141 @@
+//! A store of a test's own, mounted.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use cairn_fusefs::{CacheOptions, Files, Mount, MountOptions};
+use cairn_store::generation::{Switched, UseOptions};
+use cairn_store::{
+    IngestOptions, Input, MetadataPolicy, ProfileName, PublishOptions, Spec, Writer, WriterOptions,
+};
+use harness::scratch::Scratch;
+use harness::user::{is_root, skip};
+
+/// A file that is small enough to be served from the page cache, and one that is materialised.
+pub(crate) const SMALL: usize = 3_000;
+pub(crate) const LARGE: usize = 700_000;
+
+/// A store with one mount, which goes away with it.
+pub(crate) struct Mounted {
+    mount: Arc<Mount>,
+    files: Arc<Files>,
+    pub(crate) writer: Writer,
+    pub(crate) dir: PathBuf,
+    // Dropped after the mount itself.
+    pub(crate) scratch: Scratch,
+}
+
+impl Mounted {
+    /// A mount of a new store; `None`, said loudly, where nothing can be mounted.
+    pub(crate) fn new(test: &str) -> Option<Self> {
+        if !Path::new("/dev/fuse").exists() || !is_root() {
+            skip(test, "it needs root and /dev/fuse");
+            return None;
+        }
+        let scratch = Scratch::new();
+        scratch.open_to_all();
+        let options = WriterOptions {
+            wait: Duration::from_secs(10),
+            command: "test".to_owned(),
+            who: "test@test".to_owned(),
+        };
+        let folder = scratch.join("store");
+        let writer = Writer::open(&folder, &options, &()).unwrap();
+        let files =
+            Files::open(writer.store().clone(), CacheOptions::new(folder.join("cache/files"))).unwrap();
+        let dir = scratch.folder("bins");
+        let options = MountOptions::new(dir.clone(), ProfileName::default());
+        let mount = Arc::new(
+            Mount::new(writer.store().clone(), writer.names(), Arc::clone(&files), options).unwrap(),
+        );
+        let shown = Arc::clone(&mount);
+        writer.observe(Box::new(move |view| {
+            shown.publish(view);
+        }));
+        Some(Self { mount, files, writer, dir, scratch })
+    }
+
+    /// Adds a version that holds these files. A name that begins with `bin/` is executable.
+    pub(crate) fn add(&self, name: &str, version: &str, files: &[(&str, &[u8])]) {
+        self.add_as(name, version, files, MetadataPolicy::Portable);
+    }
+
+    /// Like [`Mounted::add`], with this policy; gives the folder that was added.
+    pub(crate) fn add_as(
+        &self,
+        name: &str,
+        version: &str,
+        files: &[(&str, &[u8])],
+        policy: MetadataPolicy,
+    ) -> PathBuf {
+        let tree = self.scratch.join(format!("tree-{name}-{version}"));
+        for (path, bytes) in files {
+            let path = tree.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, bytes).unwrap();
+            let executable = path.parent().unwrap().ends_with("bin");
+            fs::set_permissions(&path, PermissionsExt::from_mode(if executable { 0o755 } else { 0o644 }))
+                .unwrap();
+        }
+        self.add_tree(name, version, &tree, policy);
+        tree
+    }
+
+    /// Adds a folder as a version.
+    pub(crate) fn add_tree(&self, name: &str, version: &str, tree: &Path, policy: MetadataPolicy) {
+        let options = IngestOptions {
+            policy,
+            ..IngestOptions::package(name.parse().unwrap(), version.parse().unwrap())
+        };
+        let ingested = self.writer.ingest(Input::Paths(vec![tree.to_owned()]), &options, &()).unwrap();
+        self.writer.publish(&ingested, &PublishOptions { replace: true, channel: None }).unwrap();
+    }
+
+    /// A new generation with these packages.
+    pub(crate) fn use_(&self, specs: &[&str]) -> Switched {
+        let view = self.writer.names();
+        let key = |spec: &&str| {
+            let (key, artifact) = view.resolve(&spec.parse::<Spec>().unwrap(), None).unwrap();
+            (key.unwrap(), artifact)
+        };
+        let set = specs.iter().map(key).collect();
+        self.writer.use_packages(&UseOptions { set, ..UseOptions::default() }).unwrap()
+    }
+
+    pub(crate) fn switch(&self, number: u64) -> Switched {
+        self.writer.switch(&ProfileName::default(), number, None).unwrap()
+    }
+
+    /// Something below the mount.
+    pub(crate) fn at(&self, path: &str) -> PathBuf {
+        self.dir.join(path)
+    }
+
+    pub(crate) fn files(&self) -> &Files {
+        &self.files
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if self.mount.unmount(true).is_err() {
+            // Somebody else unmounted it, which a test may have wanted.
+            let _ = std::process::Command::new("umount").arg("--lazy").arg(&self.dir).output();
+        }
+    }
+}
+
+/// Bytes that do not compress to nothing and tell versions apart.
+pub(crate) fn bytes(seed: u64, len: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(next).flatten().take(len).collect()
+}
