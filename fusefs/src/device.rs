@@ -279,7 +279,7 @@ fn last_error() -> Errno {
 }
 
 /// Ends this process at once: no destructor runs that would unmount or unlock what is another process's now.
-pub fn exit_now(code: i32) -> ! {
+pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(code) }
 }
