@@ -90,8 +90,8 @@ impl Opens {
 
     fn shard(&self, ino: Ino) -> MutexGuard<'_, HashMap<u64, Open>> {
         // Numbers are hashes.
-        let shard = &self.shards[ino.0 as usize % SHARDS];
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        let shard = usize::try_from(ino.0 % SHARDS as u64).unwrap_or(0);
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens an inode, if that can be done at once. `spec` tells what it holds.
