@@ -275,3 +275,29 @@ fn a_process_that_dies_before_it_has_everything_changes_nothing() {
     world.exchange();
     assert!(std::fs::read(&small).unwrap() == noise(2, 20_000));
 }
+
+#[test]
+fn a_killed_process_leaves_a_dead_mount_that_is_mounted_over() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = World::new();
+    let held = std::fs::File::open(world.mnt().join("tool/1/great")).unwrap();
+    assert!(!crate::is_dead(&world.mnt()));
+    world.server.child.kill().unwrap();
+    world.server.child.wait().unwrap();
+    assert!(crate::is_dead(&world.mnt()));
+    // The kernel reads it by itself.
+    let mut bytes = [0; 1000];
+    rustix::io::pread(&held, &mut bytes, 2 << 20).unwrap();
+    assert_eq!(bytes, noise(1, GREAT)[2 << 20..][..1000]);
+    world.server = Server::start(world.folder.path(), true);
+    world.server.paused();
+    assert!(std::fs::read(world.mnt().join("tool/1/small")).unwrap() == noise(2, 20_000));
+    // A dead one can be unmounted by name too.
+    world.server.child.kill().unwrap();
+    world.server.child.wait().unwrap();
+    crate::unmount_dead(&world.mnt()).unwrap();
+    assert!(std::fs::read_dir(world.mnt()).unwrap().next().is_none());
+    assert!(matches!(crate::unmount_dead(&world.mnt()), Err(MountError::NotMounted { .. })));
+}
