@@ -159,9 +159,6 @@ impl<F: Filesystem> Adopted<F> {
 
 /// `fuse_in_header` and `fuse_init_in`, as this machine's kernel would send them.
 fn init_request(handshake: Handshake) -> [u8; 104] {
-    let capabilities = handshake.capabilities | InitFlags::FUSE_INIT_EXT.bits();
-    let [low, high] = [capabilities & u64::from(u32::MAX), capabilities >> 32]
-        .map(|half| u32::try_from(half).expect("it is half of the bits"));
     let mut request = [0; 104];
     let words = [
         (0, 104),
@@ -172,11 +169,16 @@ fn init_request(handshake: Handshake) -> [u8; 104] {
         (44, handshake.abi.1),
         // The greatest read-ahead: settled long ago.
         (48, 128 << 10),
-        (52, low),
-        (56, high),
     ];
     for (at, word) in words {
         request[at..at + 4].copy_from_slice(&u32::to_ne_bytes(word));
+    }
+    // The lower half, which says that there is an upper one, comes first on every machine.
+    let flags = handshake.capabilities | InitFlags::FUSE_INIT_EXT.bits();
+    let flags = flags.to_le_bytes();
+    for (at, half) in [(52, &flags[..4]), (56, &flags[4..])] {
+        let half = half.first_chunk().map_or(0, |half| u32::from_le_bytes(*half));
+        request[at..at + 4].copy_from_slice(&half.to_ne_bytes());
     }
     request
 }
@@ -280,7 +282,7 @@ fn last_error() -> Errno {
 }
 
 /// Ends this process at once: no destructor runs that would unmount or unlock what is another process's now.
-pub fn exit_now(code: i32) -> ! {
+pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(code) }
 }

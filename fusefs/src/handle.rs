@@ -40,6 +40,12 @@ pub(crate) struct OpenFile {
     pub(crate) spec: FileSpec,
 }
 
+impl OpenFile {
+    pub(crate) fn new(spec: FileSpec) -> Self {
+        Self { id: FileId::of(&spec), spec }
+    }
+}
+
 /// What an open comes to.
 pub(crate) enum Opening {
     /// It is open.
@@ -56,7 +62,7 @@ struct Open {
 
 /// An open inode, for another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Saved {
+pub(crate) struct SavedOpen {
     pub(crate) ino: u64,
     pub(crate) count: u64,
     pub(crate) backing: Option<BackingFile>,
@@ -84,9 +90,8 @@ impl Opens {
 
     fn shard(&self, ino: Ino) -> MutexGuard<'_, HashMap<u64, Open>> {
         // Numbers are hashes.
-        let number = ino.0 % SHARDS as u64;
-        let shard = &self.shards[usize::try_from(number).expect("it is below the number of shards")];
-        shard.lock().unwrap_or_else(PoisonError::into_inner)
+        let shard = usize::try_from(ino.0 % SHARDS as u64).unwrap_or(0);
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens an inode, if that can be done at once. `spec` tells what it holds.
@@ -100,7 +105,7 @@ impl Opens {
             return Ok(Opening::Opened(open.way));
         }
         let spec = spec()?;
-        let file = Arc::new(OpenFile { id: FileId::of(&spec), spec });
+        let file = Arc::new(OpenFile::new(spec));
         let ready = self.files.ready(&file.spec);
         match ready {
             Ready::MustMaterialise if self.passthrough => return Ok(Opening::Wait(file)),
@@ -184,7 +189,7 @@ impl Opens {
     }
 
     /// All open inodes, while nothing is opened or closed.
-    pub(crate) fn save(&self) -> Vec<Saved> {
+    pub(crate) fn save(&self) -> Vec<SavedOpen> {
         let mut saved = Vec::new();
         for shard in &self.shards {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -193,18 +198,17 @@ impl Opens {
                     Way::Backing(backing) => Some(backing),
                     Way::Cached => None,
                 };
-                Saved { ino: *ino, count: open.count, backing }
+                SavedOpen { ino: *ino, count: open.count, backing }
             }));
         }
         saved
     }
 
-    /// Takes over open inodes of another process. `spec` tells what one holds; one that it knows nothing of is read with
+    /// Takes over open inodes of another process. `file` tells what one holds; one that it knows nothing of is read with
     /// an error and released without a trace.
-    pub(crate) fn restore(&self, saved: &[Saved], spec: impl Fn(Ino) -> Result<FileSpec, Errno>) {
+    pub(crate) fn restore(&self, saved: &[SavedOpen], file: impl Fn(Ino) -> Option<Arc<OpenFile>>) {
         for saved in saved {
-            let Ok(spec) = spec(Ino(saved.ino)) else { continue };
-            let file = Arc::new(OpenFile { id: FileId::of(&spec), spec });
+            let Some(file) = file(Ino(saved.ino)) else { continue };
             self.files.hold(&file.id);
             let way = saved.backing.map_or(Way::Cached, Way::Backing);
             self.shard(Ino(saved.ino)).insert(saved.ino, Open { way, count: saved.count, file });

@@ -36,12 +36,12 @@ mod read;
 )]
 mod session;
 mod slow;
+pub mod takeover;
 #[cfg(test)]
 mod testing;
 
 pub use attr::{Attr, Capacity, DirEntry, FsStats, Ino, Kind, Lookup};
 pub use damage::Damage;
-pub use device::exit_now;
 pub use errno::Errno;
 pub use files::{CacheOptions, CacheStatus, FileId, FileSpec, Files, ReadError, Ready};
 pub use fs::{Fs, FsOptions, Xattr, fit};

@@ -8,14 +8,14 @@ mod error;
 mod table;
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cairn_store::{Platform, ProfileName, Store, View};
 use fuser::{Session, SessionACL, Version};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx};
 use rustix::io::Errno;
 
 use crate::attr::FsStats;
@@ -50,7 +50,7 @@ pub enum Passthrough {
 }
 
 /// What is mounted where.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct MountOptions {
     /// The mount point, a directory.
     pub dir: PathBuf,
@@ -116,7 +116,7 @@ pub struct Mount {
     /// What the next process needs to go on with it.
     pub(crate) legacy: Legacy,
     /// `major:minor`, by which it is known among mounts.
-    device_name: String,
+    pub(crate) device_name: String,
     /// Somebody here ends it, or another process has it now.
     pub(crate) let_go: Arc<AtomicBool>,
     pub(crate) flips: AtomicU64,
@@ -210,44 +210,44 @@ impl Mount {
         let fs = legacy.fs(store, view, options);
         kernel.begin(legacy.core(fs, files, device).map_err(broken)?);
         let core = kernel.core().ok_or_else(|| broken(Errno::PROTO.into()))?;
-        Self::serve(session, core, options.clone(), legacy, attached.detached)
+        // The kernel answers for a root that was just mounted without asking.
+        let device = match &attached.detached {
+            Some(detached) => {
+                statx(detached, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, StatxFlags::empty())
+            }
+            None => statx(CWD, dir, AtFlags::STATX_DONT_SYNC, StatxFlags::empty()),
+        };
+        let device = device.map_err(failed("mount", dir))?;
+        let device_name = table::device_name(device.stx_dev_major, device.stx_dev_minor);
+        let mount = Self::serve(session, core, options.clone(), legacy, device_name)?;
+        if let Some(detached) = attached.detached {
+            attach::place(detached.as_fd(), dir)?;
+        }
+        mount.raise_read_ahead();
+        tracing::info!(
+            dir = %dir.display(),
+            profile = %options.profile,
+            passthrough = legacy.passthrough,
+            epoch = legacy.has_epoch(),
+            "mounted"
+        );
+        Ok(mount)
     }
 
-    /// Starts to answer, and puts a detached mount in its place.
+    /// Starts to answer.
     pub(crate) fn serve(
         session: Session<Kernel>,
         core: Arc<Core>,
         options: MountOptions,
         legacy: Legacy,
-        detached: Option<OwnedFd>,
+        device_name: String,
     ) -> Result<Self, MountError> {
-        let dir = &options.dir;
         let let_go = Arc::new(AtomicBool::new(false));
-        let serving = {
-            let (let_go, dir) = (Arc::clone(&let_go), dir.clone());
-            Serving::start(session, move |end| report(&dir, end, &let_go))
-                .map_err(|source| MountError::Io { action: "serve", dir: options.dir.clone(), source })?
-        };
-        // From here on the kernel is answered, and its root can be looked at.
-        let root = match &detached {
-            Some(detached) => rustix::fs::fstat(detached),
-            None => rustix::fs::stat(dir),
-        };
-        let device_name = table::device_name(root.map_err(failed("mount", dir))?.st_dev);
-        let flips = AtomicU64::new(0);
-        let mount = Self { options, core, serving, legacy, device_name, let_go, flips };
-        if let Some(detached) = detached {
-            attach::place(detached.as_fd(), &mount.options.dir)?;
-        }
-        mount.raise_read_ahead();
-        tracing::info!(
-            dir = %mount.options.dir.display(),
-            profile = %mount.options.profile,
-            passthrough = mount.legacy.passthrough,
-            epoch = mount.legacy.has_epoch(),
-            "mounted"
-        );
-        Ok(mount)
+        let (known, dir) = (Arc::clone(&let_go), options.dir.clone());
+        let serving = Serving::start(session, move |end| report(&dir, end, &known));
+        let broken = |source| MountError::Io { action: "serve", dir: options.dir.clone(), source };
+        let serving = serving.map_err(broken)?;
+        Ok(Self { options, core, serving, legacy, device_name, let_go, flips: AtomicU64::new(0) })
     }
 
     fn raise_read_ahead(&self) {

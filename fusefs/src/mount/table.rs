@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::io::Errno;
 
 use super::attach::{self, failed};
@@ -74,7 +75,9 @@ fn is_disconnected(error: &io::Error) -> bool {
 
 /// The mount at a resolved directory if nobody serves it.
 pub(super) fn dead(dir: &Path) -> Result<Option<Entry>, MountError> {
-    match rustix::fs::stat(dir) {
+    // The kernel knows the root's attributes for ever, and has to be made to ask for them.
+    let asked = statx(CWD, dir, AtFlags::STATX_FORCE_SYNC, StatxFlags::BASIC_STATS);
+    match asked {
         Err(Errno::NOTCONN) => top(dir),
         _ => Ok(None),
     }
@@ -134,9 +137,9 @@ fn unescape(path: &[u8]) -> OsString {
     OsString::from_vec(plain)
 }
 
-/// The text of `major:minor` as the kernel writes it.
-pub(super) fn device_name(device: u64) -> String {
-    format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device))
+/// `major:minor` as the kernel writes it.
+pub(super) fn device_name(major: u32, minor: u32) -> String {
+    format!("{major}:{minor}")
 }
 
 #[cfg(test)]

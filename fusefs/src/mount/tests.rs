@@ -133,7 +133,8 @@ fn it_says_what_it_is() {
     let status = mount.status();
     assert!(status.attached && status.passthrough && status.end.is_none(), "{status:?}");
     let device = std::fs::metadata(mount.dir()).unwrap().dev();
-    let ahead = text(format!("/sys/class/bdi/{}/read_ahead_kb", table::device_name(device)).into());
+    let device = table::device_name(rustix::fs::major(device), rustix::fs::minor(device));
+    let ahead = text(format!("/sys/class/bdi/{device}/read_ahead_kb").into());
     assert_eq!(ahead, "1024\n");
 }
 

@@ -1,0 +1,378 @@
+//! A new process takes live mounts over from an old one: no file is closed, no operation fails.
+//!
+//! The old process keeps answering while it copies its tables and the new one makes itself ready. Then it closes the
+//! gates, lets go of the devices, and sends what changed since: the pause. The new process says that it has everything,
+//! the old one that it will never answer again; from then on the connections are the new one's. It has the kernel send
+//! again what was asked and not answered, and serves. Whatever goes wrong before that last word, the old process opens
+//! its gates and goes on: it lost nothing.
+//!
+//! What the kernel is told to forget in between is lost, and harmless: an inode lives a little longer.
+//!
+//! Both processes are of one user. The new one is given a view; nobody may change names between its reading it and the
+//! old process's end.
+
+mod wire;
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, RwLockWriteGuard};
+use std::time::Duration;
+
+use cairn_store::{ProfileName, Store, View};
+use fuser::InitFlags;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::attr::Ino;
+use crate::device::{Adopted, Device, Parking, exit_now};
+use crate::files::Files;
+use crate::handle::OpenFile;
+use crate::kernel::{Core, Kernel};
+use crate::mount::{Mount, MountError};
+use crate::session;
+use wire::{DESCRIPTORS_MAX, Last, Offer, Offered, VERSION, Word, receive, send};
+
+/// How long the new process may take to make itself ready, and the old one to copy.
+const PREPARE_MAX: Duration = Duration::from_secs(120);
+/// How long the old process answers nobody before it goes on.
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How long the new process waits for the last word: longer than the old one can take to change its mind.
+const LAST_WORD_MAX: Duration = Duration::from_secs(10);
+
+/// Why mounts stay with the process that has them.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TakeoverError {
+    /// The other process is another user's.
+    #[error("the other process belongs to user {uid}, this one to {own}")]
+    Stranger {
+        /// The other's user.
+        uid: u32,
+        /// Ours.
+        own: u32,
+    },
+    /// The kernel cannot send requests again.
+    #[error("the kernel is too old for a takeover: it takes Linux 6.9")]
+    Kernel,
+    /// More mounts than can be passed at once.
+    #[error("{mounts} mounts are more than can be passed at once")]
+    TooMany {
+        /// How many.
+        mounts: usize,
+    },
+    /// The other process speaks another version of this.
+    #[error("the other process speaks version {version} of the takeover, this one {VERSION}")]
+    Version {
+        /// The other's.
+        version: u32,
+    },
+    /// The other process went, or did not answer in time.
+    #[error("cannot {action} the other process")]
+    Lost {
+        /// What was tried.
+        action: &'static str,
+        /// What it came to.
+        source: io::Error,
+    },
+    /// What the other process said makes no sense.
+    #[error("the other process is not understood: {0}")]
+    Garbled(String),
+    /// The old process goes on.
+    #[error("the other process went on serving its mounts")]
+    Stayed,
+    /// A mount could not be let go, or taken.
+    #[error("cannot {action} {}", dir.display())]
+    Mount {
+        /// What was to be done.
+        action: &'static str,
+        /// The mount point.
+        dir: PathBuf,
+        /// What it came to.
+        source: io::Error,
+    },
+    /// A mount that was taken could not be served.
+    #[error("a mount that was taken over cannot be served")]
+    Serve {
+        /// Why.
+        #[from]
+        source: MountError,
+    },
+}
+
+impl TakeoverError {
+    fn mount(action: &'static str, dir: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Mount { action, dir: dir.to_owned(), source }
+    }
+}
+
+/// The mounts are another process's now. This one has nothing left to do but to end.
+#[must_use = "mounts that nobody answers for hang"]
+pub struct HandedOver<'a> {
+    /// Nothing is answered any more.
+    _closed: Vec<RwLockWriteGuard<'a, ()>>,
+}
+
+impl HandedOver<'_> {
+    /// Ends the process at once: nothing is unmounted, unlocked or removed.
+    pub fn exit(self) -> ! {
+        exit_now(0)
+    }
+}
+
+/// Offers mounts to the process at the other end, with the store's lock and whatever else it is to know. When this
+/// returns well, they are its own.
+///
+/// Nobody may publish a view meanwhile.
+///
+/// # Errors
+/// [`TakeoverError`]: the mounts are served here as before.
+pub fn offer<'a>(
+    mut stream: UnixStream,
+    mounts: &[&'a Mount],
+    lock: BorrowedFd<'_>,
+    extra: Vec<u8>,
+) -> Result<HandedOver<'a>, TakeoverError> {
+    check_peer(&stream)?;
+    let resend = InitFlags::FUSE_HAS_RESEND.bits();
+    if mounts.iter().any(|mount| mount.legacy.handshake.capabilities & resend == 0) {
+        return Err(TakeoverError::Kernel);
+    }
+    if mounts.len() >= DESCRIPTORS_MAX {
+        return Err(TakeoverError::TooMany { mounts: mounts.len() });
+    }
+    let handed = offer_checked(&mut stream, mounts, lock, extra);
+    if handed.is_err() {
+        mounts.iter().for_each(|mount| mount.core.fs.end_saving());
+    }
+    handed
+}
+
+fn offer_checked<'a>(
+    stream: &mut UnixStream,
+    mounts: &[&'a Mount],
+    lock: BorrowedFd<'_>,
+    extra: Vec<u8>,
+) -> Result<HandedOver<'a>, TakeoverError> {
+    let offered = mounts.iter().map(|mount| Offered {
+        options: mount.options.clone(),
+        legacy: mount.legacy,
+        device_name: mount.device_name.clone(),
+        inodes: mount.core.fs.save(),
+        open: mount.core.opens.save(),
+    });
+    let offer = Offer { version: VERSION, extra, mounts: offered.collect() };
+    stream
+        .set_write_timeout(Some(PREPARE_MAX))
+        .map_err(|source| TakeoverError::Lost { action: "reach", source })?;
+    send(stream, &offer)?;
+    drop(offer);
+    let mut descriptors = vec![lock];
+    descriptors.extend(mounts.iter().map(|mount| mount.core.device.as_fd()));
+    wire::send_descriptors(stream, &descriptors)?;
+    let Word::Ready = receive(stream, PREPARE_MAX)? else { return Err(out_of_turn()) };
+    hand_over(stream, mounts)
+}
+
+/// The pause.
+fn hand_over<'a>(stream: &mut UnixStream, mounts: &[&'a Mount]) -> Result<HandedOver<'a>, TakeoverError> {
+    let mut sessions = Vec::with_capacity(mounts.len());
+    for mount in mounts {
+        let device = mount.core.device.as_fd().try_clone_to_owned();
+        let device = device.map_err(TakeoverError::mount("let go of", mount.dir()))?;
+        sessions.push((mount.serving.line(), device));
+    }
+    let lost = |errno: rustix::io::Errno| TakeoverError::Lost { action: "let go for", source: errno.into() };
+    let parking = Parking::new(sessions).map_err(lost)?;
+    let paused_at = now();
+    let closed: Vec<_> = mounts.iter().map(|mount| mount.core.gate.close()).collect();
+    let told = parking.park().map_err(lost).and_then(|()| {
+        let last = mounts.iter().map(|mount| (mount.core.fs.changes(), mount.core.opens.save()));
+        send(stream, &Word::Last(Last { paused_at, mounts: last.collect() }))?;
+        match receive(stream, PAUSE_MAX)? {
+            Word::Took => send(stream, &Word::Go),
+            _ => Err(out_of_turn()),
+        }
+    });
+    if let Err(error) = told {
+        // Said before anything is answered again: the other one must not begin.
+        let _ = send(stream, &Word::Stay);
+        if let Err(errno) = parking.unpark() {
+            tracing::error!(%errno, "the mounts cannot be served again");
+        }
+        return Err(error);
+    }
+    mounts.iter().for_each(|mount| mount.let_go.store(true, Ordering::SeqCst));
+    Ok(HandedOver { _closed: closed })
+}
+
+/// What another process offers. It still serves its mounts.
+pub struct Offering {
+    stream: UnixStream,
+    extra: Vec<u8>,
+    lock: OwnedFd,
+    mounts: Vec<(Offered, OwnedFd)>,
+}
+
+/// Mounts that were taken over.
+pub struct Taken {
+    /// They are served.
+    pub mounts: Vec<Mount>,
+    /// The open file description that holds the store's lock.
+    pub lock: OwnedFd,
+    /// How long nobody was answered.
+    pub paused: Duration,
+}
+
+/// Asks the process at the other end for its mounts.
+///
+/// # Errors
+/// [`TakeoverError`]: nothing has changed.
+pub fn ask(mut stream: UnixStream) -> Result<Offering, TakeoverError> {
+    check_peer(&stream)?;
+    let Offer { version, extra, mounts } = receive(&mut stream, PREPARE_MAX)?;
+    if version != VERSION {
+        return Err(TakeoverError::Version { version });
+    }
+    if mounts.len() >= DESCRIPTORS_MAX {
+        return Err(TakeoverError::TooMany { mounts: mounts.len() });
+    }
+    let mut descriptors = wire::receive_descriptors(&stream, 1 + mounts.len())?;
+    let devices = descriptors.split_off(1);
+    let lock = descriptors.pop().ok_or_else(out_of_turn)?;
+    Ok(Offering { stream, extra, lock, mounts: mounts.into_iter().zip(devices).collect() })
+}
+
+impl Offering {
+    /// What the other process wants this one to know.
+    #[must_use]
+    pub fn extra(&self) -> &[u8] {
+        &self.extra
+    }
+
+    /// Where the mounts are, and what they show.
+    pub fn mounts(&self) -> impl Iterator<Item = (&Path, &ProfileName)> {
+        self.mounts.iter().map(|(offered, _)| (&*offered.options.dir, &offered.options.profile))
+    }
+
+    /// Takes the mounts over and serves them. `view` is what the other process shows.
+    ///
+    /// # Errors
+    /// [`TakeoverError`]: the other process serves them as before, if it still lives. Only
+    /// [`TakeoverError::Serve`] comes too late for that.
+    pub fn take(
+        mut self,
+        store: &Store,
+        view: &Arc<View>,
+        files: &Arc<Files>,
+    ) -> Result<Taken, TakeoverError> {
+        let mut heirs = Vec::with_capacity(self.mounts.len());
+        for (offered, device) in self.mounts {
+            heirs.push(Heir::new(offered, device, store, view, files)?);
+        }
+        send(&mut self.stream, &Word::Ready)?;
+        let Word::Last(last) = receive(&mut self.stream, PREPARE_MAX)? else { return Err(out_of_turn()) };
+        if last.mounts.len() != heirs.len() {
+            return Err(out_of_turn());
+        }
+        for (heir, (inodes, open)) in heirs.iter().zip(&last.mounts) {
+            let garbled = |error: crate::SavedInodesError| TakeoverError::Garbled(error.to_string());
+            heir.core.fs.restore(inodes).map_err(garbled)?;
+            heir.core.opens.restore(open, |ino| heir.file(ino));
+        }
+        send(&mut self.stream, &Word::Took)?;
+        wait_for_go(&mut self.stream)?;
+        let mounts: Result<Vec<_>, _> = heirs.into_iter().map(Heir::serve).collect();
+        let paused = now().saturating_sub(last.paused_at);
+        Ok(Taken { mounts: mounts?, lock: self.lock, paused })
+    }
+}
+
+/// The old process says that it is over, or is over without a word.
+fn wait_for_go(stream: &mut UnixStream) -> Result<(), TakeoverError> {
+    match receive(stream, LAST_WORD_MAX) {
+        Ok(Word::Go) => Ok(()),
+        Ok(Word::Stay) => Err(TakeoverError::Stayed),
+        Ok(_) => Err(out_of_turn()),
+        Err(TakeoverError::Lost { source, .. }) if is_gone(&source) => {
+            tracing::warn!("the other process died while it handed its mounts over");
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
+}
+
+/// A mount that is about to change hands.
+struct Heir {
+    offered: Offered,
+    kernel: Kernel,
+    adopted: Adopted<Kernel>,
+    core: Arc<Core>,
+    /// What was open when the tables were copied.
+    open: HashMap<u64, Arc<OpenFile>>,
+}
+
+impl Heir {
+    fn new(
+        mut offered: Offered,
+        device: OwnedFd,
+        store: &Store,
+        view: &Arc<View>,
+        files: &Arc<Files>,
+    ) -> Result<Self, TakeoverError> {
+        let failed = TakeoverError::mount("take over", &offered.options.dir);
+        let fs = offered.legacy.fs(store.clone(), Arc::clone(view), &offered.options);
+        fs.restore(&offered.inodes).map_err(|error| TakeoverError::Garbled(error.to_string()))?;
+        let device = Arc::new(Device::new(device));
+        let core = offered.legacy.core(fs, Arc::clone(files), device).map_err(&failed)?;
+        let kernel = Kernel::new(None);
+        let config = session::config(offered.options.threads);
+        let adopted = Adopted::new(kernel.clone(), offered.legacy.handshake, config).map_err(&failed)?;
+        let file = |ino| Some((ino, Arc::new(OpenFile::new(core.fs.file(Ino(ino)).ok()?))));
+        let open = offered.open.drain(..).filter_map(|open| file(open.ino)).collect();
+        drop(failed);
+        Ok(Self { offered, kernel, adopted, core, open })
+    }
+
+    fn file(&self, ino: Ino) -> Option<Arc<OpenFile>> {
+        let known = self.open.get(&ino.0).cloned();
+        known.or_else(|| Some(Arc::new(OpenFile::new(self.core.fs.file(ino).ok()?))))
+    }
+
+    fn serve(self) -> Result<Mount, TakeoverError> {
+        let Self { offered: Offered { options, legacy, device_name, .. }, kernel, adopted, core, .. } = self;
+        let failed = |errno: rustix::io::Errno| TakeoverError::mount("take over", &options.dir)(errno.into());
+        kernel.begin(Arc::clone(&core));
+        let session = adopted.connect(core.device.as_fd()).map_err(failed)?;
+        core.device.resend().map_err(failed)?;
+        let mount = Mount::serve(session, core, options, legacy, device_name)?;
+        tracing::info!(dir = %mount.dir().display(), profile = %mount.profile(), "took over");
+        Ok(mount)
+    }
+}
+
+fn check_peer(stream: &UnixStream) -> Result<(), TakeoverError> {
+    let peer = rustix::net::sockopt::socket_peercred(stream)
+        .map_err(|errno| TakeoverError::Lost { action: "identify", source: errno.into() })?;
+    let (uid, own) = (peer.uid.as_raw(), rustix::process::geteuid().as_raw());
+    if uid == own { Ok(()) } else { Err(TakeoverError::Stranger { uid, own }) }
+}
+
+fn out_of_turn() -> TakeoverError {
+    TakeoverError::Garbled("it spoke out of turn".to_owned())
+}
+
+/// The time since some moment, the same for all processes.
+fn now() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    Duration::new(u64::try_from(now.tv_sec).unwrap_or(0), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests;
