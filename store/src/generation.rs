@@ -25,8 +25,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use change::{PackageChange, Switched, UseOptions};
-pub use delta::{Delta, NotThere, Packages, SetPackage};
+pub use change::{Switched, UseOptions};
+pub use delta::{Delta, NotThere, PackageChange, Packages, SetPackage};
 pub use prune::{Kept, Prune};
 
 use crate::id::ArtifactId;

@@ -1,9 +1,9 @@
 //! Making generations, and showing another one.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Delta, Generation, Package, Packages, Profile};
+use super::{Delta, Generation, Package, PackageChange, Packages, Profile, SetPackage};
 use crate::error::{Error, Result};
 use crate::id::ArtifactId;
 use crate::journal::Op;
@@ -31,36 +31,6 @@ pub struct UseOptions {
     pub if_current: Option<u64>,
     /// What packages have to run on, if they do not run on anything: this machine, if nothing is said.
     pub platform: Option<Platform>,
-}
-
-/// A package that is not in two generations alike.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PackageChange {
-    /// Its name.
-    pub name: Name,
-    /// What it was, if it was there.
-    pub from: Option<Arc<Package>>,
-    /// What it is, if it is there.
-    pub to: Option<Arc<Package>>,
-}
-
-impl PackageChange {
-    /// How one set of packages differs from another, by name.
-    #[must_use]
-    pub fn between(from: &Packages, to: &Packages) -> Vec<Self> {
-        let delta = Delta::between(from, to);
-        let names: BTreeSet<Name> = delta
-            .set
-            .into_iter()
-            .map(|set| set.name)
-            .chain(delta.removed.into_iter().map(|gone| gone.0))
-            .collect();
-        let change = |name: Name| {
-            let (from, to) = (from.get(&name).cloned(), to.get(&name).cloned());
-            Self { name, from, to }
-        };
-        names.into_iter().map(change).collect()
-    }
 }
 
 /// A profile shows another generation.
@@ -95,42 +65,30 @@ impl Writer {
         let none = Profile::default();
         let profile = view.profiles.get(&options.profile).unwrap_or(&none);
         check_current(&options.profile, profile, options.if_current)?;
-        let before = profile.current().map(|generation| &**generation);
-        let after = next(options, before, &set)?;
-        let from = shown(profile);
-        let unpacked = Packages::new();
-        let packages_before = before.map_or(&unpacked, |generation| &generation.packages);
-        let is_same = before
-            .is_some_and(|before| before.packages == after.packages && before.preferred == after.preferred);
-        let mut switched = Switched {
-            profile: options.profile.clone(),
-            from,
-            to: profile.current,
-            seq: None,
-            changes: PackageChange::between(packages_before, &after.packages),
-        };
-        if is_same {
+        let empty = Generation { parent: None, time_ms: 0, packages: Packages::new(), preferred: Vec::new() };
+        let before = profile.current().map_or(&empty, |generation| &**generation);
+        let delta = delta(options, &before.packages, &set)?;
+        let preferred = preferred(options, before, &delta)?;
+        check_commands(&before.packages, &delta, &preferred)?;
+        let (from, changes) = (shown(profile), by_name(delta.changes(&before.packages)));
+        let mut switched =
+            Switched { profile: options.profile.clone(), from, to: profile.current, seq: None, changes };
+        if delta.is_empty() && preferred == before.preferred {
             return Ok(switched);
         }
-        if profile.generations.len() >= GENERATIONS_MAX || after.packages.len() > PACKAGES_MAX {
-            return Err(Error::Conflict {
-                what: format!("profile {}", options.profile),
-                detail: format!(
-                    "it can have {GENERATIONS_MAX} generations of {PACKAGES_MAX} packages each: prune it first"
-                ),
-            });
-        }
+        check_room(&options.profile, profile, before.packages.len() + delta.set.len() - delta.removed.len())?;
         switched.to = profile.last + 1;
+        let (profile, number) = (options.profile.clone(), switched.to);
         let ops = vec![
             Op::AddGeneration {
-                profile: options.profile.clone(),
-                number: switched.to,
+                profile: profile.clone(),
+                number,
                 base: from,
-                delta: Delta::between(packages_before, &after.packages),
-                preferred: after.preferred,
-                time_ms: after.time_ms,
+                delta,
+                preferred,
+                time_ms: now_ms(),
             },
-            Op::SetCurrent { profile: options.profile.clone(), old: from, number: switched.to },
+            Op::SetCurrent { profile, old: from, number },
         ];
         drop(view);
         switched.seq = Some(self.change(&mut names, ops)?);
@@ -202,7 +160,8 @@ impl Writer {
         let after = generation_of(profile, name, to)?;
         let unpacked = Packages::new();
         let before = profile.current().map_or(&unpacked, |generation| &generation.packages);
-        let (from, changes) = (shown(profile), PackageChange::between(before, &after.packages));
+        let delta = Delta::between(before, &after.packages);
+        let (from, changes) = (shown(profile), by_name(delta.changes(before)));
         let mut switched = Switched { profile: name.clone(), from, to, seq: None, changes };
         if from != Some(to) {
             drop(view);
@@ -249,56 +208,73 @@ fn check_names(options: &UseOptions) -> Result<()> {
     Ok(())
 }
 
-/// The generation that is to come after `before`.
-fn next(options: &UseOptions, before: Option<&Generation>, set: &Packages) -> Result<Generation> {
-    let absent = |name: &Name| Error::NoPackage { profile: options.profile.clone(), name: name.clone() };
-    let mut packages = before.map_or_else(Packages::new, |before| before.packages.clone());
-    for name in &options.remove {
-        packages.remove(name).ok_or_else(|| absent(name))?;
-    }
-    for (name, package) in set {
-        packages.insert(name.clone(), Arc::clone(package));
-    }
-    if let Some(name) = options.prefer.iter().find(|name| !packages.contains_key(*name)) {
-        return Err(absent(name));
-    }
-    let mut preferred: Vec<Name> = before.map_or_else(Vec::new, |before| before.preferred.clone());
-    preferred.retain(|name| packages.contains_key(name));
-    for name in &options.prefer {
-        preferred.retain(|known| known != name);
-        preferred.push(name.clone());
-    }
-    check_commands(&packages, &preferred)?;
-    Ok(Generation { parent: None, time_ms: now_ms(), packages, preferred })
+/// What `options` change of these packages, `set` being what they set.
+fn delta(options: &UseOptions, before: &Packages, set: &Packages) -> Result<Delta> {
+    let gone = |name: &Name| match before.get(name) {
+        Some(package) => Ok((name.clone(), package.artifact)),
+        None => Err(Error::NoPackage { profile: options.profile.clone(), name: name.clone() }),
+    };
+    let set = set.iter().filter_map(|(name, package)| SetPackage::replacing(name, before.get(name), package));
+    Ok(Delta { set: set.collect(), removed: options.remove.iter().map(gone).collect::<Result<_>>()? })
 }
 
-/// Of packages that offer a command of one name, one has to be preferred.
-fn check_commands(packages: &Packages, preferred: &[Name]) -> Result<()> {
-    let mut offered: HashMap<&[u8], &Name> = HashMap::new();
-    let mut clashes: BTreeMap<&[u8], (&Name, &Name)> = BTreeMap::new();
-    for (name, package) in packages {
-        for command in package.commands.keys() {
-            if let Some(first) = offered.insert(command, name) {
-                clashes.entry(command).or_insert((first, name));
-            }
-        }
+/// The packages that are preferred once `before` is changed by `delta`.
+fn preferred(options: &UseOptions, before: &Generation, delta: &Delta) -> Result<Vec<Name>> {
+    let is_removed = |name: &Name| delta.removed.iter().any(|(removed, _)| removed == name);
+    let is_set = |name: &Name| delta.set.iter().any(|set| set.name == *name);
+    let is_there = |name: &Name| is_set(name) || (before.packages.contains_key(name) && !is_removed(name));
+    if let Some(name) = options.prefer.iter().find(|name| !is_there(name)) {
+        return Err(Error::NoPackage { profile: options.profile.clone(), name: name.clone() });
     }
-    if clashes.is_empty() {
-        return Ok(());
+    let still = before.preferred.iter().filter(|name| is_there(name) && !options.prefer.contains(name));
+    let mut preferred: Vec<Name> = still.cloned().collect();
+    for name in &options.prefer {
+        preferred.retain(|earlier| earlier != name);
+        preferred.push(name.clone());
     }
-    let settled: BTreeSet<&[u8]> = preferred
-        .iter()
-        .filter_map(|name| packages.get(name))
+    Ok(preferred)
+}
+
+/// Of packages that offer a command of one name, one has to be preferred. Looks at the commands of packages that change
+/// or go: nobody else's can clash that did not before.
+fn check_commands(before: &Packages, delta: &Delta, preferred: &[Name]) -> Result<()> {
+    let changed: BTreeSet<&Name> =
+        delta.set.iter().map(|set| &set.name).chain(delta.removed.iter().map(|(name, _)| name)).collect();
+    let old = changed.iter().filter_map(|name| before.get(*name));
+    let touched: BTreeSet<&[u8]> = old
+        .chain(delta.set.iter().map(|set| &set.package))
         .flat_map(|package| package.commands.keys().map(|command| &**command))
         .collect();
-    match clashes.into_iter().find(|(command, _)| !settled.contains(command)) {
-        None => Ok(()),
-        Some((command, (first, second))) => Err(Error::CommandClash {
-            command: String::from_utf8_lossy(command).into_owned(),
-            first: first.clone(),
-            second: second.clone(),
-        }),
+    let same = before.iter().filter(|(name, _)| !changed.contains(name));
+    let mut offers: BTreeMap<&[u8], Vec<&Name>> = BTreeMap::new();
+    for (name, package) in same.chain(delta.set.iter().map(|set| (&set.name, &set.package))) {
+        for command in package.commands.keys().filter(|command| touched.contains(&***command)) {
+            offers.entry(command).or_default().push(name);
+        }
     }
+    for (command, names) in &mut offers {
+        names.sort_unstable();
+        if let [first, second, ..] = names[..]
+            && !names.iter().any(|name| preferred.contains(name))
+        {
+            let (first, second) = (first.clone(), second.clone());
+            let command = String::from_utf8_lossy(command).into_owned();
+            return Err(Error::CommandClash { command, first, second });
+        }
+    }
+    Ok(())
+}
+
+fn check_room(name: &ProfileName, profile: &Profile, packages: usize) -> Result<()> {
+    if profile.generations.len() < GENERATIONS_MAX && packages <= PACKAGES_MAX {
+        return Ok(());
+    }
+    Err(Error::Conflict {
+        what: format!("profile {name}"),
+        detail: format!(
+            "it can have {GENERATIONS_MAX} generations, and {PACKAGES_MAX} packages in each: prune it first"
+        ),
+    })
 }
 
 fn check_current(name: &ProfileName, profile: &Profile, expected: Option<u64>) -> Result<()> {
@@ -332,4 +308,9 @@ pub(super) fn profile_of<'a>(view: &'a View, name: &ProfileName, number: u64) ->
 fn generation_of<'a>(profile: &'a Profile, name: &ProfileName, number: u64) -> Result<&'a Arc<Generation>> {
     let absent = || Error::NoGeneration { profile: name.clone(), number };
     profile.generations.get(&number).ok_or_else(absent)
+}
+
+fn by_name(mut changes: Vec<PackageChange>) -> Vec<PackageChange> {
+    changes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    changes
 }

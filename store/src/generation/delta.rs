@@ -33,6 +33,26 @@ pub struct SetPackage {
     pub package: Arc<Package>,
 }
 
+impl SetPackage {
+    /// What makes `package` of `old`, if they differ.
+    pub(super) fn replacing(name: &Name, old: Option<&Arc<Package>>, package: &Arc<Package>) -> Option<Self> {
+        let is_same = old.is_some_and(|old| Arc::ptr_eq(old, package) || old == package);
+        let (name, old) = (name.clone(), old.map(|old| old.artifact));
+        (!is_same).then(|| Self { name, old, package: Arc::clone(package) })
+    }
+}
+
+/// A package that is not in two generations alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageChange {
+    /// Its name.
+    pub name: Name,
+    /// What it was, if it was there.
+    pub from: Option<Arc<Package>>,
+    /// What it is, if it is there.
+    pub to: Option<Arc<Package>>,
+}
+
 /// A package that is not what a delta replaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotThere {
@@ -45,20 +65,36 @@ pub struct NotThere {
 }
 
 impl Delta {
-    /// What makes `to` of `from`.
+    /// What makes `to` of `from`. Goes along both at once: packages that are the same are told by their place in memory
+    /// where one set was made of the other.
     #[must_use]
     pub fn between(from: &Packages, to: &Packages) -> Self {
-        let set = to.iter().filter_map(|(name, package)| {
-            let old = from.get(name);
-            let is_same = old.is_some_and(|old| Arc::ptr_eq(old, package) || old == package);
-            let old = old.map(|old| old.artifact);
-            (!is_same).then(|| SetPackage { name: name.clone(), old, package: Arc::clone(package) })
-        });
-        let gone = from.iter().filter(|(name, _)| !to.contains_key(*name));
-        Self {
-            set: set.collect(),
-            removed: gone.map(|(name, package)| (name.clone(), package.artifact)).collect(),
+        let mut delta = Self::default();
+        let mut from = from.iter().peekable();
+        for (name, package) in to {
+            while let Some((gone, old)) = from.next_if(|(before, _)| *before < name) {
+                delta.removed.push((gone.clone(), old.artifact));
+            }
+            let old = from.next_if(|(before, _)| *before == name).map(|(_, old)| old);
+            delta.set.extend(SetPackage::replacing(name, old, package));
         }
+        delta.removed.extend(from.map(|(gone, old)| (gone.clone(), old.artifact)));
+        delta
+    }
+
+    /// Whether it changes nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.removed.is_empty()
+    }
+
+    /// The packages that it changes, in no order, with what they are in `from`, which it applies to.
+    #[must_use]
+    pub fn changes(&self, from: &Packages) -> Vec<PackageChange> {
+        let change =
+            |name: &Name, to| PackageChange { name: name.clone(), from: from.get(name).cloned(), to };
+        let set = self.set.iter().map(|set| change(&set.name, Some(Arc::clone(&set.package))));
+        set.chain(self.removed.iter().map(|(name, _)| change(name, None))).collect()
     }
 
     /// The set of packages that it makes of `from`.
@@ -114,7 +150,7 @@ mod tests {
         ) {
             let delta = Delta::between(&packages(&from), &packages(&to));
             prop_assert_eq!(delta.apply(&packages(&from)).unwrap(), packages(&to));
-            prop_assert_eq!(delta.set.is_empty() && delta.removed.is_empty(), from == to);
+            prop_assert_eq!(delta.is_empty(), from == to);
             let names = delta.set.iter().map(|set| &set.name).chain(delta.removed.iter().map(|(name, _)| name));
             let fits = names.map(|name| name.as_str().parse().unwrap()).all(|name: u8| other.get(&name) == from.get(&name));
             prop_assert_eq!(delta.apply(&packages(&other)).is_ok(), fits);
