@@ -29,7 +29,9 @@ use crate::attr::{Attr, Capacity, FsStats, Ino, Kind, Lookup};
 use crate::dirs::{Dirs, Owner, PORTABLE_MTIME_S, PackedDir};
 use crate::errno::Errno;
 use crate::files::FileSpec;
-use crate::inode::{Being, INO_BITS, Identities, Identity, Inode, Inodes, New, What};
+use crate::inode::{
+    Being, INO_BITS, Identities, Identity, Inode, Inodes, New, SavedInodes, SavedInodesError, What,
+};
 use crate::names::{COOKIE_BITS, Shown, Shows};
 
 /// Longest name, in bytes.
@@ -356,6 +358,33 @@ impl Fs {
         }
         *shown = new;
         changes
+    }
+
+    /// Writes down which inodes the kernel knows, for the process that takes the mount over. Until [`Fs::changes`] or
+    /// [`Fs::end_saving`] it is noted what changes, so that the most of it is done while the mount is in use.
+    #[must_use]
+    pub fn save(&self) -> SavedInodes {
+        self.inodes.save()
+    }
+
+    /// What changed since [`Fs::save`]. Complete once nothing is looked up or forgotten any more.
+    #[must_use]
+    pub fn changes(&self) -> SavedInodes {
+        self.inodes.changes()
+    }
+
+    /// Nobody takes the mount over after all.
+    pub fn end_saving(&self) {
+        self.inodes.end_saving();
+    }
+
+    /// Takes over what another process wrote down: what [`Fs::save`] gave, then what [`Fs::changes`] did. Both file
+    /// systems have the same key.
+    ///
+    /// # Errors
+    /// [`SavedInodesError`] for what this code does not know.
+    pub fn restore(&self, saved: &SavedInodes) -> Result<(), SavedInodesError> {
+        self.inodes.restore(saved)
     }
 
     /// What the file system holds.

@@ -9,6 +9,9 @@
 
 mod identity;
 mod interned;
+mod saved;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -18,6 +21,7 @@ use cairn_store::id::{ArtifactId, TreeId};
 
 pub(crate) use identity::{Being, Identities, Identity};
 use interned::{Ids, Texts};
+pub use saved::{SavedInodes, SavedInodesError};
 
 use crate::attr::Ino;
 
@@ -47,6 +51,11 @@ impl Hasher for IsHasher {
     fn write_u64(&mut self, value: u64) {
         // The high bits chose the shard; a map wants to see its own in them.
         self.0 = value.rotate_left(32);
+    }
+
+    fn write_u32(&mut self, value: u32) {
+        // Small numbers are no hash: a multiplication by the golden ratio makes one.
+        self.0 = u64::from(value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 
     // The length that comes before an array's bytes.

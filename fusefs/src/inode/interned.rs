@@ -86,6 +86,11 @@ impl Ids {
             + table.slots.capacity() * size_of::<IdSlot>()
             + table.free.capacity() * size_of::<u32>()
     }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.table.read().unwrap_or_else(PoisonError::into_inner).numbers.len()
+    }
 }
 
 /// Numbers of texts, each of one inode.
