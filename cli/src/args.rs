@@ -12,8 +12,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::{
-    add, cat, completions, demo, diff, export, generations, log, ls, pin, prune, remove, rm, rollback, show,
-    stats, switch, tag, unpin, use_, verify,
+    add, cat, completions, daemon, demo, diff, export, generations, log, ls, pin, prune, remove, rm,
+    rollback, show, stats, switch, tag, unpin, use_, verify,
 };
 use crate::{text, wire};
 
@@ -43,10 +43,10 @@ pub(crate) struct Cli {
 
 /// What this process is asked to do.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
 pub(crate) enum Invocation {
     #[command(flatten)]
     Job(Command),
+    Daemon(daemon::DaemonArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -104,6 +104,11 @@ impl Command {
     /// Whether it runs in the process of the command line even if a daemon could run it.
     pub(crate) fn is_of_this_process(&self) -> bool {
         matches!(self, Self::Demo(_))
+    }
+
+    /// Whether it opens files of its caller by their paths.
+    pub(crate) fn opens_files(&self) -> bool {
+        matches!(self, Self::Export(_)) || matches!(self, Self::Add(_) if !self.takes_input())
     }
 
     /// Whether it reads standard input.

@@ -3,6 +3,7 @@
 pub(crate) mod add;
 pub(crate) mod cat;
 pub(crate) mod completions;
+pub(crate) mod daemon;
 pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod export;

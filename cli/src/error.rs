@@ -58,6 +58,14 @@ impl FailureKind {
 #[error("there is no store at {}", .0.display())]
 pub(crate) struct NoStore(pub(crate) PathBuf);
 
+/// A daemon does not open files for somebody else.
+#[derive(Debug, thiserror::Error)]
+#[error("the daemon runs as user {own} and opens no files for user {caller}: they might not be theirs")]
+pub(crate) struct Foreign {
+    pub(crate) own: u32,
+    pub(crate) caller: u32,
+}
+
 /// An error with a hint that only the command at hand can give. It stands for the error in a chain of causes.
 #[derive(Debug)]
 struct Hinted {
@@ -205,6 +213,11 @@ fn judge(error: &anyhow::Error) -> (FailureKind, Option<String>) {
         // A newer daemon may have kinds that are not known here.
         let kind = serde_json::from_value(kind.as_str().into()).unwrap_or(FailureKind::Failed);
         return (kind, hint.clone());
+    }
+    if error.is::<Foreign>() {
+        let hint =
+            "send the bytes: `cairn add - --file-name NAME` takes standard input, `cairn cat` gives a file";
+        return (FailureKind::Failed, Some(hint.to_owned()));
     }
     if let Some(SocketError::Taken(_)) = error.downcast_ref() {
         return (FailureKind::Busy, None);

@@ -7,6 +7,7 @@ mod args;
 mod changes;
 mod client;
 mod commands;
+mod daemon;
 mod error;
 mod job;
 mod meter;
@@ -28,9 +29,12 @@ fn main() -> ExitCode {
         Err(refused) => return error::report_usage(&refused, args::wants_json(std::env::args_os())),
     };
     let json = global.json;
-    log_to_stderr(global.verbose, global.quiet);
+    // Whoever reads a daemon's log wants to know what it does.
+    let is_daemon = matches!(command, Invocation::Daemon(_));
+    log_to_stderr(global.verbose + u8::from(is_daemon), global.quiet);
     let ran = match command {
         Invocation::Job(command) => client::run(&global, command),
+        Invocation::Daemon(args) => daemon::run(&global, args),
         Invocation::Completions(args) => completions::run(&args).map(|()| 0).map_err(Into::into),
     };
     ran.map_or_else(|error| error::report(&error, json), ExitCode::from)
