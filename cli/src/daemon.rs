@@ -34,9 +34,23 @@ pub(crate) struct Daemon {
     writer: Writer,
     mounts: Arc<Mounts>,
     turn: Turn,
+    started: Instant,
 }
 
 impl Daemon {
+    /// Mounts a profile.
+    pub(crate) fn mount(
+        &self,
+        options: cairn_fusefs::MountOptions,
+    ) -> anyhow::Result<cairn_fusefs::MountStatus> {
+        self.mounts.add(&self.writer, options)
+    }
+
+    /// For how long it has run.
+    pub(crate) fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
     /// The store's writer; what it changes is `who`'s.
     pub(crate) fn writer(&self, who: String) -> Writer {
         self.writer.signed(who)
@@ -72,6 +86,10 @@ impl Daemon {
 
 /// Runs until it is told to stop.
 pub(crate) fn run(global: &Global, args: DaemonArgs) -> anyhow::Result<u8> {
+    if args.auto && args.other.is_none() {
+        // It outlives the terminal of whoever started it. Who leads a group has one of its own already.
+        let _ = rustix::process::setsid();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     runtime.block_on(live(global, args))?;
@@ -90,11 +108,17 @@ async fn live(global: &Global, args: DaemonArgs) -> anyhow::Result<()> {
     let mounts = Mounts::new(args.cache_max);
     let shown = Arc::clone(&mounts);
     writer.observe(Box::new(move |view| shown.publish(view)));
-    let daemon = Arc::new(Daemon { writer, mounts: Arc::clone(&mounts), turn: Turn::default() });
+    let daemon = Arc::new(Daemon {
+        writer,
+        mounts: Arc::clone(&mounts),
+        turn: Turn::default(),
+        started: Instant::now(),
+    });
     let listening = Listening::open(&socket, group)?;
     let mut signals = Signals::watch()?;
-    let mounted = args.mount.into_iter().try_for_each(|mount| {
-        let options = mount.into_options()?;
+    let named = args.mount.into_iter().map(MountArg::into_options);
+    let mounted = named.chain(args.other.map(Ok)).try_for_each(|options| {
+        let options = options?;
         mounts.add(&daemon.writer, options).map(drop)
     });
     if let Err(error) = mounted {

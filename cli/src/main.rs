@@ -13,6 +13,7 @@ mod job;
 mod meter;
 mod output;
 mod progress;
+mod start;
 mod text;
 mod wire;
 
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 
 use tracing::Level;
 
-use crate::args::{Cli, Invocation};
+use crate::args::{Cli, Command, Invocation};
 use crate::commands::completions;
 
 fn main() -> ExitCode {
@@ -30,9 +31,11 @@ fn main() -> ExitCode {
     };
     let json = global.json;
     // Whoever reads a daemon's log wants to know what it does.
-    let is_daemon = matches!(command, Invocation::Daemon(_));
+    let is_foreground = matches!(&command, Invocation::Job(Command::Mount(args)) if args.foreground);
+    let is_daemon = is_foreground || matches!(command, Invocation::Daemon(_));
     log_to_stderr(global.verbose + u8::from(is_daemon), global.quiet);
     let ran = match command {
+        Invocation::Job(Command::Mount(args)) if args.foreground => daemon::run(&global, args.into()),
         Invocation::Job(command) => client::run(&global, command),
         Invocation::Daemon(args) => daemon::run(&global, args),
         Invocation::Completions(args) => completions::run(&args).map(|()| 0).map_err(Into::into),

@@ -30,5 +30,5 @@ pub use errno::Errno;
 pub use files::{CacheOptions, CacheStatus, FileId, FileSpec, Files, ReadError, Ready};
 pub use fs::{Fs, FsOptions, Xattr, fit};
 pub use inode::{SavedInodes, SavedInodesError};
-pub use mount::{Mount, MountError, MountOptions, MountStatus, Passthrough, is_dead, unmount_dead};
+pub use mount::{Mount, MountError, MountOptions, MountStatus, Passthrough, is_dead, mounted, unmount_dead};
 pub use session::End;

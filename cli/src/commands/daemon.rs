@@ -46,4 +46,7 @@ pub(crate) struct DaemonArgs {
     /// End with the last mount
     #[arg(long)]
     pub(crate) auto: bool,
+    /// A mount that is made beside these
+    #[arg(skip)]
+    pub(crate) other: Option<cairn_fusefs::MountOptions>,
 }

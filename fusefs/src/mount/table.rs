@@ -49,6 +49,19 @@ pub fn unmount_dead(dir: &Path) -> Result<(), MountError> {
     }
 }
 
+/// The directories at which mounts of cairn are seen, dead ones too, each once.
+///
+/// # Errors
+/// The list of mounts cannot be read.
+pub fn mounted() -> io::Result<Vec<PathBuf>> {
+    let text = read()?;
+    let all: Vec<Entry> = parse(&text).collect();
+    // Later ones cover earlier ones.
+    let is_seen = |place: usize, mount: &Entry| all[place + 1..].iter().all(|later| later.dir != mount.dir);
+    let seen = all.iter().enumerate().filter(|(place, mount)| mount.is_cairn() && is_seen(*place, mount));
+    Ok(seen.map(|(_, mount)| mount.dir.clone()).collect())
+}
+
 /// The path without links, also where a dead mount is at its end.
 pub(super) fn resolve(dir: &Path) -> Result<PathBuf, MountError> {
     let resolved = match std::fs::canonicalize(dir) {
