@@ -10,4 +10,5 @@
 )]
 
 mod generations;
+mod mounts;
 mod world;

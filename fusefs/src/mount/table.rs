@@ -87,7 +87,8 @@ fn is_disconnected(error: &io::Error) -> bool {
 
 /// The mount at a resolved directory if nobody serves it.
 pub(super) fn dead(dir: &Path) -> Result<Option<Entry>, MountError> {
-    match rustix::fs::stat(dir) {
+    // The kernel answers `stat` from what it keeps for ever; this it always asks for.
+    match rustix::fs::statfs(dir) {
         Err(Errno::NOTCONN) => top(dir),
         _ => Ok(None),
     }
