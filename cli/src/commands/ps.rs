@@ -102,7 +102,7 @@ pub(crate) fn run(app: &mut App, args: &PsArgs) -> anyhow::Result<Outcome> {
     }
     app.out.table(&table)?;
     if hidden > 0 && !app.quiet() {
-        app.warn(&format!("processes of other users that could not be looked into: {hidden}"));
+        app.warn(&format!("processes that could not be looked into: {hidden}"));
     }
     Ok(Outcome::Done)
 }

@@ -99,11 +99,10 @@ fn named(users: &Users) -> String {
         let _ = write!(said, " and {} more", users.processes.len() - NAMED_MAX);
     }
     if users.processes.is_empty() {
-        said.push_str(" by no process that can be seen: perhaps by another mount below it");
+        said.push_str(" by no process that can be seen, or by another mount below it");
     }
     if users.hidden > 0 {
-        let hidden = text::count(users.hidden, "process").replace("processs", "processes");
-        let _ = write!(said, "; {hidden} of other users cannot be looked into");
+        let _ = write!(said, "; {} more could not be looked into", users.hidden);
     }
     said
 }
