@@ -4,13 +4,16 @@
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_server::{Caller, Input, JobIo, Request};
-use cairn_store::{Error, Store, Writer, WriterOptions};
+use cairn_store::{Error, Progress, Store, Writer, WriterOptions};
 
 use crate::args::Command;
-use crate::error::{NoStore, Usage};
+use crate::daemon::Daemon;
+use crate::daemon::Taken;
+use crate::error::{Foreign, NoStore, Usage};
 use crate::meter::Meter;
 use crate::output::Output;
 
@@ -29,6 +32,8 @@ pub(crate) enum Place {
         /// The command line, for those who wait for this writer.
         command: String,
     },
+    /// The daemon that this is has it open.
+    Daemon(Arc<Daemon>),
 }
 
 /// What commands work with.
@@ -71,17 +76,24 @@ impl App {
     pub(crate) fn store_path(&self) -> Result<PathBuf, Usage> {
         match &self.place {
             Place::Alone { store, .. } => locate_store(store.clone()),
+            Place::Daemon(daemon) => Ok(daemon.store().path().to_owned()),
         }
     }
 
     /// The store for reading: takes no lock and waits for nobody.
     pub(crate) fn store(&self) -> anyhow::Result<Store> {
-        open(&self.store_path()?)
+        match &self.place {
+            Place::Alone { .. } => open(&self.store_path()?),
+            Place::Daemon(daemon) => Ok(daemon.store().clone()),
+        }
     }
 
     /// The store for writing, made if it is not there. Waits for another writer as long as `--wait` says.
     pub(crate) fn writer(&self, progress: &Meter) -> anyhow::Result<Writer> {
-        let Place::Alone { command, .. } = &self.place;
+        let command = match &self.place {
+            Place::Alone { command, .. } => command,
+            Place::Daemon(daemon) => return Ok(daemon.writer(who(self.caller.uid))),
+        };
         let options = WriterOptions { wait: self.wait, command: command.clone(), who: who(self.caller.uid) };
         Ok(Writer::open(&self.store_path()?, &options, progress)?)
     }
@@ -94,8 +106,40 @@ impl App {
 
     /// Lets this job use the store at `path` from now on.
     pub(crate) fn use_store(&mut self, path: PathBuf) {
-        let Place::Alone { store, .. } = &mut self.place;
-        *store = Some(path);
+        self.place = Place::Alone { store: Some(path), command: "cairn demo".to_owned() };
+    }
+
+    /// The daemon that runs this job, if one does.
+    pub(crate) fn daemon(&self) -> Option<&Arc<Daemon>> {
+        match &self.place {
+            Place::Alone { .. } => None,
+            Place::Daemon(daemon) => Some(daemon),
+        }
+    }
+
+    /// The right to ingest, which one job of a daemon has at a time; waits for it as long as `--wait` says.
+    pub(crate) fn turn(&self, progress: &Meter) -> Result<Option<Taken<'_>>, Error> {
+        let Place::Daemon(daemon) = &self.place else { return Ok(None) };
+        daemon.turn(self.caller, self.wait, &|| progress.cancelled()).map(Some)
+    }
+
+    /// Refuses what a daemon does not do for this caller: files that a command names are opened with the daemon's rights,
+    /// so they have to be the caller's too.
+    pub(crate) fn refuse_foreign(&self, command: &Command) -> anyhow::Result<()> {
+        if self.daemon().is_none() {
+            return Ok(());
+        }
+        if command.is_of_this_process() {
+            let problem = "a daemon does not run this command".to_owned();
+            return Err(
+                Usage { problem, hint: "run it with the command line, in a process of its own" }.into()
+            );
+        }
+        let (own, caller) = (rustix::process::geteuid().as_raw(), self.caller.uid);
+        if command.opens_files() && caller != 0 && caller != own {
+            return Err(Foreign { own, caller }.into());
+        }
+        Ok(())
     }
 
     /// Says on standard error what is not as it was meant, though the command goes on.
@@ -129,7 +173,7 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<Store> {
 }
 
 /// `user@host`, as the journal records it.
-fn who(uid: u32) -> String {
+pub(crate) fn who(uid: u32) -> String {
     let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     // Accounts that come from elsewhere (LDAP) are not in the file; the variable is about this process's user.
     let own = || env::var("USER").ok().filter(|_| uid == rustix::process::geteuid().as_raw());

@@ -12,8 +12,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::{
-    add, cat, completions, demo, diff, export, generations, log, ls, pin, prune, remove, rm, rollback, show,
-    stats, switch, tag, unpin, use_, verify,
+    add, cat, completions, daemon, demo, diff, export, generations, log, ls, mount, pin, prune, ps, remove,
+    rm, rollback, show, stats, status, switch, tag, umount, unpin, use_, verify,
 };
 use crate::{text, wire};
 
@@ -46,6 +46,7 @@ pub(crate) struct Cli {
 pub(crate) enum Invocation {
     #[command(flatten)]
     Job(Command),
+    Daemon(daemon::DaemonArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -93,6 +94,10 @@ pub(crate) enum Command {
     Pin(pin::PinArgs),
     Unpin(unpin::UnpinArgs),
     Prune(prune::PruneArgs),
+    Mount(mount::MountArgs),
+    Umount(umount::UmountArgs),
+    Status(status::StatusArgs),
+    Ps(ps::PsArgs),
     Log(log::LogArgs),
     Stats(stats::StatsArgs),
     Verify(verify::VerifyArgs),
@@ -105,6 +110,11 @@ impl Command {
         matches!(self, Self::Demo(_))
     }
 
+    /// Whether it opens files of its caller by their paths.
+    pub(crate) fn opens_files(&self) -> bool {
+        matches!(self, Self::Export(_)) || matches!(self, Self::Add(_) if !self.takes_input())
+    }
+
     /// Whether it reads standard input.
     pub(crate) fn takes_input(&self) -> bool {
         matches!(self, Self::Add(args) if args.paths.iter().any(|path| path.as_os_str() == add::INPUT))
@@ -115,6 +125,8 @@ impl Command {
         let paths: Vec<&mut PathBuf> = match self {
             Self::Add(args) => args.paths.iter_mut().filter(|path| path.as_os_str() != add::INPUT).collect(),
             Self::Export(args) => args.seed.iter_mut().chain([&mut args.dest]).collect(),
+            Self::Mount(args) => vec![&mut args.dir],
+            Self::Umount(args) => vec![&mut args.dir],
             Self::Demo(args) => args.from.iter_mut().collect(),
             _ => Vec::new(),
         };

@@ -16,6 +16,7 @@ use tokio::time::Instant as Deadline;
 use crate::app::{self, Place};
 use crate::args::{Command, Global};
 use crate::progress::{self, Bar};
+use crate::start::Started;
 use crate::{error, job};
 
 /// How long a daemon's job that was asked to stop may take to say its last words.
@@ -35,6 +36,18 @@ async fn ask(global: &Global, mut command: Command) -> anyhow::Result<u8> {
     let mut interrupts = Interrupts::watch();
     command.make_paths_absolute()?;
     let mut client = find(global, &command)?;
+    let mut started = None;
+    if let Command::Mount(args) = &command
+        && !client.is_remote()
+    {
+        let daemon = Started::new(global, args)?;
+        let socket = socket(global).context("there is nowhere to look for a store")?;
+        client = tokio::select! {
+            connected = daemon.ready(&socket) => connected?,
+            () = interrupts.next() => return Err(cairn_store::Error::Cancelled.into()),
+        };
+        started = Some(daemon);
+    }
     let request = Request {
         json: global.json,
         quiet: global.quiet,
@@ -48,7 +61,11 @@ async fn ask(global: &Global, mut command: Command) -> anyhow::Result<u8> {
         answer = client.run(&request, input) => answer?,
         () = interrupts.next() => return Err(cairn_store::Error::Cancelled.into()),
     };
-    follow(&mut client, answer, interrupts).await
+    let code = follow(&mut client, answer, interrupts).await?;
+    if let Some(daemon) = started.filter(|_| code == 0) {
+        daemon.keep();
+    }
+    Ok(code)
 }
 
 /// Who runs the command.

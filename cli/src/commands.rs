@@ -3,21 +3,26 @@
 pub(crate) mod add;
 pub(crate) mod cat;
 pub(crate) mod completions;
+pub(crate) mod daemon;
 pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod export;
 pub(crate) mod generations;
 pub(crate) mod log;
 pub(crate) mod ls;
+pub(crate) mod mount;
 pub(crate) mod pin;
 pub(crate) mod prune;
+pub(crate) mod ps;
 pub(crate) mod remove;
 pub(crate) mod rm;
 pub(crate) mod rollback;
 pub(crate) mod show;
 pub(crate) mod stats;
+pub(crate) mod status;
 pub(crate) mod switch;
 pub(crate) mod tag;
+pub(crate) mod umount;
 pub(crate) mod unpin;
 pub(crate) mod use_;
 pub(crate) mod verify;
@@ -45,6 +50,10 @@ pub(crate) fn run(app: &mut App, command: Command) -> anyhow::Result<Outcome> {
         Command::Pin(args) => pin::run(app, &args),
         Command::Unpin(args) => unpin::run(app, &args),
         Command::Prune(args) => prune::run(app, &args),
+        Command::Mount(args) => mount::run(app, &args),
+        Command::Umount(args) => umount::run(app, &args),
+        Command::Status(args) => status::run(app, &args),
+        Command::Ps(args) => ps::run(app, &args),
         Command::Log(args) => log::run(app, &args),
         Command::Stats(args) => stats::run(app, &args),
         Command::Verify(args) => verify::run(app, &args),

@@ -5,10 +5,12 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use cairn_fusefs::MountError;
 use cairn_server::{ClientError, Failure, SocketError};
 use cairn_store::{Error, Kind};
 use serde::{Deserialize, Serialize};
 
+use crate::commands::umount::InUse;
 use crate::output::OutputError;
 
 /// What an error for people begins with.
@@ -57,6 +59,14 @@ impl FailureKind {
 #[derive(Debug, thiserror::Error)]
 #[error("there is no store at {}", .0.display())]
 pub(crate) struct NoStore(pub(crate) PathBuf);
+
+/// A daemon does not open files for somebody else.
+#[derive(Debug, thiserror::Error)]
+#[error("the daemon runs as user {own} and opens no files for user {caller}: they might not be theirs")]
+pub(crate) struct Foreign {
+    pub(crate) own: u32,
+    pub(crate) caller: u32,
+}
 
 /// An error with a hint that only the command at hand can give. It stands for the error in a chain of causes.
 #[derive(Debug)]
@@ -206,6 +216,18 @@ fn judge(error: &anyhow::Error) -> (FailureKind, Option<String>) {
         let kind = serde_json::from_value(kind.as_str().into()).unwrap_or(FailureKind::Failed);
         return (kind, hint.clone());
     }
+    if error.is::<InUse>() {
+        let hint = "end them, or take it from its place with --lazy: who uses it may finish";
+        return (FailureKind::Busy, Some(hint.to_owned()));
+    }
+    if let Some(error) = error.downcast_ref::<MountError>() {
+        return judge_mount(error);
+    }
+    if error.is::<Foreign>() {
+        let hint =
+            "send the bytes: `cairn add - --file-name NAME` takes standard input, `cairn cat` gives a file";
+        return (FailureKind::Failed, Some(hint.to_owned()));
+    }
     if let Some(SocketError::Taken(_)) = error.downcast_ref() {
         return (FailureKind::Busy, None);
     }
@@ -213,6 +235,19 @@ fn judge(error: &anyhow::Error) -> (FailureKind, Option<String>) {
         return (FailureKind::Usage, Some(usage.hint.to_owned()));
     }
     (FailureKind::Failed, None)
+}
+
+fn judge_mount(error: &MountError) -> (FailureKind, Option<String>) {
+    match error {
+        MountError::NotFound { .. } => (FailureKind::NotFound, None),
+        MountError::NotMounted { .. } => {
+            (FailureKind::NotFound, Some("`cairn status` lists what is mounted".to_owned()))
+        }
+        MountError::NotDirectory { .. } => (FailureKind::Usage, None),
+        MountError::Mounted { .. } | MountError::Covered { .. } => (FailureKind::Conflict, None),
+        MountError::Busy { .. } => (FailureKind::Busy, Some("`cairn ps` shows who uses it".to_owned())),
+        _ => (FailureKind::Failed, None),
+    }
 }
 
 fn kind_of(error: &Error) -> FailureKind {

@@ -25,7 +25,8 @@ impl Commands for Jobs {
     fn run(&self, request: Request<Command>, caller: Caller, io: JobIo) -> u8 {
         let json = request.json;
         let mut app = App::new(self.place.clone(), &request, caller, io.clone());
-        let result = commands::run(&mut app, request.command);
+        let result =
+            app.refuse_foreign(&request.command).and_then(|()| commands::run(&mut app, request.command));
         // What was printed before a failure belongs to the result: a report may be followed by an error.
         let flushed = app.out.flush();
         match result.and_then(|outcome| Ok(flushed.map(|()| outcome)?)) {

@@ -7,11 +7,13 @@ mod args;
 mod changes;
 mod client;
 mod commands;
+mod daemon;
 mod error;
 mod job;
 mod meter;
 mod output;
 mod progress;
+mod start;
 mod text;
 mod wire;
 
@@ -19,7 +21,7 @@ use std::process::ExitCode;
 
 use tracing::Level;
 
-use crate::args::{Cli, Invocation};
+use crate::args::{Cli, Command, Invocation};
 use crate::commands::completions;
 
 fn main() -> ExitCode {
@@ -28,9 +30,14 @@ fn main() -> ExitCode {
         Err(refused) => return error::report_usage(&refused, args::wants_json(std::env::args_os())),
     };
     let json = global.json;
-    log_to_stderr(global.verbose, global.quiet);
+    // Whoever reads a daemon's log wants to know what it does.
+    let is_foreground = matches!(&command, Invocation::Job(Command::Mount(args)) if args.foreground);
+    let is_daemon = is_foreground || matches!(command, Invocation::Daemon(_));
+    log_to_stderr(global.verbose + u8::from(is_daemon), global.quiet);
     let ran = match command {
+        Invocation::Job(Command::Mount(args)) if args.foreground => daemon::run(&global, args.into()),
         Invocation::Job(command) => client::run(&global, command),
+        Invocation::Daemon(args) => daemon::run(&global, args),
         Invocation::Completions(args) => completions::run(&args).map(|()| 0).map_err(Into::into),
     };
     ran.map_or_else(|error| error::report(&error, json), ExitCode::from)

@@ -132,6 +132,33 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
+/// Reads `10G`, `512 MiB`, `1.5T` or a bare number of bytes; K, M, G and T are binary, with or without `iB`.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let shift = match unit.trim().trim_end_matches("iB") {
+        "" | "B" => 0,
+        "K" | "k" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        _ => return Err(format!("{:?} is not a unit of size: use K, M, G or T", unit.trim())),
+    };
+    let malformed = || "a size looks like 10G, 512M or 1.5T".to_owned();
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let (whole, fraction) = (whole.parse::<u64>(), format!("0.{fraction}").parse::<f64>());
+    let (Ok(whole), Ok(fraction)) = (whole, fraction) else { return Err(malformed()) };
+    let unit = 1u64 << shift;
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a part of one unit, which is at most 2^40"
+    )]
+    let part = (fraction * unit as f64) as u64;
+    whole.checked_mul(unit).and_then(|whole| whole.checked_add(part)).ok_or_else(malformed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +204,18 @@ mod tests {
         }
         for bad in ["", "s", "10 parsecs", "-1s", "1..2s", "1e9s", "99999999h", "NaN"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_unit() {
+        let table =
+            [("0", 0), ("7B", 7), ("1K", 1024), ("512 MiB", 512 << 20), ("1.5G", 3 << 29), ("16T", 16 << 40)];
+        for (text, bytes) in table {
+            assert_eq!(parse_size(text), Ok(bytes), "{text}");
+        }
+        for bad in ["", "G", "1 parsec", "-1", "1..5G", "99999999999T", ".5G", "1GB"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
         }
     }
 

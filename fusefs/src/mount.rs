@@ -30,7 +30,7 @@ use crate::slow::Pool;
 
 use attach::failed;
 pub use error::MountError;
-pub use table::{is_dead, unmount_dead};
+pub use table::{is_dead, mounted, unmount_dead};
 
 /// The read-ahead of a mount, in KiB; INIT can only lower the 128 that it begins with.
 const READ_AHEAD_KIB: &[u8] = b"1024";

@@ -98,6 +98,16 @@ impl Listening {
         &self.path
     }
 
+    /// Takes the socket's file away: who looks for it from now on finds nobody. Connections go on.
+    pub fn withdraw(&self) {
+        let is_ours = fs::symlink_metadata(&self.path)
+            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
+        if is_ours {
+            // A file that stays is replaced by the next daemon.
+            let _ = rustix::fs::unlink(&self.path);
+        }
+    }
+
     /// Answers connections until `stop` comes, and then no new ones; afterwards waits a moment for answers to leave.
     /// Who stops it lets the jobs end first.
     ///
@@ -140,12 +150,7 @@ impl Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        let is_ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.identity);
-        if is_ours {
-            // A file that stays is replaced by the next daemon.
-            let _ = rustix::fs::unlink(&self.path);
-        }
+        self.withdraw();
     }
 }
 

@@ -169,6 +169,7 @@ pub(crate) fn add(app: &App, args: AddArgs) -> anyhow::Result<Added> {
     let publish = PublishOptions { replace: args.replace, channel: args.channel.clone() };
     let meter = app.meter("adding");
     let writer = app.writer(&meter)?;
+    let _turn = app.turn(&meter)?;
     let started = Instant::now();
     let ingested = writer.ingest(input, &options, &meter).map_err(|error| match error {
         // Standard input that is cut off because the client went away fails as it would otherwise.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cairn_store::generation::{PackageChange, Packages};
+use cairn_store::generation::{Delta, PackageChange, Packages};
 use cairn_store::time::rfc3339;
 use cairn_store::{Error, Generation, Name, Profile};
 use clap::Args;
@@ -103,7 +103,7 @@ impl<'a> Listed<'a> {
             generation,
             is_current: number == profile.current,
             is_pinned: profile.pins.contains(&number),
-            changes: before.map(|before| PackageChange::between(before, &generation.packages)),
+            changes: before.map(|before| differences(before, &generation.packages)),
         }
     }
 
@@ -147,6 +147,13 @@ impl<'a> Listed<'a> {
         }
         parts.join(", ")
     }
+}
+
+/// How one set of packages differs from another, by name.
+fn differences(before: &Packages, after: &Packages) -> Vec<PackageChange> {
+    let mut changes = Delta::between(before, after).changes(before);
+    changes.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    changes
 }
 
 fn print_all(app: &mut App, listed: &[Listed<'_>]) -> OutputResult {

@@ -5,9 +5,11 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::print_stderr,
     clippy::disallowed_methods,
     reason = "a test panics where it fails, and makes its trees as their owner would"
 )]
 
 mod generations;
+mod mounts;
 mod world;

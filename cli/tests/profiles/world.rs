@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -93,5 +93,14 @@ pub(crate) fn finish(child: Child) -> Output {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             panic!("a command was still running after {DEADLINE:?}");
         }
+    }
+}
+
+/// Waits until `ready` says so.
+pub(crate) fn until(what: &str, mut ready: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !ready() {
+        assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} for {what}");
+        std::thread::yield_now();
     }
 }

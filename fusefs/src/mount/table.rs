@@ -5,7 +5,6 @@ use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use rustix::io::Errno;
 
 use super::attach::{self, failed};
@@ -50,6 +49,19 @@ pub fn unmount_dead(dir: &Path) -> Result<(), MountError> {
     }
 }
 
+/// The directories at which mounts of cairn are seen, dead ones too, each once.
+///
+/// # Errors
+/// The list of mounts cannot be read.
+pub fn mounted() -> io::Result<Vec<PathBuf>> {
+    let text = read()?;
+    let all: Vec<Entry> = parse(&text).collect();
+    // Later ones cover earlier ones.
+    let is_seen = |place: usize, mount: &Entry| all[place + 1..].iter().all(|later| later.dir != mount.dir);
+    let seen = all.iter().enumerate().filter(|(place, mount)| mount.is_cairn() && is_seen(*place, mount));
+    Ok(seen.map(|(_, mount)| mount.dir.clone()).collect())
+}
+
 /// The path without links, also where a dead mount is at its end.
 pub(super) fn resolve(dir: &Path) -> Result<PathBuf, MountError> {
     let resolved = match std::fs::canonicalize(dir) {
@@ -75,9 +87,8 @@ fn is_disconnected(error: &io::Error) -> bool {
 
 /// The mount at a resolved directory if nobody serves it.
 pub(super) fn dead(dir: &Path) -> Result<Option<Entry>, MountError> {
-    // The kernel knows the root's attributes for ever, and has to be made to ask for them.
-    let asked = statx(CWD, dir, AtFlags::STATX_FORCE_SYNC, StatxFlags::BASIC_STATS);
-    match asked {
+    // The kernel answers `stat` from what it keeps for ever; this it always asks for.
+    match rustix::fs::statfs(dir) {
         Err(Errno::NOTCONN) => top(dir),
         _ => Ok(None),
     }
@@ -137,9 +148,9 @@ fn unescape(path: &[u8]) -> OsString {
     OsString::from_vec(plain)
 }
 
-/// `major:minor` as the kernel writes it.
-pub(super) fn device_name(major: u32, minor: u32) -> String {
-    format!("{major}:{minor}")
+/// The text of `major:minor` as the kernel writes it.
+pub(super) fn device_name(device: u64) -> String {
+    format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device))
 }
 
 #[cfg(test)]

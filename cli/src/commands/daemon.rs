@@ -1,0 +1,52 @@
+//! `cairn daemon`: own the store, serve its commands and its mounts.
+
+use std::num::NonZero;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::daemon::MountArg;
+use crate::text;
+
+const EXAMPLES: &str = "\
+While it runs, every command on this store is carried out by it; Ctrl-C of a command stops that command alone.
+SIGTERM and SIGINT stop the daemon: commands get --grace to end, then are cancelled. SIGHUP means nothing to it.
+
+Examples:
+  cairn daemon
+  cairn daemon --mount /opt/bins --mount /opt/canary=canary
+  cairn daemon --socket-group ops
+  curl --unix-socket /var/lib/cairn/daemon.sock http://cairn/v1/health";
+
+/// Own the store, and carry out its commands and mounts until told to stop
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct DaemonArgs {
+    /// Mount a profile at a directory; may be repeated
+    #[arg(
+        long,
+        env = "CAIRN_MOUNT",
+        value_name = "DIR[=PROFILE]",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub(crate) mount: Vec<MountArg>,
+    /// Let the members of this group give commands too, beside this user and root
+    #[arg(long, env = "CAIRN_SOCKET_GROUP", value_name = "GROUP", hide_env_values = true)]
+    pub(crate) socket_group: Option<String>,
+    /// Commands that run at a time; more wait
+    #[arg(long, env = "CAIRN_JOBS", value_name = "N", default_value = "16", hide_env_values = true)]
+    pub(crate) jobs: NonZero<usize>,
+    /// How long commands may take to end when the daemon stops
+    #[arg(long, env = "CAIRN_GRACE", value_name = "DURATION", default_value = "10s", value_parser = text::parse_duration, hide_env_values = true)]
+    pub(crate) grace: Duration,
+    /// Bytes that whole files for the kernel may take on disk [default: a fifth of what is free]
+    #[arg(long, env = "CAIRN_CACHE_MAX", value_name = "SIZE", value_parser = text::parse_size, hide_env_values = true)]
+    pub(crate) cache_max: Option<u64>,
+    /// End with the last mount
+    #[arg(long)]
+    pub(crate) auto: bool,
+    /// A mount that is made beside these
+    #[arg(skip)]
+    pub(crate) other: Option<cairn_fusefs::MountOptions>,
+}

@@ -1,0 +1,241 @@
+//! `cairn status`: who serves the store, what is mounted, and whether all is well.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use cairn_fusefs::{CacheStatus, MountStatus};
+use cairn_store::View;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::error::Outcome;
+use crate::output::{JsonPath, OutputResult, Table};
+use crate::text;
+
+const EXAMPLES: &str = "\
+Examples:
+  cairn status
+  cairn status --json";
+
+/// Show the daemon, the profiles, the mounts, the cache, and damage that reads have met
+#[derive(Debug, Args, Serialize, Deserialize)]
+#[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StatusArgs {}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    #[serde(flatten)]
+    store: JsonPath<'a>,
+    daemon: Option<Running>,
+    profiles: Vec<ProfileLine<'a>>,
+    mounts: Vec<MountLine<'a>>,
+    cache: Option<Cache>,
+    damage: Vec<DamageLine<'a>>,
+    damage_count: u64,
+}
+
+#[derive(Serialize)]
+struct Running {
+    pid: u32,
+    version: &'static str,
+    uptime_ms: u64,
+}
+
+#[derive(Serialize)]
+struct ProfileLine<'a> {
+    profile: &'a str,
+    current: Option<u64>,
+    generations: usize,
+    packages: usize,
+}
+
+#[derive(Serialize)]
+struct MountLine<'a> {
+    #[serde(flatten)]
+    dir: JsonPath<'a>,
+    profile: Option<&'a str>,
+    generation: Option<u64>,
+    state: &'static str,
+    passthrough: Option<bool>,
+    inodes: Option<u64>,
+    inode_bytes: Option<u64>,
+    open_files: Option<u64>,
+    flips: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct Cache {
+    bytes: u64,
+    bytes_max: u64,
+    files: u64,
+    held: u64,
+    hits: u64,
+    misses: u64,
+    evicted: u64,
+    unavailable: Option<String>,
+}
+
+#[derive(Serialize)]
+struct DamageLine<'a> {
+    chunk: Option<String>,
+    #[serde(flatten)]
+    path: JsonPath<'a>,
+    detail: &'a str,
+    times: u64,
+}
+
+/// Everything that is told.
+struct Found {
+    store: std::path::PathBuf,
+    daemon: Option<Duration>,
+    view: std::sync::Arc<View>,
+    mounts: Vec<MountStatus>,
+    /// Mounts of cairn that this process does not serve.
+    others: Vec<std::path::PathBuf>,
+    cache: Option<CacheStatus>,
+}
+
+pub(crate) fn run(app: &mut App, _: &StatusArgs) -> anyhow::Result<Outcome> {
+    let store = app.store()?;
+    let view = store.view()?;
+    let daemon = app.daemon().cloned();
+    let mounts = daemon.as_ref().map(|daemon| daemon.mounts().list()).unwrap_or_default();
+    let mut others = cairn_fusefs::mounted().context("cannot tell what is mounted")?;
+    others.retain(|dir| mounts.iter().all(|mount| mount.dir != *dir));
+    let found = Found {
+        store: store.path().to_owned(),
+        daemon: daemon.as_ref().map(|daemon| daemon.uptime()),
+        view,
+        mounts,
+        others,
+        cache: daemon.and_then(|daemon| daemon.mounts().cache()),
+    };
+    if app.json() {
+        app.out.object(&report(&found))?
+    } else {
+        print(app, &found)?
+    }
+    Ok(Outcome::Done)
+}
+
+fn current(view: &View, profile: &cairn_store::ProfileName) -> Option<u64> {
+    view.profiles.get(profile).map(|profile| profile.current).filter(|number| *number != 0)
+}
+
+fn state(mount: &MountStatus) -> &'static str {
+    match (&mount.end, mount.attached) {
+        (Some(_), _) => "ended",
+        (None, true) => "mounted",
+        (None, false) => "detached",
+    }
+}
+
+fn state_of_other(dir: &std::path::Path) -> &'static str {
+    if cairn_fusefs::is_dead(dir) { "dead" } else { "another's" }
+}
+
+fn report(found: &Found) -> Report<'_> {
+    let profiles = found.view.profiles.iter().map(|(name, profile)| ProfileLine {
+        profile: name.as_str(),
+        current: current(&found.view, name),
+        generations: profile.generations.len(),
+        packages: profile.current().map_or(0, |generation| generation.packages.len()),
+    });
+    let served = found.mounts.iter().map(|mount| MountLine {
+        dir: JsonPath::of(&mount.dir),
+        profile: Some(mount.profile.as_str()),
+        generation: current(&found.view, &mount.profile),
+        state: state(mount),
+        passthrough: Some(mount.passthrough),
+        inodes: Some(mount.fs.inodes),
+        inode_bytes: Some(mount.fs.inode_bytes),
+        open_files: Some(mount.open_files),
+        flips: Some(mount.flips),
+    });
+    let others = found.others.iter().map(|dir| MountLine {
+        dir: JsonPath::of(dir),
+        profile: None,
+        generation: None,
+        state: state_of_other(dir),
+        passthrough: None,
+        inodes: None,
+        inode_bytes: None,
+        open_files: None,
+        flips: None,
+    });
+    let damage = found.cache.iter().flat_map(|cache| &cache.damage).map(|damage| DamageLine {
+        chunk: damage.chunk.map(|chunk| chunk.to_string()),
+        path: JsonPath(&damage.path),
+        detail: &damage.detail,
+        times: damage.times,
+    });
+    Report {
+        store: JsonPath::of(&found.store),
+        daemon: found.daemon.map(|uptime| Running {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
+        }),
+        profiles: profiles.collect(),
+        mounts: served.chain(others).collect(),
+        cache: found.cache.as_ref().map(|cache| Cache {
+            bytes: cache.bytes,
+            bytes_max: cache.bytes_max,
+            files: cache.files,
+            held: cache.held,
+            hits: cache.hits,
+            misses: cache.misses,
+            evicted: cache.evicted,
+            unavailable: cache.unavailable.clone(),
+        }),
+        damage: damage.collect(),
+        damage_count: found.cache.as_ref().map_or(0, |cache| cache.damage_count),
+    }
+}
+
+fn print(app: &mut App, found: &Found) -> OutputResult {
+    let mut facts = Table::facts();
+    facts.fact("store", text::path(JsonPath::of(&found.store).0));
+    let version = env!("CARGO_PKG_VERSION");
+    facts.fact(
+        "daemon",
+        match found.daemon {
+            Some(up) => format!("{version}, process {}, up {}", std::process::id(), text::duration(up)),
+            None => "none runs".to_owned(),
+        },
+    );
+    for (name, profile) in &found.view.profiles {
+        let packages = profile.current().map_or(0, |generation| generation.packages.len());
+        let (all, packages) = (
+            text::count(profile.generations.len() as u64, "generation"),
+            text::count(packages as u64, "package"),
+        );
+        facts.fact("profile", format!("{name}: generation {} of {all}, {packages}", profile.current));
+    }
+    for mount in &found.mounts {
+        let how = if mount.passthrough { "passthrough" } else { "read through the daemon" };
+        let counts = format!("{} inodes, {} open", mount.fs.inodes, mount.open_files);
+        let generation = current(&found.view, &mount.profile);
+        let shows =
+            generation.map_or_else(|| "nothing yet".to_owned(), |number| format!("generation {number}"));
+        let dir = text::path(JsonPath::of(&mount.dir).0);
+        facts.fact("mount", format!("{dir}: {}, {} {shows}, {how}, {counts}", state(mount), mount.profile));
+    }
+    for dir in &found.others {
+        facts.fact("mount", format!("{}: {}", text::path(JsonPath::of(dir).0), state_of_other(dir)));
+    }
+    if let Some(cache) = &found.cache {
+        let (bytes, max) = (text::size(cache.bytes), text::size(cache.bytes_max));
+        facts.fact("cache", format!("{bytes} of {max} in {}", text::count(cache.files, "file")));
+        if let Some(why) = &cache.unavailable {
+            facts.fact("cache", format!("takes nothing: {why}"));
+        }
+        for damage in &cache.damage {
+            let path = text::path(&damage.path);
+            facts.fact("damage", format!("{path}: {} (met {} times)", damage.detail, damage.times));
+        }
+    }
+    app.out.table(&facts)
+}

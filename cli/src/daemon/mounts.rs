@@ -1,0 +1,130 @@
+//! The mounts of a daemon: made, ended and listed by its commands, and shown every change of names.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use anyhow::Context;
+use cairn_fusefs::{CacheOptions, CacheStatus, Files, Mount, MountError, MountOptions, MountStatus};
+use cairn_store::{View, Writer};
+use tokio::sync::Notify;
+
+/// The folder of the store where whole files are kept for the kernel.
+const CACHE: &str = "cache/files";
+
+/// All mounts of a daemon, by their directories.
+pub(crate) struct Mounts {
+    cache_bytes_max: Option<u64>,
+    /// Opened by the first mount.
+    files: OnceLock<Arc<Files>>,
+    /// Guards the list, and that each mount is shown views in their order. `Writer::names` is asked under it.
+    list: Mutex<BTreeMap<PathBuf, Arc<Mount>>>,
+    /// Woken when the last has ended.
+    pub(crate) emptied: Notify,
+}
+
+impl Mounts {
+    pub(crate) fn new(cache_bytes_max: Option<u64>) -> Arc<Self> {
+        let (files, list, emptied) = (OnceLock::new(), Mutex::default(), Notify::new());
+        Arc::new(Self { cache_bytes_max, files, list, emptied })
+    }
+
+    /// Mounts a profile. It shows every change from now on, and leaves the list when it ends.
+    pub(crate) fn add(
+        self: &Arc<Self>,
+        writer: &Writer,
+        options: MountOptions,
+    ) -> anyhow::Result<MountStatus> {
+        let files = self.files(writer)?;
+        let mount = Arc::new(Mount::new(writer.store().clone(), writer.names(), files, options)?);
+        {
+            let mut list = self.lock();
+            list.insert(mount.dir().to_owned(), Arc::clone(&mount));
+            // What changed since it was begun; later changes wait for the list.
+            mount.publish(&writer.names());
+        }
+        self.leave_at_end(Arc::clone(&mount))?;
+        tracing::info!(dir = %mount.dir().display(), profile = %mount.profile(), "mounted");
+        Ok(mount.status())
+    }
+
+    /// Ends the mount at `dir`.
+    pub(crate) fn remove(&self, dir: &Path, lazy: bool) -> Result<(), MountError> {
+        let mount = self.lock().get(dir).cloned();
+        mount.ok_or_else(|| MountError::NotMounted { dir: dir.to_owned() })?.unmount(lazy)
+    }
+
+    /// How each is.
+    pub(crate) fn list(&self) -> Vec<MountStatus> {
+        let mounts: Vec<_> = self.lock().values().cloned().collect();
+        mounts.iter().map(|mount| mount.status()).collect()
+    }
+
+    /// How the cache of whole files is; nothing before the first mount.
+    pub(crate) fn cache(&self) -> Option<CacheStatus> {
+        self.files.get().map(|files| files.status())
+    }
+
+    /// Shows all a newer view.
+    pub(crate) fn publish(&self, view: &Arc<View>) {
+        for mount in self.lock().values() {
+            mount.publish(view);
+        }
+    }
+
+    /// Ends all. One that is in use is taken from its place, and who uses it may finish.
+    pub(crate) fn end(&self) {
+        let mounts: Vec<_> = self.lock().values().cloned().collect();
+        for mount in mounts {
+            let dir = mount.dir().display();
+            match mount.unmount(false) {
+                Ok(()) => {}
+                Err(MountError::Busy { .. }) => {
+                    tracing::warn!(%dir, "it is in use; it goes from its place now, and ends with this process");
+                    if let Err(error) = mount.unmount(true) {
+                        tracing::warn!(%dir, %error, "cannot unmount");
+                    }
+                }
+                Err(error) => tracing::warn!(%dir, %error, "cannot unmount"),
+            }
+        }
+    }
+
+    fn files(&self, writer: &Writer) -> anyhow::Result<Arc<Files>> {
+        if let Some(files) = self.files.get() {
+            return Ok(Arc::clone(files));
+        }
+        let dir = writer.path().join(CACHE);
+        let options = CacheOptions { bytes_max: self.cache_bytes_max, ..CacheOptions::new(dir.clone()) };
+        let opened = Files::open(writer.store().clone(), options)
+            .with_context(|| format!("cannot open the cache {}", dir.display()))?;
+        Ok(Arc::clone(self.files.get_or_init(|| opened)))
+    }
+
+    /// Takes a mount off the list when it ends, whoever unmounts it.
+    fn leave_at_end(self: &Arc<Self>, mount: Arc<Mount>) -> anyhow::Result<()> {
+        let mounts = Arc::clone(self);
+        let wait = move || {
+            let end = mount.wait();
+            tracing::info!(dir = %mount.dir().display(), ?end, "a mount ended");
+            let mut list = mounts.lock();
+            // Another may have taken its place.
+            if list.get(mount.dir()).is_some_and(|there| Arc::ptr_eq(there, &mount)) {
+                list.remove(mount.dir());
+            }
+            if list.is_empty() {
+                mounts.emptied.notify_one();
+            }
+        };
+        std::thread::Builder::new()
+            .name("mount-end".to_owned())
+            .spawn(wait)
+            .context("cannot watch the mount")?;
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Arc<Mount>>> {
+        // Each change is one insertion or removal: a panic elsewhere leaves it sound.
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
