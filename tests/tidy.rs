@@ -15,7 +15,7 @@ const LINES_MAX: usize = 800;
 const EDGES: [(&str, &str, &[&str]); 6] = [
     ("cairn-store", "store", &[]),
     ("cairn-fusefs", "fusefs", &["cairn-store"]),
-    ("cairn-server", "server", &["cairn-store"]),
+    ("cairn-server", "server", &[]),
     ("cairn-cli", "cli", &["cairn-store", "cairn-fusefs", "cairn-server"]),
     ("cairn-benches", "benches", &["cairn-store", "cairn-fusefs"]),
     ("cairn-tests", "tests", &["cairn-store", "cairn-fusefs", "cairn-cli"]),
