@@ -1,38 +1,65 @@
-//! The composition root: where the store is, who asks, and what of it a command opens. Nothing is opened, started or
-//! read before a command asks for it.
+//! What a job works with: where the store is, who asks, where output goes. Nothing is opened, started or read before a
+//! command asks for it.
 
 use std::env;
 use std::ffi::OsString;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cairn_server::{Caller, Input, JobIo, Request};
 use cairn_store::{Error, Store, Writer, WriterOptions};
 
-use crate::args::Global;
+use crate::args::Command;
 use crate::error::{NoStore, Usage};
+use crate::meter::Meter;
 use crate::output::Output;
-use crate::progress::Meter;
 
 /// Root's store.
 const SYSTEM_STORE: &str = "/var/lib/cairn";
+/// The name of the daemon's socket in the store.
+pub(crate) const SOCKET: &str = "daemon.sock";
+
+/// Where jobs find their store.
+#[derive(Clone)]
+pub(crate) enum Place {
+    /// Whatever the command line says; no daemon has it.
+    Alone {
+        /// `--store`.
+        store: Option<PathBuf>,
+        /// The command line, for those who wait for this writer.
+        command: String,
+    },
+}
 
 /// What commands work with.
 pub(crate) struct App {
     pub(crate) out: Output,
-    store: Option<PathBuf>,
+    io: JobIo,
+    place: Place,
+    caller: Caller,
     wait: Duration,
+    json: bool,
     quiet: bool,
+    progress: bool,
 }
 
 impl App {
-    pub(crate) fn new(global: Global) -> Self {
-        Self { out: Output::new(global.json), store: global.store, wait: global.wait, quiet: global.quiet }
+    pub(crate) fn new(place: Place, request: &Request<Command>, caller: Caller, io: JobIo) -> Self {
+        Self {
+            out: Output::new(io.clone()),
+            io,
+            place,
+            caller,
+            wait: Duration::from_millis(request.wait_ms),
+            json: request.json,
+            quiet: request.quiet,
+            progress: request.progress,
+        }
     }
 
     /// Whether results are wanted as JSON.
     pub(crate) fn json(&self) -> bool {
-        self.out.is_json()
+        self.json
     }
 
     /// Whether only what was asked for is to be said.
@@ -42,8 +69,9 @@ impl App {
 
     /// Where the store is or would be.
     pub(crate) fn store_path(&self) -> Result<PathBuf, Usage> {
-        let is_root = rustix::process::geteuid().is_root();
-        locate(self.store.clone(), is_root, env::var_os("XDG_DATA_HOME"), env::var_os("HOME"))
+        match &self.place {
+            Place::Alone { store, .. } => locate_store(store.clone()),
+        }
     }
 
     /// The store for reading: takes no lock and waits for nobody.
@@ -53,7 +81,9 @@ impl App {
 
     /// The store for writing, made if it is not there. Waits for another writer as long as `--wait` says.
     pub(crate) fn writer(&self, progress: &Meter) -> anyhow::Result<Writer> {
-        Ok(Writer::open(&self.store_path()?, &self.writer_options(), progress)?)
+        let Place::Alone { command, .. } = &self.place;
+        let options = WriterOptions { wait: self.wait, command: command.clone(), who: who(self.caller.uid) };
+        Ok(Writer::open(&self.store_path()?, &options, progress)?)
     }
 
     /// Like [`App::writer`], for a store that must be there already.
@@ -62,25 +92,31 @@ impl App {
         self.writer(progress)
     }
 
-    fn writer_options(&self) -> WriterOptions {
-        let command: Vec<String> = env::args_os().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
-        WriterOptions { wait: self.wait, command: format!("cairn {}", command.join(" ")), who: who() }
-    }
-
-    /// Lets every later command of this process use the store at `path`.
+    /// Lets this job use the store at `path` from now on.
     pub(crate) fn use_store(&mut self, path: PathBuf) {
-        self.store = Some(path);
+        let Place::Alone { store, .. } = &mut self.place;
+        *store = Some(path);
     }
 
     /// Says on standard error what is not as it was meant, though the command goes on.
     pub(crate) fn warn(&self, warning: &str) {
-        // Nobody is left to tell if standard error is gone.
-        let _ = writeln!(std::io::stderr(), "warning: {warning}");
+        self.io.err(&format!("warning: {warning}\n"));
     }
 
-    /// The progress of `task` (`adding`), drawn unless JSON or silence was asked for.
+    /// The progress of `task` (`adding`), told to the client if it wants to know.
     pub(crate) fn meter(&self, task: &'static str) -> Meter {
-        Meter::new(task, !self.json() && !self.quiet)
+        Meter::new(task, self.progress, self.io.clone())
+    }
+
+    /// Says at any time whether the client wants the job to stop.
+    pub(crate) fn stopper(&self) -> Box<dyn Fn() -> bool> {
+        let io = self.io.clone();
+        Box::new(move || io.is_cancelled())
+    }
+
+    /// The client's standard input; none for whoever asks a second time.
+    pub(crate) fn input(&self) -> Option<Input> {
+        self.io.take_input()
     }
 }
 
@@ -93,11 +129,11 @@ pub(crate) fn open(path: &Path) -> anyhow::Result<Store> {
 }
 
 /// `user@host`, as the journal records it.
-fn who() -> String {
-    let uid = rustix::process::getuid().as_raw();
+fn who(uid: u32) -> String {
     let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    // Accounts that come from elsewhere (LDAP) are not in the file.
-    let user = account(&accounts, uid).map(ToOwned::to_owned).or_else(|| env::var("USER").ok());
+    // Accounts that come from elsewhere (LDAP) are not in the file; the variable is about this process's user.
+    let own = || env::var("USER").ok().filter(|_| uid == rustix::process::geteuid().as_raw());
+    let user = account(&accounts, uid).map(ToOwned::to_owned).or_else(own);
     let user = user.filter(|user| !user.is_empty()).unwrap_or_else(|| format!("uid-{uid}"));
     format!("{user}@{}", rustix::system::uname().nodename().to_string_lossy())
 }
@@ -109,6 +145,12 @@ fn account(accounts: &str, uid: u32) -> Option<&str> {
         let name = fields.next()?;
         (fields.nth(1)?.parse() == Ok(uid)).then_some(name)
     })
+}
+
+/// Where the store is or would be, by `--store` and the user.
+pub(crate) fn locate_store(given: Option<PathBuf>) -> Result<PathBuf, Usage> {
+    let is_root = rustix::process::geteuid().is_root();
+    locate(given, is_root, env::var_os("XDG_DATA_HOME"), env::var_os("HOME"))
 }
 
 fn locate(

@@ -6,14 +6,16 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context;
 use cairn_store::{Platform, ProfileName, Spec};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use serde::{Deserialize, Serialize};
 
 use crate::commands::{
-    add, cat, completions, demo, diff, export, generations, log, ls, pin, prune, remove, rm, rollback, show, stats,
-    switch, tag, unpin, use_, verify,
+    add, cat, completions, demo, diff, export, generations, log, ls, pin, prune, remove, rm, rollback, show,
+    stats, switch, tag, unpin, use_, verify,
 };
-use crate::text;
+use crate::{text, wire};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -36,7 +38,16 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: Invocation,
+}
+
+/// What this process is asked to do.
+#[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one in a process")]
+pub(crate) enum Invocation {
+    #[command(flatten)]
+    Job(Command),
+    Completions(completions::CompletionsArgs),
 }
 
 /// What every command takes.
@@ -46,6 +57,9 @@ pub(crate) struct Global {
     /// The store's directory
     #[arg(long, global = true, env = "CAIRN_STORE", value_name = "DIR", hide_env_values = true)]
     pub(crate) store: Option<PathBuf>,
+    /// Where the store's daemon listens [default: daemon.sock in the store]
+    #[arg(long, global = true, env = "CAIRN_SOCKET", value_name = "PATH", hide_env_values = true)]
+    pub(crate) socket: Option<PathBuf>,
     /// Results and errors as JSON: one object, or one a line (docs/cli.md has every field)
     #[arg(long, global = true, env = "CAIRN_JSON", value_parser = clap::builder::FalseyValueParser::new(), hide_env_values = true)]
     pub(crate) json: bool,
@@ -60,8 +74,9 @@ pub(crate) struct Global {
     pub(crate) wait: Duration,
 }
 
-/// What there is to do.
-#[derive(Debug, Subcommand)]
+/// The commands that are jobs of the router, here or in a daemon.
+#[derive(Debug, Subcommand, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Command {
     Add(add::AddArgs),
     Ls(ls::LsArgs),
@@ -82,12 +97,38 @@ pub(crate) enum Command {
     Log(log::LogArgs),
     Stats(stats::StatsArgs),
     Verify(verify::VerifyArgs),
-    Completions(completions::CompletionsArgs),
     Demo(demo::DemoArgs),
 }
 
+impl Command {
+    /// Whether it runs in the process of the command line even if a daemon could run it.
+    pub(crate) fn is_of_this_process(&self) -> bool {
+        matches!(self, Self::Demo(_))
+    }
+
+    /// Whether it reads standard input.
+    pub(crate) fn takes_input(&self) -> bool {
+        matches!(self, Self::Add(args) if args.paths.iter().any(|path| path.as_os_str() == add::INPUT))
+    }
+
+    /// Makes paths mean the same to a process that runs in another folder.
+    pub(crate) fn make_paths_absolute(&mut self) -> anyhow::Result<()> {
+        let paths: Vec<&mut PathBuf> = match self {
+            Self::Add(args) => args.paths.iter_mut().filter(|path| path.as_os_str() != add::INPUT).collect(),
+            Self::Export(args) => args.seed.iter_mut().chain([&mut args.dest]).collect(),
+            Self::Demo(args) => args.from.iter_mut().collect(),
+            _ => Vec::new(),
+        };
+        for path in paths.into_iter().filter(|path| path.is_relative() && !path.as_os_str().is_empty()) {
+            *path = std::path::absolute(&*path).context("cannot tell which folder this is")?;
+        }
+        Ok(())
+    }
+}
+
 /// Which platform's artifact a SPEC means.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(crate) struct PlatformArg {
     /// The platform that is meant where there are several; else this machine's, any/any, or the only one
     #[arg(long, env = "CAIRN_PLATFORM", value_name = "OS/ARCH", hide_env_values = true)]
@@ -95,7 +136,8 @@ pub(crate) struct PlatformArg {
 }
 
 /// Which profile is meant.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(crate) struct ProfileArg {
     /// The profile
     #[arg(long, env = "CAIRN_PROFILE", value_name = "PROFILE", default_value_t, hide_env_values = true)]
@@ -103,7 +145,8 @@ pub(crate) struct ProfileArg {
 }
 
 /// How many threads work.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args, Serialize, Deserialize)]
+#[serde(transparent)]
 pub(crate) struct ThreadsArg {
     /// Worker threads [default: one a core]
     #[arg(long, env = "CAIRN_THREADS", value_name = "N", hide_env_values = true)]
@@ -111,10 +154,13 @@ pub(crate) struct ThreadsArg {
 }
 
 /// `SPEC:PATH`, a file of an artifact.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct FileSpec {
+    #[serde(with = "wire::written")]
     pub(crate) spec: Spec,
     /// Names joined by `/`, as the artifact has them.
+    #[serde(with = "wire::bytes")]
     pub(crate) path: Vec<u8>,
 }
 

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use cairn_store::generation::{PackageChange, Packages, Switched};
-use cairn_store::{Name, Package, ProfileName};
+use cairn_store::generation::{PackageChange, Switched};
+use cairn_store::{Package, ProfileName};
 use serde::Serialize;
 
 use crate::app::App;
-use crate::output::Align::Left;
 use crate::output::{OutputResult, Table};
 
 /// The JSON form of a switch from one generation to another.
@@ -73,9 +72,9 @@ pub(crate) fn print(app: &mut App, switched: &Switched, heading: &str) -> Output
         return Ok(());
     }
     app.out.line(heading)?;
-    let mut table = Table::new(&[("", Left), ("", Left), ("", Left)]);
+    let mut table = Table::facts();
     for change in &switched.changes {
-        table.row([String::new(), change.name.to_string(), in_words(change)]);
+        table.fact(&format!("  {}", change.name), in_words(change));
     }
     app.out.table(&table)
 }

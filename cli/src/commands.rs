@@ -48,7 +48,6 @@ pub(crate) fn run(app: &mut App, command: Command) -> anyhow::Result<Outcome> {
         Command::Log(args) => log::run(app, &args),
         Command::Stats(args) => stats::run(app, &args),
         Command::Verify(args) => verify::run(app, &args),
-        Command::Completions(args) => completions::run(app, &args),
         Command::Demo(args) => demo::run(app, args),
     }
 }

@@ -1,15 +1,18 @@
 //! The one funnel for failures: every error gets a kind, the kind an exit code, and the person a hint of what to do
-//! next. The chain of causes is printed once, here.
+//! next. The chain of causes is put into words once, here: where the command ran; the client prints it.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use cairn_server::{ClientError, Failure, SocketError};
 use cairn_store::{Error, Kind};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::output::OutputError;
 
+/// What an error for people begins with.
+const ERROR: &str = "error:";
 /// The exit code after Ctrl-C or SIGTERM.
 pub(crate) const INTERRUPTED: i32 = 130;
 /// The exit code when something stored is damaged.
@@ -25,7 +28,7 @@ pub(crate) enum Outcome {
 }
 
 /// The kinds of failure that a user can tell apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum FailureKind {
     Failed,
@@ -103,14 +106,27 @@ struct Body<'a> {
     hint: Option<&'a str>,
 }
 
-/// Tells of `error` on standard error and gives the exit code. A closed standard output is no failure.
-pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
+/// A failure as text for standard error, and the exit code that goes with it.
+pub(crate) struct Told {
+    pub(crate) text: String,
+    pub(crate) code: u8,
+}
+
+/// What is to be said of `error`. A reader of standard output that went away is no failure.
+pub(crate) fn tell(error: &anyhow::Error, json: bool) -> Told {
     if error.downcast_ref::<OutputError>().is_some_and(|OutputError(e)| e.kind() == io::ErrorKind::BrokenPipe)
     {
-        return ExitCode::SUCCESS;
+        return Told { text: String::new(), code: 0 };
     }
     let (kind, hint) = judge(error);
-    emit(kind, &message(error), hint.as_deref(), json)
+    Told { text: form(kind, &message(error), hint.as_deref(), json), code: kind.exit_code() }
+}
+
+/// Tells of `error` on standard error and gives the exit code.
+pub(crate) fn report(error: &anyhow::Error, json: bool) -> ExitCode {
+    let told = tell(error, json);
+    print(&told.text);
+    ExitCode::from(told.code)
 }
 
 /// Tells of a command line that clap refused; `--help` and `--version` are not failures.
@@ -125,7 +141,9 @@ pub(crate) fn report_usage(error: &clap::Error, json: bool) -> ExitCode {
         return ExitCode::from(FailureKind::Usage.exit_code());
     }
     let message = one_line(&error.to_string());
-    emit(FailureKind::Usage, &message, Some("`cairn COMMAND --help` shows what a command takes"), true)
+    let hint = "`cairn COMMAND --help` shows what a command takes";
+    print(&form(FailureKind::Usage, &message, Some(hint), true));
+    ExitCode::from(FailureKind::Usage.exit_code())
 }
 
 /// What clap says before it shows the usage.
@@ -135,18 +153,24 @@ fn one_line(text: &str) -> String {
     words.join(" ").trim_start_matches("error: ").to_owned()
 }
 
-fn emit(kind: FailureKind, message: &str, hint: Option<&str>, json: bool) -> ExitCode {
+fn form(kind: FailureKind, message: &str, hint: Option<&str>, json: bool) -> String {
+    if json {
+        let report = Report { error: Body { kind, message, hint } };
+        // Texts always have a JSON form.
+        return serde_json::to_string(&report).unwrap_or_default() + "\n";
+    }
+    let hint = hint.map(|hint| format!("\n hint: {hint}")).unwrap_or_default();
+    format!("{ERROR} {message}{hint}\n")
+}
+
+/// Prints lines for people, or a JSON object, on standard error.
+pub(crate) fn print(lines: &str) {
     let mut stderr = io::stderr().lock();
     // Nobody is left to tell if standard error is gone; the exit code still says it.
-    let _ = if json {
-        let report = Report { error: Body { kind, message, hint } };
-        serde_json::to_writer(&mut stderr, &report).map_err(io::Error::from).and_then(|()| writeln!(stderr))
-    } else {
-        let hint = hint.map(|hint| format!("\n hint: {hint}")).unwrap_or_default();
-        let (begin, end) = if is_coloured(&stderr) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
-        writeln!(stderr, "{begin}error:{end} {message}{hint}")
+    let _ = match lines.strip_prefix(ERROR) {
+        Some(rest) if is_coloured(&stderr) => write!(stderr, "\x1b[1;31m{ERROR}\x1b[0m{rest}"),
+        _ => stderr.write_all(lines.as_bytes()),
     };
-    ExitCode::from(kind.exit_code())
 }
 
 /// On a terminal, unless `NO_COLOR` is set to anything but an empty text (<https://no-color.org>).
@@ -176,6 +200,14 @@ fn judge(error: &anyhow::Error) -> (FailureKind, Option<String>) {
     if error.is::<NoStore>() {
         let hint = "`cairn add` makes one; --store or $CAIRN_STORE names another place";
         return (FailureKind::NotFound, Some(hint.to_owned()));
+    }
+    if let Some(ClientError::Refused(Failure { kind, hint, .. })) = error.downcast_ref() {
+        // A newer daemon may have kinds that are not known here.
+        let kind = serde_json::from_value(kind.as_str().into()).unwrap_or(FailureKind::Failed);
+        return (kind, hint.clone());
+    }
+    if let Some(SocketError::Taken(_)) = error.downcast_ref() {
+        return (FailureKind::Busy, None);
     }
     if let Some(usage) = error.downcast_ref::<Usage>() {
         return (FailureKind::Usage, Some(usage.hint.to_owned()));

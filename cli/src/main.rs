@@ -1,38 +1,39 @@
-//! `cairn`, the command line of the store. It parses, calls the library, prints; it decides nothing that the library
-//! could. Only this crate prints: data to standard output, everything else to standard error.
+//! `cairn`, the command line of the store. A command is a request to the router of `cairn-server`, in this process or
+//! over the socket of a daemon; `commands` is what the router runs, `client` what the user sees of it. They decide
+//! nothing that the library could. Only this crate prints: data to standard output, everything else to standard error.
 
 mod app;
 mod args;
 mod changes;
+mod client;
 mod commands;
 mod error;
+mod job;
+mod meter;
 mod output;
 mod progress;
 mod text;
+mod wire;
 
 use std::process::ExitCode;
 
 use tracing::Level;
 
-use crate::app::App;
-use crate::error::Outcome;
+use crate::args::{Cli, Invocation};
+use crate::commands::completions;
 
 fn main() -> ExitCode {
-    let cli = match args::parse() {
+    let Cli { global, command } = match args::parse() {
         Ok(cli) => cli,
         Err(refused) => return error::report_usage(&refused, args::wants_json(std::env::args_os())),
     };
-    let json = cli.global.json;
-    log_to_stderr(cli.global.verbose, cli.global.quiet);
-    let mut app = App::new(cli.global);
-    let result = commands::run(&mut app, cli.command);
-    // What was printed before a failure belongs to the result: a report may be followed by an error.
-    let flushed = app.out.flush();
-    match result.and_then(|outcome| Ok(flushed.map(|()| outcome)?)) {
-        Ok(Outcome::Done) => ExitCode::SUCCESS,
-        Ok(Outcome::DamageFound) => ExitCode::from(error::DAMAGED),
-        Err(error) => error::report(&error, json),
-    }
+    let json = global.json;
+    log_to_stderr(global.verbose, global.quiet);
+    let ran = match command {
+        Invocation::Job(command) => client::run(&global, command),
+        Invocation::Completions(args) => completions::run(&args).map(|()| 0).map_err(Into::into),
+    };
+    ran.map_or_else(|error| error::report(&error, json), ExitCode::from)
 }
 
 /// Warnings and errors by default, more with `-v`, errors alone with `-q`; `$CAIRN_LOG` names a level and wins.

@@ -1,10 +1,11 @@
-//! Everything that goes to standard output: lines and tables for people, one JSON object a line for programs. A reader
-//! that goes away (`cairn ls | head`) is [`OutputError`] with `BrokenPipe`, which ends the program quietly.
+//! A command's results, on their way to the client's standard output: lines and tables for people, one JSON object a
+//! line for programs. A client that goes away is [`OutputError`] with `BrokenPipe`, which ends the command quietly.
 
 use std::ffi::OsStr;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 
+use cairn_server::JobIo;
 use serde::Serialize;
 use serde::ser::SerializeMap;
 
@@ -15,24 +16,36 @@ use crate::text;
 #[error("cannot write to standard output")]
 pub(crate) struct OutputError(#[from] pub(crate) io::Error);
 
+/// Bytes that are collected before they become an event, and that one event has at most.
+const BUFFER_BYTES: usize = 64 << 10;
+const EVENT_BYTES_MAX: usize = 256 << 10;
+
 /// The result of writing to standard output.
 pub(crate) type OutputResult = Result<(), OutputError>;
 
-/// Buffered standard output.
+/// Buffered results.
 pub(crate) struct Output {
-    out: BufWriter<io::Stdout>,
-    json: bool,
+    out: BufWriter<Events>,
+}
+
+/// Bytes as events.
+struct Events(JobIo);
+
+impl Write for Events {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let len = bytes.len().min(EVENT_BYTES_MAX);
+        self.0.out(&bytes[..len])?;
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Output {
-    pub(crate) fn new(json: bool) -> Self {
-        // `Stdout` is line-buffered inside: writes of whole buffers pass through it in one system call.
-        Self { out: BufWriter::with_capacity(64 << 10, io::stdout()), json }
-    }
-
-    /// Whether results are wanted as JSON.
-    pub(crate) fn is_json(&self) -> bool {
-        self.json
+    pub(crate) fn new(io: JobIo) -> Self {
+        Self { out: BufWriter::with_capacity(BUFFER_BYTES, Events(io)) }
     }
 
     /// One line for people.
@@ -60,7 +73,7 @@ impl Output {
         Ok(())
     }
 
-    /// Hands everything to the system.
+    /// Hands everything to the client.
     pub(crate) fn flush(&mut self) -> OutputResult {
         Ok(self.out.flush()?)
     }

@@ -1,150 +1,57 @@
-//! A progress bar on standard error, and Ctrl-C. The bar is drawn only on a terminal and only for what takes more than
-//! half a second; a thread of its own draws it, so that the working threads only count.
+//! The progress bar that a client draws on standard error, where that is a terminal, of what the job tells it.
 
-use std::io::IsTerminal;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::io::{self, IsTerminal};
+use std::time::Duration;
 
-use cairn_store::Progress;
+use cairn_server::Task;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::flag;
 
-use crate::{error, text};
+use crate::text;
 
-/// What is faster than this shows no bar.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// How often the bar is drawn.
-const FRAME: Duration = Duration::from_millis(100);
-
-/// Set by the first Ctrl-C or SIGTERM once [`watch_signals`] was called.
-static STOP: OnceLock<Arc<AtomicBool>> = OnceLock::new();
-
-/// From here on the first SIGINT or SIGTERM asks for an orderly stop, and the second exits at once. Commands that
-/// change nothing and hold nothing do not call this: the signal ends them as it ends any program.
-pub(crate) fn watch_signals() -> Arc<AtomicBool> {
-    STOP.get_or_init(|| {
-        let stop = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            // The order matters: the shutdown looks at the flag before this very signal sets it.
-            let registered =
-                flag::register_conditional_shutdown(signal, error::INTERRUPTED, Arc::clone(&stop))
-                    .and_then(|_| flag::register(signal, Arc::clone(&stop)));
-            if let Err(error) = registered {
-                tracing::warn!(signal, %error, "cannot watch a signal; it will end the program at once");
-            }
-        }
-        stop
-    })
-    .clone()
+/// Whether a bar would be seen.
+pub(crate) fn is_visible() -> bool {
+    io::stderr().is_terminal()
 }
 
-/// How far the work is, as its threads count it.
-#[derive(Debug, Default)]
-struct Counts {
-    bytes_expected: AtomicU64,
-    bytes: AtomicU64,
-    files_expected: AtomicU64,
-    files: AtomicU64,
-}
+/// A bar while there is work to show.
+#[derive(Default)]
+pub(crate) struct Bar(Option<ProgressBar>);
 
-/// The progress of one piece of work: counts, perhaps draws, and knows about Ctrl-C. Dropping it clears the bar.
-#[derive(Debug)]
-pub(crate) struct Meter {
-    counts: Arc<Counts>,
-    stop: Arc<AtomicBool>,
-    /// Draws until `done` is set and it is unparked.
-    drawing: Option<(JoinHandle<()>, Arc<AtomicBool>)>,
-}
-
-impl Meter {
-    /// A meter that draws if `wanted` and standard error is a terminal. `task` stands before the bar: `adding`.
-    pub(crate) fn new(task: &'static str, wanted: bool) -> Self {
-        let counts = Arc::<Counts>::default();
-        let drawing =
-            (wanted && std::io::stderr().is_terminal()).then(|| draw(task, Arc::clone(&counts))).flatten();
-        Self { counts, stop: watch_signals(), drawing }
-    }
-}
-
-impl Progress for Meter {
-    fn expect(&self, bytes: u64, files: u64) {
-        self.counts.bytes_expected.fetch_add(bytes, Ordering::Relaxed);
-        self.counts.files_expected.fetch_add(files, Ordering::Relaxed);
+impl Bar {
+    /// Draws how far the work is; nothing when it is over.
+    pub(crate) fn show(&mut self, task: Option<&Task>) {
+        let Some(task) = task else { return self.clear() };
+        let bar = self.0.get_or_insert_with(|| {
+            let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{prefix} [{bar:20}] {msg}");
+            bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        bar.set_prefix(task.task.clone());
+        bar.set_length(task.bytes_expected.max(task.bytes).max(1));
+        bar.set_position(task.bytes);
+        bar.set_message(describe(task));
+        bar.tick();
     }
 
-    fn advance(&self, bytes: u64, files: u64) {
-        self.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.counts.files.fetch_add(files, Ordering::Relaxed);
-    }
-
-    fn cancelled(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Meter {
-    fn drop(&mut self) {
-        if let Some((thread, done)) = self.drawing.take() {
-            done.store(true, Ordering::Relaxed);
-            thread.thread().unpark();
-            // A bar that panicked has nothing left to clear.
-            let _ = thread.join();
+    /// Takes the bar away, so that something else can be printed.
+    pub(crate) fn clear(&mut self) {
+        if let Some(bar) = self.0.take() {
+            bar.finish_and_clear();
         }
     }
-}
-
-/// Starts the thread that draws; without it there is no bar, which is no reason to fail.
-fn draw(task: &'static str, counts: Arc<Counts>) -> Option<(JoinHandle<()>, Arc<AtomicBool>)> {
-    let done = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&done);
-    let started = Instant::now();
-    let work = move || {
-        std::thread::park_timeout(PATIENCE);
-        if told.load(Ordering::Relaxed) {
-            return;
-        }
-        let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::hidden());
-        let style = ProgressStyle::with_template("{prefix} [{bar:20}] {msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_prefix(task);
-        while !told.load(Ordering::Relaxed) {
-            let (done, expected) = (load(&counts.bytes), load(&counts.bytes_expected));
-            bar.set_length(expected.max(done).max(1));
-            bar.set_position(done);
-            bar.set_message(describe(&counts, started.elapsed()));
-            if bar.is_hidden() {
-                // Not before there is something to show.
-                bar.set_draw_target(ProgressDrawTarget::stderr());
-            }
-            bar.tick();
-            std::thread::park_timeout(FRAME);
-        }
-        bar.finish_and_clear();
-    };
-    let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(work).ok()?;
-    Some((thread, done))
 }
 
 /// `284 MiB of 1.4 GiB, 507 MiB/s, 3 of 12 files`; what is not known yet is left out.
-fn describe(counts: &Counts, elapsed: Duration) -> String {
-    let (bytes, expected) = (load(&counts.bytes), load(&counts.bytes_expected));
-    let mut message = text::size(bytes);
-    if expected >= bytes && expected > 0 {
-        message += &format!(" of {}", text::size(expected));
+fn describe(task: &Task) -> String {
+    let mut message = text::size(task.bytes);
+    if task.bytes_expected >= task.bytes && task.bytes_expected > 0 {
+        message += &format!(" of {}", text::size(task.bytes_expected));
     }
-    message += &format!(", {}", text::rate(bytes, elapsed));
-    let (files, expected) = (load(&counts.files), load(&counts.files_expected));
-    if expected > 0 {
-        message += &format!(", {files} of {}", text::count(expected, "file"));
+    message += &format!(", {}", text::rate(task.bytes, Duration::from_millis(task.elapsed_ms)));
+    if task.files_expected > 0 {
+        message += &format!(", {} of {}", task.files, text::count(task.files_expected, "file"));
     }
     message
-}
-
-fn load(count: &AtomicU64) -> u64 {
-    count.load(Ordering::Relaxed)
 }
 
 #[cfg(test)]
@@ -153,11 +60,9 @@ mod tests {
 
     #[test]
     fn the_bar_says_what_is_known() {
-        let counts = Counts::default();
-        assert_eq!(describe(&counts, Duration::from_secs(1)), "0 B, 0 B/s");
-        counts.bytes.store(1 << 20, Ordering::Relaxed);
-        counts.bytes_expected.store(4 << 20, Ordering::Relaxed);
-        counts.files_expected.store(2, Ordering::Relaxed);
-        assert_eq!(describe(&counts, Duration::from_secs(2)), "1.0 MiB of 4.0 MiB, 512 KiB/s, 0 of 2 files");
+        let mut task = Task { task: "adding".into(), elapsed_ms: 1000, ..Task::default() };
+        assert_eq!(describe(&task), "0 B, 0 B/s");
+        task = Task { bytes: 1 << 20, bytes_expected: 4 << 20, files_expected: 2, elapsed_ms: 2000, ..task };
+        assert_eq!(describe(&task), "1.0 MiB of 4.0 MiB, 512 KiB/s, 0 of 2 files");
     }
 }

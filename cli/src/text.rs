@@ -104,6 +104,14 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     text
 }
 
+/// The bytes that hexadecimal digits stand for, `None` if they are not that.
+pub(crate) fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    let bytes = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+    if rest.is_empty() { bytes.collect() } else { None }
+}
+
 /// Reads `10s`, `500ms`, `2m`, `1h` or a bare number of seconds; a fraction is fine: `1.5s`. At most a year.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     const YEAR: f64 = 365.0 * 86_400.0;
@@ -122,33 +130,6 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         return Err("a duration is at most a year".to_owned());
     }
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
-}
-
-/// Reads `10G`, `512 MiB`, `1.5T` or a bare number of bytes; K, M, G and T are binary, with or without `iB`.
-pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
-    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit_at);
-    let shift = match unit.trim().trim_end_matches("iB") {
-        "" | "B" => 0,
-        "K" | "k" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        _ => return Err(format!("{:?} is not a unit of size: use K, M, G or T", unit.trim())),
-    };
-    let malformed = || "a size looks like 10G, 512M or 1.5T".to_owned();
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    let (whole, fraction) = (whole.parse::<u64>(), format!("0.{fraction}").parse::<f64>());
-    let (Ok(whole), Ok(fraction)) = (whole, fraction) else { return Err(malformed()) };
-    let unit = 1u64 << shift;
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "a part of one unit, which is at most 2^40"
-    )]
-    let part = (fraction * unit as f64) as u64;
-    whole.checked_mul(unit).and_then(|whole| whole.checked_add(part)).ok_or_else(malformed)
 }
 
 #[cfg(test)]
@@ -200,21 +181,16 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_read_with_their_unit() {
-        let table =
-            [("0", 0), ("7B", 7), ("1K", 1024), ("512 MiB", 512 << 20), ("1.5G", 3 << 29), ("16T", 16 << 40)];
-        for (text, bytes) in table {
-            assert_eq!(parse_size(text), Ok(bytes), "{text}");
-        }
-        for bad in ["", "G", "1 parsec", "-1", "1..5G", "99999999999T", ".5G", "1GB"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn paths_never_reach_the_terminal_raw() {
         assert_eq!(path("bin/é".as_bytes()), "bin/é");
         assert_eq!(path(b"a\x1b[2Jb\n\xff"), "a\\x1b[2Jb\\x0a\\xff");
+    }
+
+    #[test]
+    fn hexadecimal_digits_come_back() {
+        assert_eq!(unhex(&hex(b"\x00a\xff")), Some(b"\x00a\xff".to_vec()));
+        assert_eq!(unhex("0"), None);
+        assert_eq!(unhex("0g"), None);
     }
 
     #[test]

@@ -84,3 +84,37 @@ impl DamageLog {
         (found.listed.iter().cloned().collect(), found.count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn damaged(number: u32) -> ReadError {
+        let chunk = Some(ChunkId::of(&number.to_le_bytes()));
+        let source = cairn_store::Error::Damaged {
+            what: format!("chunk {number}"),
+            chunk,
+            pack: None,
+            offset: None,
+            detail: "its bytes are others".to_owned(),
+        };
+        ReadError::Damaged { chunk, source: Arc::new(source) }
+    }
+
+    #[test]
+    fn each_finding_is_kept_once_and_the_latest_are_listed() {
+        let log = DamageLog::default();
+        log.note(&ReadError::Deadline, || panic!("it is no damage"));
+        log.note(&damaged(0), || b"first".to_vec());
+        log.note(&damaged(0), || panic!("it is known"));
+        assert_eq!(log.list().0[0].times, 2);
+        for number in 1..200 {
+            log.note(&damaged(number), || number.to_string().into_bytes());
+        }
+        let (listed, count) = log.list();
+        assert_eq!((listed.len(), count), (LISTED_MAX, 200));
+        assert_eq!(listed[LISTED_MAX - 1].path, b"199");
+    }
+}

@@ -221,6 +221,11 @@ impl Files {
         Ok(Arc::new(Self { materialiser, reader, prefetcher, damage: DamageLog::default(), options }))
     }
 
+    /// The folder of whole files.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        &self.options.dir
+    }
+
     /// What is there of a file now. Never slow.
     #[must_use]
     pub fn ready(&self, file: &FileSpec) -> Ready {

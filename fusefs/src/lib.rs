@@ -1,18 +1,34 @@
 //! The mount: every version of every package as a read-only file system, and the generation that is current.
 
+mod attr;
 mod damage;
+mod device;
+mod dirs;
+mod errno;
 mod files;
+mod flip;
+mod fs;
+mod handle;
+mod inode;
+mod kernel;
 mod materialise;
+mod mount;
+mod names;
+mod pause;
 mod prefetch;
 pub mod processes;
 mod read;
+mod session;
+mod slow;
 #[cfg(test)]
 mod testing;
 
+pub use attr::{Attr, Capacity, DirEntry, FsStats, Ino, Kind, Lookup};
 pub use damage::Damage;
+pub use device::exit_now;
+pub use errno::Errno;
 pub use files::{CacheOptions, CacheStatus, FileId, FileSpec, Files, ReadError, Ready};
-mod device;
-mod mount;
-mod pause;
-mod session;
-mod slow;
+pub use fs::{Fs, FsOptions, Xattr, fit};
+pub use inode::{SavedInodes, SavedInodesError};
+pub use mount::{Mount, MountError, MountOptions, MountStatus, Passthrough, is_dead, unmount_dead};
+pub use session::End;

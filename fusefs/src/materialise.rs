@@ -18,6 +18,8 @@ mod flights;
 mod folder;
 mod health;
 mod syncer;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,6 +1,378 @@
-//! x
+//! A mount, from the directory that it appears at to its end.
+//!
+//! As root the mount is made, served and tried before any path leads to it: nobody ever sees it half ready. It lives until
+//! somebody unmounts it, whoever that is; this side notices and says so. A mount that is dropped is unmounted, lazily.
+
 mod attach;
 mod error;
 mod table;
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use cairn_store::{Platform, ProfileName, Store, View};
+use fuser::{Session, SessionACL, Version};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::attr::FsStats;
+use crate::device::{Device, Handshake};
+use crate::files::Files;
+use crate::fs::{Fs, FsOptions};
+use crate::handle::Opens;
+use crate::kernel::{Core, Kernel};
+use crate::pause::Gate;
+use crate::session::{self, End, Serving};
+use crate::slow::Pool;
+
+use attach::failed;
 pub use error::MountError;
 pub use table::{is_dead, unmount_dead};
+
+/// The read-ahead of a mount, in KiB; INIT can only lower the 128 that it begins with.
+const READ_AHEAD_KIB: &[u8] = b"1024";
+/// What `statfs` says of overlayfs, from include/uapi/linux/magic.h.
+const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
+/// Threads that decode and write whole files, at least.
+const SLOW_THREADS_MIN: usize = 4;
+
+/// Whether the kernel may read whole files by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub enum Passthrough {
+    /// Where it can and this process may: it takes root.
+    #[default]
+    Auto,
+    /// Never.
+    Off,
+}
+
+/// What is mounted where.
+#[derive(Clone, Debug)]
+pub struct MountOptions {
+    /// The mount point, a directory.
+    pub dir: PathBuf,
+    /// The profile whose generations are shown.
+    pub profile: ProfileName,
+    /// Whose versions are shown under their plain names; this machine's if not given.
+    pub platform: Option<Platform>,
+    /// Whether other users see it. As root they always do.
+    pub allow_other: bool,
+    /// Whether the kernel may read whole files by itself.
+    pub passthrough: Passthrough,
+    /// Threads that answer the kernel.
+    pub threads: usize,
+}
+
+impl MountOptions {
+    /// Threads that answer the kernel where nothing is said: more find nothing to do on few cores, fewer let one slow
+    /// disk stop everybody.
+    pub const THREADS: usize = 4;
+
+    /// The usual mount of a profile.
+    #[must_use]
+    pub fn new(dir: PathBuf, profile: ProfileName) -> Self {
+        Self {
+            dir,
+            profile,
+            platform: None,
+            allow_other: false,
+            passthrough: Passthrough::Auto,
+            threads: Self::THREADS,
+        }
+    }
+}
+
+/// Figures about a mount.
+#[derive(Clone, Debug)]
+pub struct MountStatus {
+    /// The mount point.
+    pub dir: PathBuf,
+    /// The profile.
+    pub profile: ProfileName,
+    /// How it ended, if it has.
+    pub end: Option<End>,
+    /// Whether it is seen at its mount point. It may be unmounted there and still be in use.
+    pub attached: bool,
+    /// Whether the kernel reads whole files by itself.
+    pub passthrough: bool,
+    /// Whether the kernel can be told at once that names have changed; else it asks again for those that may.
+    pub epoch: bool,
+    /// Inodes that are open.
+    pub open_files: u64,
+    /// Changes of which the kernel had to be told.
+    pub flips: u64,
+    /// Figures about names.
+    pub fs: FsStats,
+}
+
+/// A profile of a store, mounted and served by this process.
+pub struct Mount {
+    pub(crate) options: MountOptions,
+    pub(crate) core: Arc<Core>,
+    pub(crate) serving: Serving,
+    /// What the next process needs to go on with it.
+    pub(crate) legacy: Legacy,
+    /// `major:minor`, by which it is known among mounts.
+    device_name: String,
+    /// Somebody here ends it, or another process has it now.
+    pub(crate) let_go: Arc<AtomicBool>,
+    pub(crate) flips: AtomicU64,
+}
+
+/// What a mount was begun with and keeps, whichever process serves it.
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Legacy {
+    pub(crate) key: [u8; 32],
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) handshake: Handshake,
+    pub(crate) passthrough: bool,
+}
+
+impl Legacy {
+    /// A file system as this mount wants it.
+    pub(crate) fn fs(&self, store: Store, view: Arc<View>, options: &MountOptions) -> Fs {
+        let options = FsOptions {
+            profile: options.profile.clone(),
+            platform: options.platform.clone(),
+            uid: self.uid,
+            gid: self.gid,
+            key: self.key,
+            dynamic_ttl_zero: !self.has_epoch(),
+        };
+        Fs::new(store, view, options)
+    }
+
+    pub(crate) fn has_epoch(&self) -> bool {
+        Device::has_epoch(Version(self.handshake.abi.0, self.handshake.abi.1))
+    }
+
+    /// All that answers for a mount.
+    pub(crate) fn core(&self, fs: Fs, files: Arc<Files>, device: Arc<Device>) -> io::Result<Arc<Core>> {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let pool = Pool::new(cores.max(SLOW_THREADS_MIN))?;
+        let opens = Opens::new(Arc::clone(&files), Arc::clone(&device), self.passthrough);
+        Ok(Arc::new(Core { fs, files, opens, gate: Gate::default(), device, pool }))
+    }
+}
+
+impl Mount {
+    /// Mounts a profile as a view of the store shows it. A dead mount of cairn at the directory is replaced.
+    ///
+    /// # Errors
+    /// [`MountError`]: what is in the way, or what this process may not do. Nothing is mounted then.
+    pub fn new(
+        store: Store,
+        view: Arc<View>,
+        files: Arc<Files>,
+        mut options: MountOptions,
+    ) -> Result<Self, MountError> {
+        options.dir = attach::prepare(&options.dir)?;
+        options.allow_other |= attach::is_root();
+        let attached = attach::attach(&options.dir, options.allow_other)?;
+        let begun = Self::begin(store, view, files, &options, attached);
+        if begun.is_err() && !attach::is_root() {
+            // The helper has put it in its place already.
+            let _ = attach::detach(&options.dir, true);
+        }
+        begun
+    }
+
+    fn begin(
+        store: Store,
+        view: Arc<View>,
+        files: Arc<Files>,
+        options: &MountOptions,
+        attached: attach::Attached,
+    ) -> Result<Self, MountError> {
+        let dir = &options.dir;
+        let broken = |source: io::Error| MountError::Io { action: "mount", dir: dir.clone(), source };
+        let device = Arc::new(Device::new(attached.device.try_clone().map_err(broken)?));
+        let wants_passthrough = options.passthrough == Passthrough::Auto && attach::is_root();
+        let kernel = Kernel::new(wants_passthrough.then(|| stack_depth(files.dir())));
+        let config = session::config(options.threads);
+        let session = Session::from_fd(kernel.clone(), attached.device, SessionACL::All, config);
+        let session = session.map_err(broken)?;
+        let handshake = kernel.handshake().ok_or_else(|| broken(Errno::PROTO.into()))?;
+        let mut key = [0; 32];
+        rustix::rand::getrandom(&mut key, rustix::rand::GetRandomFlags::empty())
+            .map_err(failed("mount", dir))?;
+        let legacy = Legacy {
+            key,
+            uid: rustix::process::geteuid().as_raw(),
+            gid: rustix::process::getegid().as_raw(),
+            handshake,
+            passthrough: wants_passthrough && takes_backing_files(&device, files.dir()),
+        };
+        let fs = legacy.fs(store, view, options);
+        kernel.begin(legacy.core(fs, files, device).map_err(broken)?);
+        let core = kernel.core().ok_or_else(|| broken(Errno::PROTO.into()))?;
+        Self::serve(session, core, options.clone(), legacy, attached.detached)
+    }
+
+    /// Starts to answer, and puts a detached mount in its place.
+    pub(crate) fn serve(
+        session: Session<Kernel>,
+        core: Arc<Core>,
+        options: MountOptions,
+        legacy: Legacy,
+        detached: Option<OwnedFd>,
+    ) -> Result<Self, MountError> {
+        let dir = &options.dir;
+        let let_go = Arc::new(AtomicBool::new(false));
+        let serving = {
+            let (let_go, dir) = (Arc::clone(&let_go), dir.clone());
+            Serving::start(session, move |end| report(&dir, end, &let_go))
+                .map_err(|source| MountError::Io { action: "serve", dir: options.dir.clone(), source })?
+        };
+        // From here on the kernel is answered, and its root can be looked at.
+        let root = match &detached {
+            Some(detached) => rustix::fs::fstat(detached),
+            None => rustix::fs::stat(dir),
+        };
+        let device_name = table::device_name(root.map_err(failed("mount", dir))?.st_dev);
+        let flips = AtomicU64::new(0);
+        let mount = Self { options, core, serving, legacy, device_name, let_go, flips };
+        if let Some(detached) = detached {
+            attach::place(detached.as_fd(), &mount.options.dir)?;
+        }
+        mount.raise_read_ahead();
+        tracing::info!(
+            dir = %mount.options.dir.display(),
+            profile = %mount.options.profile,
+            passthrough = mount.legacy.passthrough,
+            epoch = mount.legacy.has_epoch(),
+            "mounted"
+        );
+        Ok(mount)
+    }
+
+    fn raise_read_ahead(&self) {
+        let path = format!("/sys/class/bdi/{}/read_ahead_kb", self.device_name);
+        let written = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|file| rustix::io::write(&file, READ_AHEAD_KIB));
+        if let Err(errno) = written {
+            tracing::debug!(%errno, "the read-ahead stays as it is");
+        }
+    }
+
+    /// Its mount point, without symbolic links.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.options.dir
+    }
+
+    /// The profile that it shows.
+    #[must_use]
+    pub fn profile(&self) -> &ProfileName {
+        &self.options.profile
+    }
+
+    /// Whether it has not ended. It may be unmounted and still be in use.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.serving.ended().is_none()
+    }
+
+    /// Whether it is what is seen at its mount point.
+    #[must_use]
+    pub fn is_attached(&self) -> bool {
+        let top = table::top(&self.options.dir);
+        matches!(top, Ok(Some(top)) if top.device == self.device_name)
+    }
+
+    /// Waits until it ends, by whomever.
+    pub fn wait(&self) -> End {
+        self.serving.wait()
+    }
+
+    /// Unmounts it. If `lazy`, who uses it may go on, and it ends with the last of them; else it has ended when this
+    /// returns.
+    ///
+    /// # Errors
+    /// [`MountError::Busy`] if somebody uses it; [`MountError::NotMounted`] if it is not there any more.
+    pub fn unmount(&self, lazy: bool) -> Result<(), MountError> {
+        if !self.is_attached() {
+            return Err(MountError::NotMounted { dir: self.options.dir.clone() });
+        }
+        self.let_go.store(true, Ordering::SeqCst);
+        let detached = attach::detach(&self.options.dir, lazy);
+        match &detached {
+            Ok(()) if !lazy => {
+                self.wait();
+            }
+            Ok(()) => {}
+            Err(_) => self.let_go.store(false, Ordering::SeqCst),
+        }
+        detached
+    }
+
+    /// Figures.
+    #[must_use]
+    pub fn status(&self) -> MountStatus {
+        MountStatus {
+            dir: self.options.dir.clone(),
+            profile: self.options.profile.clone(),
+            end: self.serving.ended(),
+            attached: self.is_attached(),
+            passthrough: self.core.opens.has_passthrough(),
+            epoch: self.legacy.has_epoch(),
+            open_files: self.core.opens.len(),
+            flips: self.flips.load(Ordering::Relaxed),
+            fs: self.core.fs.stats(),
+        }
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if !self.let_go.load(Ordering::SeqCst)
+            && self.is_alive()
+            && let Err(error) = self.unmount(true)
+        {
+            tracing::warn!(dir = %self.options.dir.display(), %error, "stays mounted");
+        }
+    }
+}
+
+/// Says how a mount ended, unless it was ended here.
+fn report(dir: &Path, end: &End, let_go: &AtomicBool) {
+    let dir = dir.display();
+    match end {
+        End::Unmounted if let_go.load(Ordering::SeqCst) => tracing::info!(%dir, "unmounted"),
+        End::Unmounted => tracing::warn!(%dir, "somebody else unmounted it, or its mount point vanished"),
+        End::Broken(error) => {
+            tracing::error!(%dir, %error, "the connection to the kernel broke: it has to be mounted again")
+        }
+    }
+}
+
+/// How many file systems lie one on another at most, this one counted: overlayfs, which the cache may be on, is two.
+fn stack_depth(cache: &Path) -> u32 {
+    let magic = rustix::fs::statfs(cache).map(|stat| u64::try_from(stat.f_type).unwrap_or(0));
+    if magic == Ok(OVERLAYFS_SUPER_MAGIC) { 2 } else { 1 }
+}
+
+/// Whether the kernel takes a file of the cache's file system as a backing file. Where there is none to try it with, the
+/// first open will tell.
+fn takes_backing_files(device: &Device, cache: &Path) -> bool {
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let Ok(file) = rustix::fs::open(cache, flags, Mode::RUSR) else { return true };
+    match device.open_backing(file.as_fd()) {
+        Ok(backing) => {
+            // An idle number costs one open file until the mount ends.
+            let _ = device.close_backing(backing);
+            true
+        }
+        Err(error) => {
+            tracing::info!(%error, "the kernel does not read whole files by itself: reads go through this process");
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,8 @@ mod ahead;
 mod blocks;
 mod layout;
 mod pattern;
+#[cfg(test)]
+mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -45,11 +45,14 @@ pub(crate) fn config(threads: usize) -> Config {
 }
 
 impl Serving {
-    /// Serves until the connection ends.
+    /// Serves until the connection ends, and reports that.
     ///
     /// # Errors
     /// There is no thread for it.
-    pub(crate) fn start<F: Filesystem>(session: Session<F>) -> io::Result<Self> {
+    pub(crate) fn start<F: Filesystem>(
+        session: Session<F>,
+        report: impl FnOnce(&End) + Send + 'static,
+    ) -> io::Result<Self> {
         let serving = Self { line: Line::of(&session), ending: Arc::default() };
         let ending = Arc::clone(&serving.ending);
         let serve = move || {
@@ -57,6 +60,7 @@ impl Serving {
                 Ok(()) => End::Unmounted,
                 Err(error) => End::Broken(error.to_string()),
             };
+            report(&end);
             *ending.lock() = Some(end);
             ending.came.notify_all();
         };

@@ -33,6 +33,14 @@ pub struct RefKey {
     pub platform: Platform,
 }
 
+impl RefKey {
+    /// What no key of this name sorts before.
+    fn least_of(name: &Name) -> Self {
+        let (version, platform) = (Version::least(), Platform::least());
+        Self { name: name.clone(), version, platform }
+    }
+}
+
 impl fmt::Display for RefKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}@{} for {}", self.name, self.version, self.platform)

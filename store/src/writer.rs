@@ -43,6 +43,11 @@ pub struct WriterOptions {
 pub struct Writer {
     store: Store,
     who: String,
+    owned: Arc<Owned>,
+}
+
+/// What the one writer of a store owns, however many sign their changes with names of their own.
+struct Owned {
     /// Guards the journal and the catalogue that follows it; held while a change is made durable and shown to
     /// observers. `shown` is taken under it.
     names: Mutex<Names>,
@@ -101,7 +106,14 @@ impl Writer {
         let journal = Journal::open_write(Arc::clone(&io), &path.join("journal"))?;
         let shown = Mutex::new(Arc::clone(journal.view()));
         let names = Mutex::new(Names::new(journal, catalogue));
-        Ok(Self { store: Store::assemble(io, path), who: options.who.clone(), names, shown, _lock: held })
+        let owned = Arc::new(Owned { names, shown, _lock: held });
+        Ok(Self { store: Store::assemble(io, path), who: options.who.clone(), owned })
+    }
+
+    /// The same writer for changes that somebody else makes: the log says that they are by `who`.
+    #[must_use]
+    pub fn signed(&self, who: String) -> Self {
+        Self { store: self.store.clone(), who, owned: Arc::clone(&self.owned) }
     }
 
     /// The store, for readers that outlive this.
@@ -130,7 +142,7 @@ impl Writer {
     /// What is named, with every change that this writer made. Reads nothing and waits for nobody.
     #[must_use]
     pub fn names(&self) -> Arc<View> {
-        Arc::clone(&lock(&self.shown))
+        Arc::clone(&lock(&self.owned.shown))
     }
 
     /// Calls `observer` with what is named after each change, once the change is durable and before whoever made it is
@@ -138,14 +150,14 @@ impl Writer {
     ///
     /// Changes wait for the observer. It may call [`Writer::names`] and nothing that changes names.
     pub fn observe(&self, observer: Observer) -> Arc<View> {
-        let mut names = lock(&self.names);
+        let mut names = lock(&self.owned.names);
         names.observers.push(observer);
         self.names()
     }
 
     /// What is named, for a change that depends on it: no other is made before the guard is dropped.
     pub(crate) fn lock_names(&self) -> (MutexGuard<'_, Names>, Arc<View>) {
-        let names = lock(&self.names);
+        let names = lock(&self.owned.names);
         let view = Arc::clone(names.journal.view());
         (names, view)
     }
@@ -155,7 +167,7 @@ impl Writer {
         let touches_refs = ops.iter().any(Op::is_of_refs);
         let seq = names.append(ops, &self.who)?;
         let view = names.journal.view();
-        *lock(&self.shown) = Arc::clone(view);
+        *lock(&self.owned.shown) = Arc::clone(view);
         for observer in &names.observers {
             observer(view);
         }

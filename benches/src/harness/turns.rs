@@ -1,9 +1,14 @@
 //! Entrants take turns, A B C A B C, so that what the machine does meanwhile falls on all of them alike.
 
+use std::time::{Duration, Instant};
+
 use super::command::Cost;
 use super::report::{Role, Score};
 use super::sample::{Outcome, Series};
 use crate::error::{Error, Result};
+
+/// A peer whose turn takes longer than this takes no more turns: what it has is its figure, and nobody waits for more.
+const PEER_TURN_MAX: Duration = Duration::from_secs(8);
 
 /// Prepares (not measured), runs one measured process, cleans up (not measured), and says what the process cost.
 type Turn<'a> = Box<dyn FnMut() -> Result<Cost> + 'a>;
@@ -14,6 +19,7 @@ pub(crate) struct Entrant<'a> {
     turn: Turn<'a>,
     costs: Vec<Cost>,
     out: Option<Outcome>,
+    slow: bool,
 }
 
 impl<'a> Entrant<'a> {
@@ -22,7 +28,7 @@ impl<'a> Entrant<'a> {
         role: Role,
         turn: impl FnMut() -> Result<Cost> + 'a,
     ) -> Entrant<'a> {
-        Entrant { name: name.into(), role, turn: Box::new(turn), costs: Vec::new(), out: None }
+        Entrant { name: name.into(), role, turn: Box::new(turn), costs: Vec::new(), out: None, slow: false }
     }
 
     /// One that cannot take part; it keeps its place in the table, with the reason.
@@ -42,11 +48,13 @@ pub(crate) fn take_turns(
     judged: impl Fn(Vec<Cost>) -> Series,
 ) -> Vec<Score> {
     for _ in 0..rounds {
-        for entrant in entrants.iter_mut().filter(|entrant| entrant.out.is_none()) {
+        for entrant in entrants.iter_mut().filter(|entrant| entrant.out.is_none() && !entrant.slow) {
+            let begun = Instant::now();
             match (entrant.turn)() {
                 Ok(cost) => entrant.costs.push(cost),
                 Err(error) => entrant.out = Some(Outcome::from(&error)),
             }
+            entrant.slow = entrant.role == Role::Peer && begun.elapsed() > PEER_TURN_MAX;
         }
     }
     let score = |entrant: Entrant<'_>| Score {

@@ -1,21 +1,22 @@
 //! `cairn add`: publish files.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cairn_store::{
-    Channel, IngestOptions, Ingested, Input, MetadataPolicy, Name, Platform, PublishOptions, Published,
-    Version,
+    Channel, Error, IngestOptions, Ingested, Input, MetadataPolicy, Name, Platform, Progress, PublishOptions,
+    Published, Version,
 };
 use clap::{Args, ValueEnum};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::ThreadsArg;
 use crate::error::{Outcome, Usage, on_conflict};
 use crate::output::{OutputResult, Table};
-use crate::text;
+use crate::{text, wire};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,16 +25,21 @@ Examples:
   cairn add /var/lib/node/data --name state --version 120000 --metadata full
   pg_dump db | cairn add - --name db --version 2026-01-31 --file-name db.sql --platform any/any";
 
+/// The path that stands for standard input.
+pub(crate) const INPUT: &str = "-";
+
 /// Add files as a version of a package
 ///
 /// A directory becomes the root of the artifact; single files are put at its root under their own names; `-` reads
 /// standard input. Nothing is visible before everything is stored. What the store holds already is not stored again,
 /// and files that have not changed since they were last added are not even read.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct AddArgs {
     /// A directory, or files; `-` is standard input
     #[arg(required = true, value_name = "PATH")]
+    #[serde(with = "wire::paths")]
     pub(crate) paths: Vec<PathBuf>,
     /// The package's name: a-z 0-9 . _ + -
     #[arg(long)]
@@ -46,31 +52,38 @@ pub(crate) struct AddArgs {
     pub(crate) platform: Option<Platform>,
     /// What to keep of files beside names and bytes
     #[arg(long, value_enum, env = "CAIRN_METADATA", default_value_t, hide_env_values = true)]
+    #[serde(default)]
     pub(crate) metadata: Metadata,
     /// Keep named pipes and devices, with --metadata full; they are refused otherwise
     #[arg(long)]
+    #[serde(default)]
     pub(crate) special_files: bool,
     /// Let this channel name the version once it is stored
     #[arg(long)]
     pub(crate) channel: Option<Channel>,
     /// Let the version name this content even if it names other content now
     #[arg(long)]
+    #[serde(default)]
     pub(crate) replace: bool,
     /// What the bytes of standard input are called in the artifact
     #[arg(long, value_name = "NAME")]
     pub(crate) file_name: Option<String>,
     /// Make the file from standard input executable
     #[arg(long, requires = "file_name")]
+    #[serde(default)]
     pub(crate) executable: bool,
     /// Say where it comes from, as part of the artifact; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = parse_pair)]
+    #[serde(default)]
     pub(crate) provenance: Vec<(String, String)>,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) threads: ThreadsArg,
 }
 
 /// `--metadata`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Metadata {
     /// Permission bits and symbolic links: equal files give an equal artifact, whoever owns them
     #[default]
@@ -144,7 +157,7 @@ pub(crate) fn run(app: &mut App, args: AddArgs) -> anyhow::Result<Outcome> {
 
 /// Stores and publishes; prints nothing.
 pub(crate) fn add(app: &App, args: AddArgs) -> anyhow::Result<Added> {
-    let input = input(args.paths, args.file_name, args.executable)?;
+    let input = input(app, args.paths, args.file_name, args.executable)?;
     let options = IngestOptions {
         platform: args.platform.clone(),
         policy: args.metadata.into(),
@@ -157,7 +170,11 @@ pub(crate) fn add(app: &App, args: AddArgs) -> anyhow::Result<Added> {
     let meter = app.meter("adding");
     let writer = app.writer(&meter)?;
     let started = Instant::now();
-    let ingested = writer.ingest(input, &options, &meter)?;
+    let ingested = writer.ingest(input, &options, &meter).map_err(|error| match error {
+        // Standard input that is cut off because the client went away fails as it would otherwise.
+        Error::Tree { .. } if meter.cancelled() => Error::Cancelled,
+        error => error,
+    })?;
     let published = writer
         .publish(&ingested, &publish)
         .map_err(|error| on_conflict(error, "--replace lets the version name this content from now on"))?;
@@ -166,12 +183,25 @@ pub(crate) fn add(app: &App, args: AddArgs) -> anyhow::Result<Added> {
     Ok(Added { ingested, published, elapsed, channel: args.channel, warning })
 }
 
-fn input(paths: Vec<PathBuf>, file_name: Option<String>, executable: bool) -> Result<Input, Usage> {
-    let is_stdin = paths.iter().any(|path| path.as_os_str() == "-");
+fn input(
+    app: &App,
+    paths: Vec<PathBuf>,
+    file_name: Option<String>,
+    executable: bool,
+) -> Result<Input, Usage> {
+    let reader = || app.input().map_or_else(|| Box::new(std::io::empty()) as _, |input| Box::new(input) as _);
+    what_to_read(paths, file_name, executable, reader)
+}
+
+fn what_to_read(
+    paths: Vec<PathBuf>,
+    file_name: Option<String>,
+    executable: bool,
+    reader: impl FnOnce() -> Box<dyn Read + Send>,
+) -> Result<Input, Usage> {
+    let is_stdin = paths.iter().any(|path| path.as_os_str() == INPUT);
     match (is_stdin, file_name) {
-        (true, Some(name)) if paths.len() == 1 => {
-            Ok(Input::Reader { name, executable, reader: Box::new(std::io::stdin()) })
-        }
+        (true, Some(name)) if paths.len() == 1 => Ok(Input::Reader { name, executable, reader: reader() }),
         (false, None) => Ok(Input::Paths(paths)),
         (true, Some(_)) => Err(Usage {
             problem: "standard input stands alone: `-` cannot be mixed with other paths".to_owned(),
@@ -262,7 +292,8 @@ mod tests {
     #[test]
     fn standard_input_stands_alone_and_has_a_name() {
         let of = |paths: &[&str], name: Option<&str>| {
-            input(paths.iter().map(PathBuf::from).collect(), name.map(ToOwned::to_owned), false)
+            let paths = paths.iter().map(PathBuf::from).collect();
+            what_to_read(paths, name.map(ToOwned::to_owned), false, || Box::new(std::io::empty()))
         };
         assert!(matches!(of(&["-"], Some("x")), Ok(Input::Reader { .. })));
         assert!(matches!(of(&["a", "b"], None), Ok(Input::Paths(paths)) if paths.len() == 2));

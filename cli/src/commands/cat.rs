@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use clap::Args;
 use clap::builder::{TypedValueParser, ValueParser};
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::{FileSpec, PlatformArg};
@@ -20,13 +21,15 @@ const WINDOW_BYTES: usize = 1 << 20;
 /// Write a file of an artifact to standard output
 ///
 /// Every byte is verified before it is written. With --json, errors are JSON; the bytes are what they are.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct CatArgs {
     /// An artifact and a path in it, with a colon between them
     #[arg(value_name = "SPEC:PATH", value_parser = file_spec())]
     pub(crate) file: FileSpec,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) platform: PlatformArg,
 }
 

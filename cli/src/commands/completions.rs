@@ -1,11 +1,12 @@
 //! `cairn completions`: what a shell needs to complete commands.
 
+use std::io::Write;
+
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use crate::app::App;
 use crate::args::Cli;
-use crate::error::Outcome;
+use crate::output::OutputResult;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,9 +22,10 @@ pub(crate) struct CompletionsArgs {
     pub(crate) shell: Shell,
 }
 
-pub(crate) fn run(app: &mut App, args: &CompletionsArgs) -> anyhow::Result<Outcome> {
+/// Writes the script; it is about this program, not about a store, and so is no job.
+pub(crate) fn run(args: &CompletionsArgs) -> OutputResult {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "cairn", &mut script);
-    app.out.bytes(&script)?;
-    Ok(Outcome::Done)
+    let mut stdout = std::io::stdout().lock();
+    Ok(stdout.write_all(&script).and_then(|()| stdout.flush())?)
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use cairn_store::{ArtifactId, Spec, VerifyOptions};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use self::material::Release;
 use self::scratch::Scratch;
@@ -21,7 +21,7 @@ use crate::args::{PlatformArg, ThreadsArg};
 use crate::error::Outcome;
 use crate::output::Align::{Left, Right};
 use crate::output::{OutputResult, Table};
-use crate::text;
+use crate::{text, wire};
 
 const EXAMPLES: &str = "\
 Needs up to six times the size of a release in the temporary folder ($TMPDIR, else /tmp), which it removes at the
@@ -37,12 +37,14 @@ const DIFFERENCES_SHOWN: usize = 12;
 const NAME: &str = "demo";
 
 /// Show it all: two releases chunked, deduplicated, listed, compared, restored and verified
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct DemoArgs {
     /// Two folders to use as releases [default: executables of this machine]
     #[arg(long, num_args = 2, value_names = ["DIR_V1", "DIR_V2"])]
-    pub(crate) from: Option<Vec<PathBuf>>,
+    #[serde(default, with = "wire::paths")]
+    pub(crate) from: Vec<PathBuf>,
 }
 
 /// The measured life of one release.
@@ -80,13 +82,11 @@ struct ReleaseReport {
 
 pub(crate) fn run(app: &mut App, args: DemoArgs) -> anyhow::Result<Outcome> {
     let started = Instant::now();
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::new(app.stopper())?;
     app.use_store(scratch.path().join("store"));
     say(app, &[&format!("This happens in {}, which is removed at the end.", scratch.path().display())])?;
-    let releases = match args.from {
-        Some(folders) => material::given(folders)?,
-        None => material::gather(&scratch)?,
-    };
+    let releases =
+        if args.from.is_empty() { material::gather(&scratch)? } else { material::given(args.from)? };
     for (release, version) in releases.iter().zip(["1", "2"]) {
         say(app, &["", &format!("Release {version}: {}", release.description)])?;
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use cairn_store::diff::{Difference, EntryKind, Transfer, diff_artifacts};
 use cairn_store::{ArtifactId, Entry, Node, Spec, Store};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::show::entry_kind_name;
 use crate::app::App;
@@ -13,7 +13,7 @@ use crate::args::PlatformArg;
 use crate::error::Outcome;
 use crate::output::Align::{Left, Right};
 use crate::output::{JsonPath, OutputResult, Table};
-use crate::text;
+use crate::{text, wire};
 
 const EXAMPLES: &str = "\
 A line begins with + for added, - for removed, ~ for changed, and m for a change of mode or other metadata alone.
@@ -23,19 +23,24 @@ Examples:
   cairn diff uv@0.8.1 uv@stable --bytes";
 
 /// Compare two artifacts: files added, removed and changed
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct DiffArgs {
     /// The artifact to go from
     #[arg(value_name = "A")]
+    #[serde(with = "wire::written")]
     pub(crate) from: Spec,
     /// The artifact to go to
     #[arg(value_name = "B")]
+    #[serde(with = "wire::written")]
     pub(crate) to: Spec,
     /// Show what a machine that has A transfers to get B, by file, largest first
     #[arg(long)]
+    #[serde(default)]
     pub(crate) bytes: bool,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) platform: PlatformArg,
 }
 

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use cairn_store::{RestoreOptions, Restored, Spec};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::{PlatformArg, ThreadsArg};
 use crate::error::{Outcome, on_conflict};
 use crate::output::{JsonPath, OutputResult, Table};
-use crate::text;
+use crate::{text, wire};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,25 +23,33 @@ Examples:
 ///
 /// Everything is written beside DEST first and renamed into its place at the end. Files that DEST or a --seed folder
 /// already has are cloned or copied from there after their bytes were verified.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct ExportArgs {
     /// NAME@VERSION, NAME@CHANNEL, or the first digits of an artifact's id
+    #[serde(with = "wire::written")]
     pub(crate) spec: Spec,
     /// The folder to make; it must not be there, or be empty
+    #[serde(with = "wire::path")]
     pub(crate) dest: PathBuf,
     /// Replace a DEST that is not empty, as a whole
     #[arg(long)]
+    #[serde(default)]
     pub(crate) force: bool,
     /// Do not wait until the files are on disk: a power cut soon after may lose them
     #[arg(long)]
+    #[serde(default)]
     pub(crate) no_sync: bool,
     /// A folder with files that may be the same, such as another version; may be repeated
     #[arg(long, value_name = "DIR")]
+    #[serde(default, with = "wire::paths")]
     pub(crate) seed: Vec<PathBuf>,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) platform: PlatformArg,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) threads: ThreadsArg,
 }
 

@@ -6,7 +6,7 @@ use cairn_store::generation::{PackageChange, Packages};
 use cairn_store::time::rfc3339;
 use cairn_store::{Error, Generation, Name, Profile};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::ProfileArg;
@@ -27,13 +27,15 @@ Examples:
   cairn generations --profile canary --json";
 
 /// List the generations of a profile: when each was made, what changed, which one is current
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct GenerationsArgs {
     /// Only this one, with its packages
     #[arg(value_name = "N")]
     pub(crate) generation: Option<u64>,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) profile: ProfileArg,
 }
 
@@ -65,7 +67,8 @@ pub(crate) fn run(app: &mut App, args: &GenerationsArgs) -> anyhow::Result<Outco
     }
     let is_wanted = |number: u64| args.generation.is_none_or(|wanted| wanted == number);
     let listed = profile.generations.iter().filter(|(number, _)| is_wanted(**number));
-    let listed: Vec<_> = listed.map(|(number, generation)| Listed::of(profile, *number, generation)).collect();
+    let listed: Vec<_> =
+        listed.map(|(number, generation)| Listed::of(profile, *number, generation)).collect();
     if app.json() {
         for one in &listed {
             app.out.object(&one.line(name.as_str(), args.generation.is_some()))?;

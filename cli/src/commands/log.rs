@@ -4,7 +4,7 @@ use cairn_store::generation::{Delta, SetPackage};
 use cairn_store::time::rfc3339;
 use cairn_store::{ArtifactId, ChannelKey, Name, Op, ProfileName, Record, RefKey, Version};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::error::Outcome;
@@ -18,8 +18,9 @@ Examples:
   cairn log --json | tail -n 1";
 
 /// Show every change of names and profiles, oldest first: when, who, what
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct LogArgs {
     /// Only changes of this package, in the store and in profiles
     pub(crate) name: Option<Name>,

@@ -6,14 +6,14 @@ use cairn_store::time::rfc3339;
 use cairn_store::usage::Usage;
 use cairn_store::{Error, Kind, Name, Platform, RefKey, RefRecord, Spec, View};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::PlatformArg;
 use crate::error::Outcome;
 use crate::output::Align::{Left, Right};
 use crate::output::{OutputResult, Table};
-use crate::text;
+use crate::{text, wire};
 
 const EXAMPLES: &str = "\
 UNIQUE is what no other artifact holds, metadata included: the bytes, before compression, that removing this
@@ -25,13 +25,16 @@ Examples:
   cairn ls uv@stable --json";
 
 /// List versions, with their platforms, sizes and channels
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct LsArgs {
     /// Only this package, or this version or channel of it
     #[arg(value_name = "NAME[@VERSION]")]
+    #[serde(default, with = "wire::written_option")]
     pub(crate) filter: Option<Filter>,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) platform: PlatformArg,
 }
 
@@ -55,6 +58,13 @@ impl FromStr for Filter {
             }
             Spec::Artifact(digits) => Ok(Self { name: digits.parse()?, version_or_channel: None }),
         }
+    }
+}
+
+impl wire::Written for Filter {
+    fn written(&self) -> String {
+        let tag = self.version_or_channel.as_ref().map(|tag| format!("@{tag}"));
+        format!("{}{}", self.name, tag.unwrap_or_default())
     }
 }
 

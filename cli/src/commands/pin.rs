@@ -2,7 +2,7 @@
 
 use cairn_store::ProfileName;
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::ProfileArg;
@@ -16,13 +16,15 @@ Examples:
   cairn pin 12 --profile canary";
 
 /// Keep a generation: prune leaves it alone until it is unpinned
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct PinArgs {
     /// Its number
     #[arg(value_name = "N")]
     pub(crate) generation: u64,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) profile: ProfileArg,
 }
 

@@ -2,7 +2,7 @@
 
 use cairn_store::generation::{Kept as Why, Prune};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::ProfileArg;
@@ -19,16 +19,19 @@ Examples:
   cairn prune --keep 10";
 
 /// Forget old generations of a profile
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct PruneArgs {
     /// How many of the newest stay
     #[arg(long, value_name = "N")]
     pub(crate) keep: usize,
     /// Only say what would go
     #[arg(long)]
+    #[serde(default)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) profile: ProfileArg,
 }
 
@@ -59,9 +62,16 @@ pub(crate) fn run(app: &mut App, args: &PruneArgs) -> anyhow::Result<Outcome> {
 
 fn print(app: &mut App, plan: &Prune, dry_run: bool, seq: Option<u64>) -> OutputResult {
     if app.json() {
-        let kept = plan.kept.iter().map(|(generation, why)| Kept { generation: *generation, why: word(*why) });
+        let kept =
+            plan.kept.iter().map(|(generation, why)| Kept { generation: *generation, why: word(*why) });
         let profile = plan.profile.as_str();
-        return app.out.object(&Report { profile, dry_run, removed: &plan.remove, kept: kept.collect(), seq });
+        return app.out.object(&Report {
+            profile,
+            dry_run,
+            removed: &plan.remove,
+            kept: kept.collect(),
+            seq,
+        });
     }
     if app.quiet() {
         return Ok(());

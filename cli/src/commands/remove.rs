@@ -3,6 +3,7 @@
 use cairn_store::Name;
 use cairn_store::generation::UseOptions;
 use clap::Args;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::ProfileArg;
@@ -18,13 +19,15 @@ Examples:
 /// Make a generation without these packages, and show it
 ///
 /// Their versions stay in the store; `cairn rm` removes those.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct RemoveArgs {
     /// Packages of the current generation
     #[arg(required = true, value_name = "NAME")]
     pub(crate) names: Vec<Name>,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) profile: ProfileArg,
     /// Only if this generation is the current one
     #[arg(long, value_name = "N")]

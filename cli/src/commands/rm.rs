@@ -2,11 +2,12 @@
 
 use cairn_store::{ArtifactId, ChannelKey, Error, RefKey, Spec, View, Writer};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::PlatformArg;
 use crate::error::{Outcome, on_conflict};
+use crate::wire;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,15 +18,19 @@ Examples:
 /// Remove a version or a channel
 ///
 /// The name goes at once; the bytes stay in the store until they are collected.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct RmArgs {
     /// NAME@VERSION, NAME@CHANNEL, or the first digits of an artifact's id
+    #[serde(with = "wire::written")]
     pub(crate) spec: Spec,
     /// Remove a version that channels name, and those channels
     #[arg(long)]
+    #[serde(default)]
     pub(crate) force: bool,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) platform: PlatformArg,
 }
 

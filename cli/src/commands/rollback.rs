@@ -2,6 +2,7 @@
 
 use cairn_store::time::rfc3339;
 use clap::Args;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::ProfileArg;
@@ -16,13 +17,15 @@ Examples:
   cairn switch 13                        forward again: nothing is lost by going back";
 
 /// Go back to the generation before, or to an older one
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct RollbackArgs {
     /// The generation to go back to [default: the newest of those before the current one]
     #[arg(long, value_name = "N")]
     pub(crate) to: Option<u64>,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) profile: ProfileArg,
 }
 

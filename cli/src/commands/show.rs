@@ -6,14 +6,14 @@ use cairn_store::artifact::Artifact;
 use cairn_store::diff::EntryKind;
 use cairn_store::{ArtifactId, ArtifactKind, Entry, MetadataPolicy, Node, Spec, View};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::ls;
 use crate::app::App;
 use crate::args::PlatformArg;
 use crate::error::Outcome;
 use crate::output::{JsonPath, OutputResult, Table};
-use crate::text;
+use crate::{text, wire};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,15 +21,19 @@ Examples:
   cairn show 3f2a9c --files";
 
 /// Show an artifact: what it is, where it comes from, which refs name it
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct ShowArgs {
     /// NAME@VERSION, NAME@CHANNEL, or the first digits of an artifact's id
+    #[serde(with = "wire::written")]
     pub(crate) spec: Spec,
     /// List its files too
     #[arg(long)]
+    #[serde(default)]
     pub(crate) files: bool,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) platform: PlatformArg,
 }
 

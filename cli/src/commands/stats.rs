@@ -2,7 +2,7 @@
 
 use cairn_store::stats::{PackStats, Stats};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::error::Outcome;
@@ -19,8 +19,9 @@ Examples:
   cairn stats --json";
 
 /// Show what the store holds: logical, unique and stored bytes, packs, index
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct StatsArgs {}
 
 /// The JSON form of the figures.

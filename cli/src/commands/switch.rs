@@ -1,6 +1,7 @@
 //! `cairn switch`: show another generation.
 
 use clap::Args;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::ProfileArg;
@@ -14,13 +15,15 @@ Examples:
   cairn generations                      which there are";
 
 /// Show another generation, older or newer
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct SwitchArgs {
     /// Its number
     #[arg(value_name = "N")]
     pub(crate) generation: u64,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) profile: ProfileArg,
     /// Only if this generation is the current one
     #[arg(long, value_name = "N")]

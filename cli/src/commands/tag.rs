@@ -2,11 +2,12 @@
 
 use cairn_store::{Channel, Error, Spec, Version};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::PlatformArg;
 use crate::error::Outcome;
+use crate::wire;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -14,14 +15,17 @@ Examples:
   cairn tag uv@edge stable       stable names what edge names now";
 
 /// Let a channel name a version
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct TagArgs {
     /// The version: NAME@VERSION, NAME@CHANNEL, or the first digits of an artifact's id
+    #[serde(with = "wire::written")]
     pub(crate) spec: Spec,
     /// The channel: a-z 0-9 . _ + -
     pub(crate) channel: Channel,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) platform: PlatformArg,
 }
 

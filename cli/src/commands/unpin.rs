@@ -1,6 +1,7 @@
 //! `cairn unpin`: leave a generation to pruning again.
 
 use clap::Args;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::ProfileArg;
@@ -13,13 +14,15 @@ Examples:
   cairn unpin 12 --profile canary";
 
 /// Let prune remove a generation again
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct UnpinArgs {
     /// Its number
     #[arg(value_name = "N")]
     pub(crate) generation: u64,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) profile: ProfileArg,
 }
 

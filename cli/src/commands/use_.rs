@@ -3,11 +3,13 @@
 use cairn_store::generation::UseOptions;
 use cairn_store::{ArtifactId, Error, Name, RefKey, Spec, View};
 use clap::Args;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::{PlatformArg, ProfileArg};
 use crate::changes;
 use crate::error::Outcome;
+use crate::wire;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,21 +23,26 @@ Examples:
 ///
 /// A package that the profile has in another version is replaced; the others stay as they are. What mounts of the
 /// profile show changes in one step.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct UseArgs {
     /// What to show: NAME@VERSION, NAME@CHANNEL, or the first digits of an artifact's id
     #[arg(required = true, value_name = "SPEC")]
+    #[serde(with = "wire::written_list")]
     pub(crate) specs: Vec<Spec>,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) profile: ProfileArg,
     /// Where several packages offer a command of one name, this one's is meant; the last one given wins
     #[arg(long, value_name = "NAME")]
+    #[serde(default)]
     pub(crate) prefer: Vec<Name>,
     /// Only if this generation is the current one; 0: only if there is none
     #[arg(long, value_name = "N")]
     pub(crate) if_current: Option<u64>,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) platform: PlatformArg,
 }
 

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use cairn_store::verify::{Affected, Damage, VerifyReport};
 use cairn_store::{RefKey, Spec, Store, VerifyOptions};
 use clap::Args;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::{PlatformArg, ThreadsArg};
 use crate::error::Outcome;
 use crate::output::{JsonPath, OutputResult, Table};
-use crate::text;
+use crate::{text, wire};
 
 const EXAMPLES: &str = "\
 Exit code 4 says that something is damaged or missing; the report says what, and what it touches.
@@ -24,14 +24,18 @@ Examples:
 const SHOWN: usize = 20;
 
 /// Check every stored byte and that every artifact is complete
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct VerifyArgs {
     /// Only what this artifact needs
+    #[serde(default, with = "wire::written_option")]
     pub(crate) spec: Option<Spec>,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) platform: PlatformArg,
     #[command(flatten)]
+    #[serde(default)]
     pub(crate) threads: ThreadsArg,
 }
 

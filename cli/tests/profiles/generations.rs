@@ -30,7 +30,10 @@ fn the_json_of_a_switch_has_its_documented_fields() {
     let world = World::new();
     let first = &world.json(&["use", "hello@1"])[0];
     assert_eq!(first["from"], Value::Null);
-    assert_eq!((&first["profile"], &first["to"], &first["changed"]), (&json!("default"), &json!(1), &json!(true)));
+    assert_eq!(
+        (&first["profile"], &first["to"], &first["changed"]),
+        (&json!("default"), &json!(1), &json!(true))
+    );
     let change = &first["changes"][0];
     assert_eq!((&change["name"], &change["change"]), (&json!("hello"), &json!("added")));
     assert_eq!(change["from"], Value::Null);
@@ -149,7 +152,10 @@ fn pruning_leaves_the_current_the_pinned_and_the_newest() {
     world.bad(3, &["pin", "9"]);
     world.good(&["switch", "1"]);
     let plan = &world.json(&["prune", "--keep", "1", "--dry-run"])[0];
-    assert_eq!((&plan["removed"], &plan["dry_run"], &plan["seq"]), (&json!([3, 4]), &json!(true), &Value::Null));
+    assert_eq!(
+        (&plan["removed"], &plan["dry_run"], &plan["seq"]),
+        (&json!([3, 4]), &json!(true), &Value::Null)
+    );
     let why: Vec<_> = plan["kept"].as_array().unwrap().iter().map(|kept| kept["why"].clone()).collect();
     assert_eq!(why, [json!("current"), json!("pinned"), json!("newest")]);
     assert_eq!(world.json(&["generations"]).len(), 5, "nothing happened");

@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -19,9 +19,12 @@ impl World {
     /// `hello` 1 and 2, with a command `hello`; `world` 1 with `world`; `rival` 1 with a `hello` of its own.
     pub(crate) fn new() -> Self {
         let world = Self { dir: tempfile::tempdir().unwrap() };
-        for (name, version, command) in
-            [("hello", "1", "hello"), ("hello", "2", "hello"), ("world", "1", "world"), ("rival", "1", "hello")]
-        {
+        for (name, version, command) in [
+            ("hello", "1", "hello"),
+            ("hello", "2", "hello"),
+            ("world", "1", "world"),
+            ("rival", "1", "hello"),
+        ] {
             let tree = format!("{name}-{version}");
             world.program(&format!("{tree}/bin/{command}"), &format!("echo {name} {version}"));
             world.good(&["add", &tree, "--name", name, "--version", version]);
@@ -90,14 +93,5 @@ pub(crate) fn finish(child: Child) -> Output {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             panic!("a command was still running after {DEADLINE:?}");
         }
-    }
-}
-
-/// Waits until `ready` says so.
-pub(crate) fn until(what: &str, mut ready: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !ready() {
-        assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} for {what}");
-        std::thread::yield_now();
     }
 }

@@ -209,3 +209,145 @@ impl Entries {
         self.next_turn
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BYTES_MAX: u64 = 100;
+
+    fn file(number: u8) -> FileId {
+        FileId([number; 32])
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Write { file: u8, bytes: u64, grown: u64 },
+        Fail { bytes: u64 },
+        Touch { file: u8 },
+        Hold { file: u8 },
+        Release { file: u8 },
+        Lose { file: u8 },
+        GiveUp { bytes: u64 },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let file = || 0..12u8;
+        prop_oneof![
+            4 => (file(), 1..60u64, 0..3u64).prop_map(|(file, bytes, grown)| Step::Write { file, bytes, grown }),
+            1 => (1..120u64).prop_map(|bytes| Step::Fail { bytes }),
+            2 => file().prop_map(|file| Step::Touch { file }),
+            2 => file().prop_map(|file| Step::Hold { file }),
+            2 => file().prop_map(|file| Step::Release { file }),
+            1 => file().prop_map(|file| Step::Lose { file }),
+            1 => (0..50u64).prop_map(|bytes| Step::GiveUp { bytes }),
+        ]
+    }
+
+    /// What is there, least recently used first, and what is held.
+    #[derive(Default)]
+    struct Model {
+        files: Vec<(u8, u64)>,
+        holds: HashMap<u8, u32>,
+    }
+
+    impl Model {
+        fn bytes(&self) -> u64 {
+            self.files.iter().map(|(_, bytes)| bytes).sum()
+        }
+
+        fn is_held(&self, file: u8) -> bool {
+            self.holds.contains_key(&file)
+        }
+
+        /// Takes out the first that may go, until no more than so many bytes are left.
+        fn shrink_to(&mut self, bytes: u64) -> Vec<FileId> {
+            let mut gone = Vec::new();
+            while self.bytes() > bytes
+                && let Some(at) = self.files.iter().position(|(number, _)| !self.holds.contains_key(number))
+            {
+                gone.push(file(self.files.remove(at).0));
+            }
+            gone
+        }
+
+        fn use_last(&mut self, number: u8) {
+            if let Some(at) = self.files.iter().position(|(there, _)| *there == number) {
+                let entry = self.files.remove(at);
+                self.files.push(entry);
+            }
+        }
+    }
+
+    fn ids(victims: &[Victim]) -> Vec<FileId> {
+        victims.iter().map(|victim| victim.id).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_bound_is_kept_what_is_held_stays_and_the_least_used_goes_first(
+            steps in prop::collection::vec(step(), 1..200),
+        ) {
+            let (mut entries, mut model) = (Entries::new(BYTES_MAX), Model::default());
+            for step in steps {
+                match step {
+                    Step::Write { file: number, bytes, grown } => {
+                        let held: u64 =
+                            model.files.iter().filter(|(there, _)| model.is_held(*there)).map(|f| f.1).sum();
+                        match entries.reserve(bytes) {
+                            Err(NoRoom) => prop_assert!(held + bytes > BYTES_MAX),
+                            Ok(victims) => {
+                                prop_assert_eq!(ids(&victims), model.shrink_to(BYTES_MAX - bytes));
+                                prop_assert!(entries.bytes + entries.reserved <= BYTES_MAX);
+                                entries.commit(file(number), bytes, bytes + grown, 0);
+                                model.files.retain(|(there, _)| *there != number);
+                                model.files.push((number, bytes + grown));
+                            }
+                        }
+                    }
+                    Step::Fail { bytes } => {
+                        if let Ok(victims) = entries.reserve(bytes) {
+                            prop_assert_eq!(ids(&victims), model.shrink_to(BYTES_MAX - bytes));
+                            entries.unreserve(bytes);
+                        }
+                    }
+                    Step::Touch { file: number } => {
+                        let there = model.files.iter().any(|(there, _)| *there == number);
+                        prop_assert_eq!(entries.touch(&file(number)).is_some(), there);
+                        model.use_last(number);
+                    }
+                    Step::Hold { file: number } => {
+                        entries.hold(&file(number));
+                        *model.holds.entry(number).or_default() += 1;
+                    }
+                    Step::Release { file: number } => {
+                        if let Some(count) = model.holds.get_mut(&number) {
+                            entries.release(&file(number));
+                            *count -= 1;
+                            if *count == 0 {
+                                model.holds.remove(&number);
+                                model.use_last(number);
+                            }
+                        }
+                    }
+                    Step::Lose { file: number } => {
+                        entries.remove(&file(number));
+                        model.files.retain(|(there, _)| *there != number);
+                    }
+                    Step::GiveUp { bytes } => {
+                        let over = model.bytes().saturating_sub(BYTES_MAX);
+                        let left = model.bytes().saturating_sub(bytes.max(over));
+                        prop_assert_eq!(ids(&entries.give_up(bytes)), model.shrink_to(left));
+                    }
+                }
+                prop_assert_eq!(entries.bytes(), model.bytes());
+                prop_assert_eq!(entries.len(), model.files.len());
+                let held = model.files.iter().filter(|(there, _)| model.is_held(*there)).count();
+                prop_assert_eq!(entries.held(), held);
+                prop_assert_eq!(entries.reserved, 0);
+            }
+        }
+    }
+}

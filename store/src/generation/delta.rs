@@ -53,6 +53,16 @@ pub struct PackageChange {
     pub to: Option<Arc<Package>>,
 }
 
+impl PackageChange {
+    /// How one set of packages differs from another, by name.
+    #[must_use]
+    pub fn between(from: &Packages, to: &Packages) -> Vec<Self> {
+        let mut changes = Delta::between(from, to).changes(from);
+        changes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        changes
+    }
+}
+
 /// A package that is not what a delta replaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotThere {

@@ -218,6 +218,11 @@ impl Version {
         Self { text: text.into(), order }
     }
 
+    /// The version that none sorts before: no numbers but zeros, and the first of all prereleases.
+    pub(super) fn least() -> Self {
+        Self::from_checked("0-0".to_owned())
+    }
+
     /// Whether it is marked as coming before a release (`1.0.0-rc.1`, `25.0rc1`).
     #[must_use]
     pub fn is_prerelease(&self) -> bool {
@@ -294,6 +299,12 @@ impl Platform {
         Self { text: "any/any".into() }
     }
 
+    /// The platform that none sorts before.
+    #[must_use]
+    pub fn least() -> Self {
+        Self { text: "0/0".into() }
+    }
+
     /// The operating system's name.
     #[must_use]
     pub fn os(&self) -> &str {
@@ -333,6 +344,20 @@ mod tests {
         assert_eq!("latest".parse::<Channel>().unwrap().as_str(), "latest");
         Platform::current().to_string().parse::<Platform>().unwrap();
         Platform::any().to_string().parse::<Platform>().unwrap();
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_sorts_before_the_least(
+            version in "[A-Za-z0-9][A-Za-z0-9._+~-]{0,12}|[0v.~-]{1,6}[0-9a]{0,2}",
+            platform in "[a-z0-9][a-z0-9_]{0,3}/[a-z0-9][a-z0-9_]{0,3}",
+        ) {
+            if let Ok(version) = version.parse::<Version>() {
+                assert!(Version::least() <= version, "{version}");
+            }
+            let platform: Platform = platform.parse().unwrap();
+            assert!(Platform::least() <= platform, "{platform}");
+        }
     }
 
     #[test]

@@ -45,7 +45,8 @@ impl View {
 
     /// The refs of one name, in the order of their versions.
     pub fn refs_of<'a>(&'a self, name: &Name) -> impl Iterator<Item = (&'a RefKey, &'a RefRecord)> {
-        self.refs.iter().filter(move |(key, _)| key.name == *name)
+        let name = name.clone();
+        self.refs.range(RefKey::least_of(&name)..).take_while(move |(key, _)| key.name == name)
     }
 
     /// Whether a version of `name` has the text `channel` on any platform; such a channel could not be reached.

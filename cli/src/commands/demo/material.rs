@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_material() {
-        let scratch = Scratch::new().unwrap();
+        let scratch = Scratch::new(Box::new(|| false)).unwrap();
         let releases = gather(&scratch).unwrap();
         for release in releases {
             assert!(fs::read_dir(release.folder.join("bin")).unwrap().count() > 0, "{}", release.description);

@@ -5,24 +5,22 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use tempfile::TempDir;
 
-use crate::progress;
-
 /// A temporary folder that is removed when this is dropped.
 pub(super) struct Scratch {
     folder: TempDir,
-    stop: Arc<AtomicBool>,
+    /// Says whether to stop.
+    stop: Stopper,
 }
 
+/// Says whether the client wants the demo to stop.
+pub(super) type Stopper = Box<dyn Fn() -> bool>;
+
 impl Scratch {
-    pub(super) fn new() -> anyhow::Result<Self> {
-        // Before the folder is there: a signal from here on is heard, and leads to its removal.
-        let stop = progress::watch_signals();
+    pub(super) fn new(stop: Stopper) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("cairn-demo-")
             .tempdir()
@@ -36,7 +34,7 @@ impl Scratch {
 
     /// Fails once Ctrl-C was pressed.
     pub(super) fn stop_if_asked(&self) -> Result<(), cairn_store::Error> {
-        if self.stop.load(Ordering::Relaxed) { Err(cairn_store::Error::Cancelled) } else { Ok(()) }
+        if (self.stop)() { Err(cairn_store::Error::Cancelled) } else { Ok(()) }
     }
 }
 
@@ -64,7 +62,7 @@ mod tests {
 
     #[test]
     fn the_folder_goes_even_if_something_in_it_is_read_only() {
-        let scratch = Scratch::new().unwrap();
+        let scratch = Scratch::new(Box::new(|| false)).unwrap();
         let path = scratch.path().to_owned();
         fs::create_dir_all(path.join("a/b")).unwrap();
         fs::write(path.join("a/b/c"), b"c").unwrap();

@@ -1,0 +1,101 @@
+//! How far a job is, as its threads count it. A thread of its own tells the client a few times a second, so that the
+//! working threads only count; who asked for no news gets none.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use cairn_server::{JobIo, Task};
+use cairn_store::Progress;
+
+/// What is faster than this is not told of.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How often there is news.
+const EVERY: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Default)]
+struct Counts {
+    bytes_expected: AtomicU64,
+    bytes: AtomicU64,
+    files_expected: AtomicU64,
+    files: AtomicU64,
+}
+
+/// The progress of one piece of work: counts, perhaps tells, and knows whether the client wants it to stop.
+pub(crate) struct Meter {
+    counts: Arc<Counts>,
+    io: JobIo,
+    /// Tells until `done` is set and it is unparked.
+    telling: Option<(JoinHandle<()>, Arc<AtomicBool>)>,
+}
+
+impl Meter {
+    /// A meter that tells if that is `wanted`. `task` says what is done: `adding`.
+    pub(crate) fn new(task: &'static str, wanted: bool, io: JobIo) -> Self {
+        let counts = Arc::<Counts>::default();
+        let telling = wanted.then(|| tell(task, Arc::clone(&counts), io.clone())).flatten();
+        Self { counts, io, telling }
+    }
+}
+
+impl Progress for Meter {
+    fn expect(&self, bytes: u64, files: u64) {
+        self.counts.bytes_expected.fetch_add(bytes, Ordering::Relaxed);
+        self.counts.files_expected.fetch_add(files, Ordering::Relaxed);
+    }
+
+    fn advance(&self, bytes: u64, files: u64) {
+        self.counts.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.counts.files.fetch_add(files, Ordering::Relaxed);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.io.is_cancelled()
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        if let Some((thread, done)) = self.telling.take() {
+            done.store(true, Ordering::Relaxed);
+            thread.thread().unpark();
+            // A thread that panicked tells nothing more.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Starts the thread that tells; without it there is no news, which is no reason to fail.
+fn tell(task: &'static str, counts: Arc<Counts>, io: JobIo) -> Option<(JoinHandle<()>, Arc<AtomicBool>)> {
+    let done = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&done);
+    let started = Instant::now();
+    let work = move || {
+        std::thread::park_timeout(PATIENCE);
+        if told.load(Ordering::Relaxed) {
+            return;
+        }
+        while !told.load(Ordering::Relaxed) {
+            io.progress(Some(counts.task(task, started.elapsed())));
+            std::thread::park_timeout(EVERY);
+        }
+        io.progress(None);
+    };
+    let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(work).ok()?;
+    Some((thread, done))
+}
+
+impl Counts {
+    fn task(&self, task: &str, elapsed: Duration) -> Task {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Task {
+            task: task.to_owned(),
+            bytes: load(&self.bytes),
+            bytes_expected: load(&self.bytes_expected),
+            files: load(&self.files),
+            files_expected: load(&self.files_expected),
+            elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Decoded directories, kept up to a number of bytes.
+//!
+//! Directories are immutable and known by their content's id, so one that is kept serves all versions that share it.
+//! What is kept is a matter of speed only: anything is decoded again when it is asked for. A directory is decoded
+//! whole; the one used last is kept however long it is.
+
+mod packed;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use cairn_store::id::TreeId;
+use cairn_store::{Error, Store, tree};
+
+pub(crate) use packed::{Owner, PORTABLE_MTIME_S, PackedDir};
+
+use crate::inode::Identities;
+
+/// Bytes of what is kept beside each directory, about.
+const KEPT_LEN: usize = 96;
+
+struct Kept {
+    dir: Arc<PackedDir>,
+    /// When it was last asked for, by the count of what was.
+    used: AtomicU64,
+}
+
+#[derive(Default)]
+struct Cache {
+    dirs: HashMap<TreeId, Kept>,
+    bytes: usize,
+}
+
+/// The directories of one mount.
+pub(crate) struct Dirs {
+    store: Store,
+    identities: Identities,
+    bytes_max: usize,
+    /// Guards what is kept. A leaf lock: nothing is decoded under it.
+    cache: RwLock<Cache>,
+    clock: AtomicU64,
+}
+
+impl Dirs {
+    pub(crate) fn new(store: Store, identities: Identities, bytes_max: usize) -> Self {
+        Self { store, identities, bytes_max, cache: RwLock::default(), clock: AtomicU64::new(0) }
+    }
+
+    /// The directory of a tree.
+    pub(crate) fn get(&self, tree: &TreeId) -> Result<Arc<PackedDir>, Error> {
+        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+        {
+            let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(kept) = cache.dirs.get(tree) {
+                kept.used.store(now, Ordering::Relaxed);
+                return Ok(Arc::clone(&kept.dir));
+            }
+        }
+        let dir = Arc::new(self.decode(tree)?);
+        let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
+        let kept = Kept { dir: Arc::clone(&dir), used: AtomicU64::new(now) };
+        cache.bytes += dir.bytes() + KEPT_LEN;
+        if let Some(old) = cache.dirs.insert(*tree, kept) {
+            cache.bytes -= old.dir.bytes() + KEPT_LEN;
+        }
+        if cache.bytes > self.bytes_max {
+            cache.evict(self.bytes_max - self.bytes_max / 8, tree);
+        }
+        Ok(dir)
+    }
+
+    fn decode(&self, tree: &TreeId) -> Result<PackedDir, Error> {
+        let mut packer = packed::Packer::default();
+        for entry in tree::entries(tree, &self.store) {
+            packer.push(&entry?, &self.identities).map_err(|packed::TooLong| Error::Invalid {
+                what: "directory",
+                given: tree.to_string(),
+                reason: "its entries take more than 4 GiB".to_owned(),
+            })?;
+        }
+        Ok(packer.finish())
+    }
+
+    /// How many are kept, and the bytes that they take.
+    pub(crate) fn kept(&self) -> (u64, u64) {
+        let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
+        (cache.dirs.len() as u64, cache.bytes as u64)
+    }
+}
+
+impl Cache {
+    /// Drops what was not asked for the longest, until no more than so many bytes are left, and never `keep`.
+    fn evict(&mut self, bytes_max: usize, keep: &TreeId) {
+        let mut by_use: Vec<(u64, TreeId)> =
+            self.dirs.iter().map(|(tree, kept)| (kept.used.load(Ordering::Relaxed), *tree)).collect();
+        by_use.sort_unstable();
+        for (_, tree) in by_use {
+            if self.bytes <= bytes_max {
+                break;
+            }
+            if tree != *keep
+                && let Some(kept) = self.dirs.remove(&tree)
+            {
+                self.bytes -= kept.dir.bytes() + KEPT_LEN;
+            }
+        }
+    }
+}

@@ -1,0 +1,578 @@
+//! What the kernel asks, answered by `fs` (names) and `handle` (open files): translation and nothing else.
+//!
+//! Every answer is given inside the [gate](crate::pause). What takes long is done by the [pool](crate::slow), outside.
+//! A handler that panics answers EIO, and the mount lives on.
+//!
+//! Everything the kernel may keep it keeps for ever: what an inode is never changes, and names that do are made stale
+//! all at once (see `flip`).
+
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use fuser::{
+    BsdFileFlags, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use crate::attr::{Attr, DirEntry, Ino, Kind, Lookup};
+use crate::device::{Device, Handshake, reply_passthrough};
+use crate::errno::Errno;
+use crate::files::{Files, ReadError};
+use crate::fs::{Fs, Xattr, fit};
+use crate::handle::{OpenFile, Opening, Opens, Way};
+use crate::pause::Gate;
+use crate::slow::{Length, Pool};
+
+/// Longer than any machine runs.
+const FOREVER: Duration = Duration::from_secs(1 << 40);
+const NEVER: Duration = Duration::ZERO;
+/// Bytes of the greatest read, and of the read-ahead that a connection begins with.
+const READ_BYTES_MAX: u32 = 1 << 20;
+/// Reads ahead and the like that may wait for an answer at a time.
+const BACKGROUND_MAX: u16 = 128;
+const BLOCK_LEN: u32 = 4096;
+/// What a handle says of how its file is open.
+const BACKING: FileHandle = FileHandle(1);
+const CACHED: FileHandle = FileHandle(2);
+const READ_ONLY: fuser::Errno = fuser::Errno::EROFS;
+
+/// One mount, for whoever answers for it.
+pub(crate) struct Core {
+    pub(crate) fs: Fs,
+    pub(crate) files: Arc<Files>,
+    pub(crate) opens: Opens,
+    pub(crate) gate: Gate,
+    pub(crate) device: Arc<Device>,
+    pub(crate) pool: Pool,
+}
+
+/// The adapter. It begins without a mount: what the kernel can do is known only after the handshake, and decides how the
+/// mount is made.
+#[derive(Clone, Default)]
+pub(crate) struct Kernel {
+    core: Arc<OnceLock<Arc<Core>>>,
+    handshake: Arc<OnceLock<Handshake>>,
+    stack_depth: Option<u32>,
+}
+
+impl Kernel {
+    /// If the kernel is to read backing files by itself, with how many file systems they make one on another.
+    pub(crate) fn new(stack_depth: Option<u32>) -> Self {
+        Self { stack_depth, ..Self::default() }
+    }
+
+    /// What answers, once there is something.
+    pub(crate) fn core(&self) -> Option<Arc<Core>> {
+        self.core.get().cloned()
+    }
+
+    /// What the kernel said, after the handshake.
+    pub(crate) fn handshake(&self) -> Option<Handshake> {
+        self.handshake.get().copied()
+    }
+
+    /// From here on there is something to answer with. Before the first request, and once.
+    pub(crate) fn begin(&self, core: Arc<Core>) {
+        // A second one would be a programmer's error without consequence: the first stays.
+        let _ = self.core.set(core);
+    }
+
+    /// Runs one operation inside the gate and gives its result to `answer`, in there too.
+    fn handle<T>(
+        &self,
+        operation: &'static str,
+        ino: INodeNo,
+        run: impl FnOnce(&Arc<Core>) -> Result<T, Errno>,
+        answer: impl FnOnce(Result<T, fuser::Errno>),
+    ) {
+        let Some(core) = self.core.get() else { return answer(Err(fuser::Errno::EIO)) };
+        let _inside = core.gate.pass();
+        answer(guarded(operation, ino, || run(core)));
+    }
+}
+
+/// Runs an operation; a panic is an EIO and one line in the log.
+fn guarded<T>(
+    operation: &'static str,
+    ino: INodeNo,
+    run: impl FnOnce() -> Result<T, Errno>,
+) -> Result<T, fuser::Errno> {
+    match catch_unwind(AssertUnwindSafe(run)) {
+        Ok(result) => result.map_err(|errno| fuser::Errno::from_i32(errno.number())),
+        Err(panic) => {
+            let text = panic.downcast_ref::<&str>().copied();
+            let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("");
+            tracing::error!(operation, inode = ino.0, panic = text, "a handler of the mount panicked");
+            Err(fuser::Errno::EIO)
+        }
+    }
+}
+
+/// Runs a part of an operation on the pool: its panic is its absence.
+fn guarded_part<T>(
+    operation: &'static str,
+    ino: INodeNo,
+    run: impl FnOnce() -> T,
+) -> Result<T, fuser::Errno> {
+    guarded(operation, ino, || Ok(run()))
+}
+
+fn file_attr(attr: &Attr) -> FileAttr {
+    let (seconds, nanoseconds) = attr.mtime;
+    let whole = Duration::from_secs(seconds.unsigned_abs());
+    let time = if seconds < 0 { UNIX_EPOCH.checked_sub(whole) } else { UNIX_EPOCH.checked_add(whole) };
+    let time = time.and_then(|time| time.checked_add(Duration::from_nanos(nanoseconds.into())));
+    let time = time.unwrap_or(UNIX_EPOCH);
+    FileAttr {
+        ino: INodeNo(attr.ino.0),
+        size: attr.size,
+        blocks: attr.size.div_ceil(512),
+        atime: time,
+        mtime: time,
+        ctime: time,
+        crtime: time,
+        kind: file_type(attr.kind),
+        perm: attr.mode,
+        nlink: attr.nlink,
+        uid: attr.uid,
+        gid: attr.gid,
+        rdev: attr.rdev,
+        blksize: BLOCK_LEN,
+        flags: 0,
+    }
+}
+
+fn file_type(kind: Kind) -> FileType {
+    match kind {
+        Kind::File => FileType::RegularFile,
+        Kind::Dir => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
+        Kind::Fifo => FileType::NamedPipe,
+        Kind::Char => FileType::CharDevice,
+        Kind::Block => FileType::BlockDevice,
+    }
+}
+
+/// What stands for an inode of which nothing but this is known.
+fn bare_attr(ino: Ino, kind: Kind) -> FileAttr {
+    file_attr(&Attr { ino, kind, mode: 0o555, size: 0, nlink: 1, uid: 0, gid: 0, mtime: (0, 0), rdev: 0 })
+}
+
+fn time_to_live(cacheable: bool) -> &'static Duration {
+    if cacheable { &FOREVER } else { &NEVER }
+}
+
+fn answer_lookup(reply: ReplyEntry, found: Result<Lookup, fuser::Errno>) {
+    match found {
+        Ok(Lookup::Found { attr, cacheable }) => {
+            reply.entry_with_ttls(&FOREVER, time_to_live(cacheable), &file_attr(&attr), Generation(0));
+        }
+        // Inode 0 is a name that is not there, and stays so.
+        Ok(Lookup::Absent { cacheable: true }) => {
+            reply.entry(&FOREVER, &bare_attr(Ino(0), Kind::File), Generation(0));
+        }
+        Ok(Lookup::Absent { cacheable: false }) => reply.error(fuser::Errno::ENOENT),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+fn answer_open(reply: ReplyOpen, way: Result<Way, fuser::Errno>) {
+    let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
+    match way {
+        Ok(Way::Backing(file)) => reply_passthrough(reply, BACKING, FopenFlags::FOPEN_NOFLUSH, file),
+        Ok(Way::Cached) => reply.opened(CACHED, flags),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+fn answer_xattr(reply: ReplyXattr, value: Result<Xattr, fuser::Errno>) {
+    match value {
+        Ok(Xattr::Size(len)) => reply.size(len),
+        Ok(Xattr::Bytes(bytes)) => reply.data(&bytes),
+        Err(errno) => reply.error(errno),
+    }
+}
+
+/// The end of an open that waits for a whole file, on the pool.
+fn open_slowly(core: &Arc<Core>, ino: INodeNo, file: &Arc<OpenFile>, reply: ReplyOpen) {
+    let path = || core.fs.path_of(Ino(ino.0));
+    let whole = guarded_part("open", ino, || core.opens.prepare(file, path));
+    let _inside = core.gate.pass();
+    let way =
+        whole.and_then(|whole| guarded_part("open", ino, || core.opens.finish(Ino(ino.0), file, whole)));
+    answer_open(reply, way);
+}
+
+/// Reads what takes decoding, on the pool.
+fn read_slowly(core: &Arc<Core>, ino: INodeNo, file: &OpenFile, offset: u64, size: u32, reply: ReplyData) {
+    with_buffer(|buffer| {
+        let read = guarded("read", ino, || {
+            core.files.read(&file.spec, offset, size, buffer).map_err(|error: ReadError| {
+                core.files.note_damage(&error, || core.fs.path_of(Ino(ino.0)));
+                Errno::IO
+            })
+        });
+        let _inside = core.gate.pass();
+        match read {
+            Ok(()) => reply.data(buffer),
+            Err(errno) => reply.error(errno),
+        }
+    });
+}
+
+/// An empty buffer of this thread's, so that reads allocate nothing.
+fn with_buffer<T>(run: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    thread_local! {
+        static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    BUFFER.with(|buffer| match buffer.try_borrow_mut() {
+        Ok(mut buffer) => {
+            buffer.clear();
+            run(&mut buffer)
+        }
+        Err(_) => run(&mut Vec::new()),
+    })
+}
+
+impl Filesystem for Kernel {
+    fn init(&mut self, _: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        let capabilities = config.capabilities();
+        let abi = config.kernel_abi();
+        let _ = self.handshake.set(Handshake { abi: (abi.0, abi.1), capabilities: capabilities.bits() });
+        let mut wanted = InitFlags::FUSE_ASYNC_READ
+            | InitFlags::FUSE_PARALLEL_DIROPS
+            | InitFlags::FUSE_DO_READDIRPLUS
+            | InitFlags::FUSE_READDIRPLUS_AUTO
+            | InitFlags::FUSE_CACHE_SYMLINKS
+            // What a file holds never changes: nothing but its last use invalidates its pages.
+            | InitFlags::FUSE_EXPLICIT_INVAL_DATA
+            | InitFlags::FUSE_HAS_RESEND;
+        if self.stack_depth.is_some() {
+            wanted |= InitFlags::FUSE_PASSTHROUGH;
+        }
+        // None is refused: the kernel offers them all. The same holds for the values below.
+        let _ = config.add_capabilities(wanted & capabilities);
+        let _ = config.set_max_stack_depth(self.stack_depth.unwrap_or(0));
+        let _ = config.set_max_write(READ_BYTES_MAX);
+        let _ = config.set_max_background(BACKGROUND_MAX);
+        Ok(())
+    }
+
+    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let run = |core: &Arc<Core>| core.fs.lookup(Ino(parent.0), name.as_bytes());
+        self.handle("lookup", parent, run, |found| answer_lookup(reply, found));
+    }
+
+    fn forget(&self, _: &Request, ino: INodeNo, count: u64) {
+        let run = |core: &Arc<Core>| {
+            core.fs.forget(Ino(ino.0), count);
+            Ok(())
+        };
+        // It has no answer.
+        self.handle("forget", ino, run, |_| ());
+    }
+
+    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.handle(
+            "getattr",
+            ino,
+            |core| core.fs.attr(Ino(ino.0)),
+            |attr| match attr {
+                Ok(attr) => reply.attr(&FOREVER, &file_attr(&attr)),
+                Err(errno) => reply.error(errno),
+            },
+        );
+    }
+
+    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
+        self.handle(
+            "readlink",
+            ino,
+            |core| core.fs.readlink(Ino(ino.0)),
+            |target| match target {
+                Ok(target) => reply.data(&target),
+                Err(errno) => reply.error(errno),
+            },
+        );
+    }
+
+    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if flags.acc_mode() != OpenAccMode::O_RDONLY {
+            return reply.error(READ_ONLY);
+        }
+        let run = |core: &Arc<Core>| {
+            let opening = core.opens.open(Ino(ino.0), || core.fs.file(Ino(ino.0)))?;
+            Ok((opening, Arc::clone(core)))
+        };
+        self.handle("open", ino, run, |opening| match opening {
+            Ok((Opening::Opened(way), _)) => answer_open(reply, Ok(way)),
+            Ok((Opening::Wait(file), core)) => {
+                let job = Arc::clone(&core);
+                core.pool.run(Length::Long, move || open_slowly(&job, ino, &file, reply));
+            }
+            Err(errno) => answer_open(reply, Err(errno)),
+        });
+    }
+
+    fn read(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        offset: u64,
+        size: u32,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        with_buffer(|buffer| {
+            let run = |core: &Arc<Core>| {
+                let file = core.opens.file(Ino(ino.0)).ok_or(Errno::STALE)?;
+                let there = core.files.try_read(&file.spec, offset, size, buffer);
+                Ok(if there { Ok(buffer) } else { Err((Arc::clone(core), file)) })
+            };
+            self.handle("read", ino, run, |read| match read {
+                Ok(Ok(buffer)) => reply.data(buffer),
+                Ok(Err((core, file))) => {
+                    let job = Arc::clone(&core);
+                    let read = move || read_slowly(&job, ino, &file, offset, size, reply);
+                    core.pool.run(Length::Short, read);
+                }
+                Err(errno) => reply.error(errno),
+            });
+        });
+    }
+
+    fn release(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        _: bool,
+        reply: ReplyEmpty,
+    ) {
+        let run = |core: &Arc<Core>| {
+            core.opens.release(Ino(ino.0));
+            Ok(())
+        };
+        self.handle("release", ino, run, |_| reply.ok());
+    }
+
+    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let run = |core: &Arc<Core>| core.fs.is_immutable_dir(Ino(ino.0));
+        self.handle("opendir", ino, run, |immutable| match immutable {
+            Ok(true) => {
+                reply.opened(CACHED, FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE);
+            }
+            Ok(false) => reply.opened(CACHED, FopenFlags::empty()),
+            Err(errno) => reply.error(errno),
+        });
+    }
+
+    fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, from: u64, mut reply: ReplyDirectory) {
+        let Some(core) = self.core.get() else { return reply.error(fuser::Errno::EIO) };
+        let _inside = core.gate.pass();
+        let listed = guarded("readdir", ino, || {
+            core.fs.readdir(Ino(ino.0), from, false, &mut |entry| {
+                let name = OsStr::from_bytes(&entry.name);
+                reply.add(INodeNo(entry.ino.0), entry.cookie, file_type(entry.kind), name)
+            })
+        });
+        match listed {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _: &Request,
+        ino: INodeNo,
+        _: FileHandle,
+        from: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        let Some(core) = self.core.get() else { return reply.error(fuser::Errno::EIO) };
+        let _inside = core.gate.pass();
+        let listed = guarded("readdirplus", ino, || {
+            core.fs.readdir(Ino(ino.0), from, true, &mut |entry| add_plus(core, ino, &entry, &mut reply))
+        });
+        match listed {
+            Ok(()) => reply.ok(),
+            Err(errno) => reply.error(errno),
+        }
+    }
+
+    fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        self.handle(
+            "statfs",
+            ino,
+            |core| Ok(core.fs.statfs()),
+            |capacity| match capacity {
+                Ok(all) => {
+                    let blocks = all.bytes.div_ceil(all.block_len.into());
+                    reply.statfs(blocks, 0, 0, all.files, 0, all.block_len, all.name_len_max, all.block_len);
+                }
+                Err(errno) => reply.error(errno),
+            },
+        );
+    }
+
+    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let run = |core: &Arc<Core>| fit(core.fs.xattr(Ino(ino.0), name.as_bytes())?, size);
+        self.handle("getxattr", ino, run, |value| answer_xattr(reply, value));
+    }
+
+    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let run = |core: &Arc<Core>| fit(core.fs.xattrs(Ino(ino.0))?, size);
+        self.handle("listxattr", ino, run, |names| answer_xattr(reply, names));
+    }
+
+    fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
+        // The kernel then takes every file as one run of data, and asks no more.
+        reply.error(fuser::Errno::ENOSYS);
+    }
+
+    fn ioctl(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: IoctlFlags,
+        _: u32,
+        _: &[u8],
+        _: u32,
+        reply: ReplyIoctl,
+    ) {
+        reply.error(fuser::Errno::ENOTTY);
+    }
+
+    // The mount is read-only, and the kernel says so by itself; what follows is for a mount that somebody has made
+    // writable since.
+
+    fn setattr(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: Option<u32>,
+        _: Option<u32>,
+        _: Option<u32>,
+        _: Option<u64>,
+        _: Option<TimeOrNow>,
+        _: Option<TimeOrNow>,
+        _: Option<SystemTime>,
+        _: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        reply.error(READ_ONLY);
+    }
+
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(READ_ONLY);
+    }
+
+    fn mkdir(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(READ_ONLY);
+    }
+
+    fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(READ_ONLY);
+    }
+
+    fn rmdir(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(READ_ONLY);
+    }
+
+    fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
+        reply.error(READ_ONLY);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _: INodeNo,
+        _: &OsStr,
+        _: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(READ_ONLY);
+    }
+
+    fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
+        reply.error(READ_ONLY);
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: &[u8],
+        _: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        reply.error(READ_ONLY);
+    }
+
+    fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {
+        reply.error(READ_ONLY);
+    }
+
+    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(READ_ONLY);
+    }
+
+    fn create(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: i32, reply: ReplyCreate) {
+        reply.error(READ_ONLY);
+    }
+
+    fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
+        reply.error(READ_ONLY);
+    }
+}
+
+/// Adds a name with its attributes to a listing; true if there was no room.
+fn add_plus(core: &Core, parent: INodeNo, entry: &DirEntry<'_>, reply: &mut ReplyDirectoryPlus) -> bool {
+    let name = OsStr::from_bytes(&entry.name);
+    let is_dots = matches!(&entry.name[..], b"." | b"..");
+    // fuser cannot give a name without attributes but with an inode's number, and programs skip names of number 0: what
+    // has no attributes yet is looked up. The kernel takes no references by `.` and `..`.
+    let found = match entry.attr {
+        None if !is_dots => core.fs.lookup(Ino(parent.0), &entry.name).ok(),
+        _ => None,
+    };
+    let attr = match (entry.attr, found) {
+        (Some(attr), _) | (None, Some(Lookup::Found { attr, .. })) => Some(attr),
+        _ => None,
+    };
+    // What cannot be read is listed all the same, and asked for again, with the error, by whoever uses it.
+    let (to_live, attr_shown) = match &attr {
+        Some(attr) => (time_to_live(entry.cacheable), file_attr(attr)),
+        None => (&NEVER, bare_attr(entry.ino, entry.kind)),
+    };
+    let ino = INodeNo(attr_shown.ino.0);
+    let full = reply.add(ino, entry.cookie, name, to_live, &attr_shown, Generation(0));
+    if let (true, Some(Lookup::Found { attr, .. })) = (full, found) {
+        core.fs.forget(attr.ino, 1);
+    }
+    full
+}
