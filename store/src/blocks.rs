@@ -74,9 +74,9 @@ impl Store {
     /// they fail: it looks again where the chunk is, and says exactly what is wrong.
     ///
     /// # Errors
-    /// [`Error::Absent`], [`Error::Damaged`], [`Error::Io`].
+    /// [`Error::Damaged`], [`Error::Io`].
     pub fn whole_chunk(&self, wanted: ChunkRef) -> Result<Chunk> {
-        let chunk = self.chunk(&wanted.id)?;
+        let chunk = self.held_chunk(&wanted.id)?;
         if chunk.len() == wanted.len as usize {
             return Ok(chunk);
         }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use crate::block::Block;
 use crate::content::ChunkRef;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::ChunkId;
 use crate::index::Place;
 use crate::pool::Tools;
@@ -40,8 +40,7 @@ impl<'a> Fetcher<'a> {
                 rest = after;
                 continue;
             }
-            let place = self.store.locate(&chunk.id)?;
-            let place = place.ok_or_else(|| Error::Absent { what: format!("chunk {}", chunk.id) })?;
+            let place = self.store.held_place(&chunk.id)?;
             let block = match self.block(place) {
                 Ok(block)
                     if block.header().chunks.get(usize::from(place.slot)).map(|c| c.0) == Some(chunk.id) =>

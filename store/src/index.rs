@@ -165,6 +165,13 @@ impl Index {
         unused.into_iter().try_for_each(|path| remove(io, path))
     }
 
+    /// The pack that a chunk was in that is in none any more, if a run still tells.
+    pub(crate) fn trace(&self, io: &dyn Io, id: &ChunkId) -> Option<PackId> {
+        let run = |path: &PathBuf| Run::open(io.open(path).and_then(|file| file.map()).ok()?).ok();
+        let places = self.unused.iter().filter_map(run).filter_map(|run| run.lookup(id));
+        places.map(|place| place.pack).find(|pack| !self.packs.contains(pack))
+    }
+
     /// Removes the runs whose checksum does not hold, and opens the index anew without them, from the footers of their
     /// packs; nothing when there are none.
     ///

@@ -102,6 +102,8 @@ mod crash_tests;
 #[cfg(test)]
 mod format_tests;
 #[cfg(test)]
+mod profile_crash_tests;
+#[cfg(test)]
 mod profile_tests;
 #[cfg(test)]
 mod tests;

@@ -69,7 +69,7 @@ impl FileReader {
     /// Reads from `offset` until `buf` is full or the file ends; gives the number of bytes.
     ///
     /// # Errors
-    /// [`Error::Damaged`], [`Error::Absent`], [`Error::Io`].
+    /// [`Error::Damaged`], [`Error::Io`].
     pub fn read_at(&mut self, offset: u64, buf: &mut [u8]) -> Result<usize> {
         if offset != self.at {
             self.at = offset;
@@ -102,7 +102,7 @@ impl FileReader {
         if chunk.is_hole() {
             buf[..len].fill(0);
         } else {
-            let bytes = self.store.chunk(&chunk.id)?;
+            let bytes = self.store.held_chunk(&chunk.id)?;
             buf[..len].copy_from_slice(bytes.get(within..within + len).ok_or_else(ended)?);
         }
         self.at += len as u64;

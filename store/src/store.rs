@@ -5,6 +5,7 @@
 //! asked for.
 
 mod format;
+mod held;
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::{Deref, Range};
@@ -217,13 +218,19 @@ impl Store {
         if let Some(place) = index.lookup(id) {
             return Ok(Some(place));
         }
-        if crate::index::list_packs(&*self.0.io, &self.packs_dir())? != *index.packs() {
-            self.refresh_index();
-            if let Some(place) = self.index()?.lookup(id) {
-                return Ok(Some(place));
-            }
+        if let Some(place) = self.index_now()?.lookup(id) {
+            return Ok(Some(place));
         }
         Ok(if self.repair_index()? { self.index()?.lookup(id) } else { None })
+    }
+
+    /// Opens the index anew if that may say something else: there are other packs now, or it has damaged runs.
+    fn renew_index(&self) -> Result<bool> {
+        let index = self.index()?;
+        if !Arc::ptr_eq(&index, &self.index_now()?) {
+            return Ok(true);
+        }
+        self.repair_index()
     }
 
     /// Opens the index without its damaged runs, if it has any.
@@ -258,7 +265,11 @@ impl Store {
             return Ok(Arc::clone(pack));
         }
         let path = self.packs_dir().join(format!("{id}.{SEALED}"));
-        let pack = Arc::new(Pack::open(&*self.0.io, &path, id)?);
+        let pack = Pack::open(&*self.0.io, &path, id).map_err(|error| match error {
+            Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => gone(id),
+            error => error,
+        })?;
+        let pack = Arc::new(pack);
         let mut packs = lock(&self.0.packs);
         if packs.len() >= OPEN_PACKS_MAX {
             packs.clear();
@@ -274,8 +285,8 @@ impl Store {
     pub fn chunk(&self, id: &ChunkId) -> Result<Chunk> {
         let place = self.locate(id)?.ok_or_else(|| Error::Absent { what: format!("chunk {id}") })?;
         match self.chunk_at(id, place) {
-            Err(Error::Damaged { .. }) if self.repair_index()? => {
-                let place = self.locate(id)?.ok_or_else(|| Error::Absent { what: format!("chunk {id}") })?;
+            Err(Error::Damaged { .. }) if self.renew_index()? => {
+                let place = self.locate(id)?.ok_or_else(|| self.lost(id, Some(place.pack)))?;
                 self.chunk_at(id, place)
             }
             result => result,
@@ -323,10 +334,10 @@ impl Store {
     /// An artifact.
     ///
     /// # Errors
-    /// [`Error::Absent`], [`Error::Damaged`], [`Error::Io`].
+    /// [`Error::Absent`] when it is not here and nothing names it, [`Error::Damaged`], [`Error::Io`].
     pub fn artifact(&self, id: &ArtifactId) -> Result<Artifact> {
         let bytes = self.chunk(&(*id).into()).map_err(|error| match error {
-            Error::Absent { .. } => Error::Absent { what: format!("artifact {id}") },
+            Error::Absent { .. } => self.absent_artifact(id),
             error => error,
         })?;
         Artifact::decode(&bytes)
@@ -350,10 +361,16 @@ impl Store {
     }
 }
 
+/// Objects are asked for because others name them.
 impl ObjectSource for Store {
     fn get(&self, id: &ChunkId) -> Result<Arc<[u8]>> {
-        self.chunk(id).map(|chunk| Arc::from(&*chunk))
+        self.held_chunk(id).map(|chunk| Arc::from(&*chunk))
     }
+}
+
+fn gone(id: PackId) -> Error {
+    let detail = "its file is gone".to_owned();
+    Error::Damaged { what: format!("pack {id}"), chunk: None, pack: Some(id), offset: None, detail }
 }
 
 fn summary(pack: &Pack) -> PackSummary {

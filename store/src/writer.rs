@@ -11,7 +11,7 @@ mod refs;
 
 use std::ops::Deref;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use names::Names;
@@ -19,7 +19,7 @@ pub use names::Observer;
 pub use refs::{PublishOptions, Published};
 
 use crate::catalogue::Catalogue;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ingest::{self, IngestOptions, Ingested, Input};
 use crate::io::{Io, Os};
 use crate::journal::{Journal, Op};
@@ -27,6 +27,9 @@ use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::refs::View;
 use crate::store::{Store, check_format, lock, write_format};
+
+/// How long an ingest that waits for another one sleeps between two looks.
+const TURN_PAUSE: Duration = Duration::from_millis(5);
 
 /// How a store is opened for writing.
 #[derive(Debug, Clone)]
@@ -53,6 +56,11 @@ struct Owned {
     names: Mutex<Names>,
     /// Guards what the journal said after the last durable change. A leaf lock, held for a moment only.
     shown: Mutex<Arc<View>>,
+    /// Held while something is ingested. An ingest that is cancelled removes the packs that it sealed, and so no other
+    /// may have found chunks in them. The outermost lock.
+    ingesting: Mutex<()>,
+    /// Held while an index run is written: its file has a fixed name until it is whole.
+    running: Mutex<()>,
     _lock: Option<Lock>,
 }
 
@@ -70,11 +78,6 @@ impl Writer {
     /// # Errors
     /// [`Error::Busy`] when another process holds it for longer than the wait, [`Error::Invalid`] when the folder holds
     /// something else, [`Error::NewerFormat`], [`Error::Io`].
-    ///
-    /// [`Error::Busy`]: crate::Error::Busy
-    /// [`Error::Invalid`]: crate::Error::Invalid
-    /// [`Error::NewerFormat`]: crate::Error::NewerFormat
-    /// [`Error::Io`]: crate::Error::Io
     pub fn open(path: &Path, options: &WriterOptions, progress: &dyn Progress) -> Result<Self> {
         let io: Arc<dyn Io> = Arc::new(Os);
         make::make(&*io, path)?;
@@ -106,7 +109,8 @@ impl Writer {
         let journal = Journal::open_write(Arc::clone(&io), &path.join("journal"))?;
         let shown = Mutex::new(Arc::clone(journal.view()));
         let names = Mutex::new(Names::new(journal, catalogue));
-        let owned = Arc::new(Owned { names, shown, _lock: held });
+        let (ingesting, running) = (Mutex::default(), Mutex::default());
+        let owned = Arc::new(Owned { names, shown, ingesting, running, _lock: held });
         Ok(Self { store: Store::assemble(io, path), who: options.who.clone(), owned })
     }
 
@@ -122,21 +126,30 @@ impl Writer {
         &self.store
     }
 
-    /// Stores a tree or a stream. The artifact is durable afterwards, and not visible until [`Writer::publish`].
+    /// Stores a tree or a stream. The artifact is durable afterwards, and not visible until [`Writer::publish`]. One is
+    /// stored at a time, on all cores; who comes second waits, and may be cancelled while it does.
     ///
     /// # Errors
     /// [`Error::Tree`] and [`Error::Input`] when the input cannot be read, [`Error::Cancelled`], [`Error::Io`].
-    ///
-    /// [`Error::Tree`]: crate::Error::Tree
-    /// [`Error::Input`]: crate::Error::Input
-    /// [`Error::Cancelled`]: crate::Error::Cancelled
-    /// [`Error::Io`]: crate::Error::Io
     pub fn ingest(&self, input: Input, options: &IngestOptions, progress: &dyn Progress) -> Result<Ingested> {
+        let _alone = self.wait_for_turn(progress)?;
         let ingested = ingest::ingest(&self.store, input, options, progress)?;
         if ingested.metadata_bytes > 0 || ingested.stored_bytes > 0 {
             self.store.refresh_index();
         }
         Ok(ingested)
+    }
+
+    fn wait_for_turn(&self, progress: &dyn Progress) -> Result<MutexGuard<'_, ()>> {
+        loop {
+            match self.owned.ingesting.try_lock() {
+                Ok(turn) => return Ok(turn),
+                // It guards no data that a panic could have left half done.
+                Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
+                Err(TryLockError::WouldBlock) if progress.cancelled() => return Err(Error::Cancelled),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(TURN_PAUSE),
+            }
+        }
     }
 
     /// What is named, with every change that this writer made. Reads nothing and waits for nobody.
@@ -179,6 +192,7 @@ impl Writer {
 
     /// Writes an index run if many chunks are in none. Failing costs time at the next opening only.
     fn persist_index(&self) {
+        let _alone = lock(&self.owned.running);
         let persisted =
             self.store.index().and_then(|index| index.persist(&**self.store.io(), self.store.path(), false));
         if let Err(error) = persisted {

@@ -146,7 +146,7 @@ fn of_a_pack_that_is_cut_short_all_whole_frames_are_read() {
             assert!(report.damage.iter().any(|damage| damage.pack == Some(pack)), "{context}");
             let affected: BTreeSet<_> = report.affected.iter().map(|affected| affected.artifact).collect();
             assert_eq!(affected, specimen.users(&lost), "{context}");
-            expect_unreadable(&specimen, &lost, &[Kind::Damaged, Kind::Absent], &context);
+            expect_unreadable(&specimen, &lost, &[Kind::Damaged], &context);
         }
         specimen.put(&path, &bytes);
     }
@@ -172,7 +172,7 @@ fn a_pack_that_is_gone_or_another_is_noticed_and_its_data_can_be_added_again() {
             let affected: BTreeSet<_> = report.affected.iter().map(|affected| affected.artifact).collect();
             assert_eq!(affected, specimen.users(&lost), "{context}");
             assert_eq!(report.damage.is_empty(), !exchange, "{context}: {:?}", report.damage);
-            expect_unreadable(&specimen, &lost, &[Kind::Damaged, Kind::Absent], &context);
+            expect_unreadable(&specimen, &lost, &[Kind::Damaged], &context);
             specimen.sim.settle();
             // Whoever has the sources adds them again, and everything is whole: an exchanged pack stays, and is named.
             let writer = writer_on(specimen.sim.clone(), Path::new(STORE)).unwrap();

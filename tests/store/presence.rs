@@ -1,9 +1,12 @@
 //! Whether all of an artifact is here, and what a store says whose packs are not.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cairn_store::{ArtifactId, Error, Missing, Store, Writer};
+use cairn_store::index::Index;
+use cairn_store::io::{Io, Os};
+use cairn_store::{ArtifactId, Error, Missing, PackId, RefKey, RestoreOptions, Store, Writer};
 use harness::bytes::noise;
 use harness::plan::{Fill, Folder, Plan, make};
 use harness::scratch::Scratch;
@@ -13,6 +16,7 @@ use harness::stores::{add, options, writer};
 struct Setting {
     scratch: Scratch,
     writer: Writer,
+    key: RefKey,
     artifact: ArtifactId,
 }
 
@@ -32,8 +36,8 @@ impl Setting {
             ]),
         );
         let writer = writer(&scratch.join("store"));
-        let artifact = add(&writer, &source, &options("app", "1.0")).artifact;
-        Self { scratch, writer, artifact }
+        let added = add(&writer, &source, &options("app", "1.0"));
+        Self { scratch, writer, key: added.key, artifact: added.artifact }
     }
 
     /// The packs with files' bytes, or with what leads to them.
@@ -87,6 +91,60 @@ fn what_leads_to_files_may_be_missing_itself() {
         std::fs::remove_file(pack).unwrap();
     }
     assert!(setting.open().missing(&setting.artifact, &()).is_err());
+}
+
+/// The pack that an error blames.
+fn blamed<T>(result: Result<T, Error>) -> Option<PackId> {
+    match result {
+        Err(Error::Damaged { chunk: Some(_), pack, .. }) => pack,
+        Err(error) => panic!("{error:?}"),
+        Ok(_) => panic!("it could be read"),
+    }
+}
+
+#[test]
+fn what_an_artifact_lost_with_a_pack_is_damage_and_not_absent() {
+    for metadata in [false, true] {
+        for with_run in [false, true] {
+            let setting = Setting::new();
+            let (path, artifact) = (setting.scratch.join("store"), &setting.artifact);
+            if with_run {
+                let io: Arc<dyn Io> = Arc::new(Os);
+                Index::open(&io, &path).unwrap().persist(&*io, &path, true).unwrap();
+            }
+            // One store has the index in memory and no pack open; the other opens it when the packs are gone.
+            let before = setting.open();
+            before.index_summary().unwrap();
+            let packs = setting.packs(metadata);
+            for pack in &packs {
+                std::fs::remove_file(pack).unwrap();
+            }
+            let gone = |pack: PackId| packs.iter().any(|path| path.ends_with(format!("{pack}.pack")));
+            for (store, knows) in [(before, true), (setting.open(), with_run)] {
+                let context = format!("metadata {metadata}, with a run {with_run}, known before {knows}");
+                let read =
+                    store.open_file(artifact, b"long").and_then(|mut file| file.read_at(0, &mut [0; 9]));
+                // What the index in memory does not know any more it may still know of a run.
+                assert_eq!(blamed(read).is_some_and(gone), knows, "{context}");
+                let dest = setting.scratch.join("restored");
+                let restored = store.restore(artifact, &dest, &RestoreOptions::default(), &());
+                blamed(restored);
+                assert!(!dest.exists());
+                if metadata {
+                    blamed(store.artifact(artifact).map(drop));
+                    blamed(store.missing(artifact, &()));
+                }
+                // Nothing names this one.
+                let unknown = store.artifact(&ArtifactId([7; 32]));
+                assert!(matches!(unknown, Err(Error::Absent { .. })), "{context}");
+            }
+            setting.writer.remove_ref(&setting.key, true).unwrap();
+            if metadata {
+                let removed = setting.open().artifact(artifact);
+                assert!(matches!(removed, Err(Error::Absent { .. })), "{removed:?}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -53,7 +53,7 @@ impl Store {
             Ok(End { artifact: *id, root: artifact.root, entries: artifact.entries })
         };
         let stored = |id: &ChunkId, len: u64| {
-            let placed = self.place(id)?.ok_or_else(|| Error::Absent { what: format!("chunk {id}") })?;
+            let placed = self.place(id)?.ok_or_else(|| self.lost(id, None))?;
             let (stored, plain) = (u64::from(placed.frame_stored), u64::from(placed.frame_plain));
             Ok((len * stored).div_ceil(plain.max(1)))
         };

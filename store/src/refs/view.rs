@@ -69,6 +69,12 @@ impl View {
         named.chain(packages.map(|package| package.artifact)).collect()
     }
 
+    /// Whether a ref or a generation names `artifact`.
+    #[must_use]
+    pub fn names(&self, artifact: &ArtifactId) -> bool {
+        self.refs.values().any(|record| record.artifact == *artifact) || self.artifacts().contains(artifact)
+    }
+
     fn by_tag(&self, name: &Name, tag: &str, platform: Option<&Platform>) -> Result<(&RefKey, &RefRecord)> {
         let spec = format!("{name}@{tag}");
         let versions: BTreeMap<&Platform, (&RefKey, &RefRecord)> = self

@@ -178,9 +178,7 @@ impl Run<'_> {
                 if let Some(before) = data.add(offset, end) {
                     self.target.allocate(&before)?;
                 }
-                let place = store.locate(&chunk.id)?;
-                let place = place.ok_or_else(|| Error::Absent { what: format!("chunk {}", chunk.id) })?;
-                placed.push((place, offset, chunk));
+                placed.push((store.held_place(&chunk.id)?, offset, chunk));
             }
             self.target.allocate(&data)?;
             self.submit_all(placed)?;
