@@ -438,4 +438,6 @@ fn package_name(name: &[u8]) -> Option<Name> {
 }
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;
