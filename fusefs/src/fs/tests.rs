@@ -106,3 +106,196 @@ fn what_two_versions_share_is_one_inode_and_directories_are_not() {
     assert_ne!(ino("tool/1.0/lib"), ino("tool/2.0/lib"));
     assert_ne!(ino("generations/1/tool"), ino("generations/2/tool"));
 }
+
+#[test]
+fn names_that_are_too_long_and_things_that_are_no_directories_are_refused() {
+    let (scratch, view) = sample();
+    let fs = scratch.fs(&view);
+    let lib = there(&fs, "tool/1.0/lib").ino;
+    assert_eq!(fs.lookup(lib, &[b'x'; 256]), Err(Errno::NAMETOOLONG));
+    assert_eq!(fs.lookup(lib, &[b'x'; 255]), Ok(Lookup::Absent { cacheable: true }));
+    for path in ["tool/1.0/lib/data.txt", "tool/1.0/lib/link", "current"] {
+        let ino = there(&fs, path).ino;
+        assert_eq!(fs.lookup(ino, b"x"), Err(Errno::NOTDIR), "{path}");
+        assert_eq!(fs.readdir(ino, 0, true, &mut |_| false), Err(Errno::NOTDIR), "{path}");
+        assert_eq!(fs.is_immutable_dir(ino), Err(Errno::NOTDIR), "{path}");
+    }
+    assert_eq!(fs.attr(Ino(12345)), Err(Errno::STALE));
+}
+
+#[test]
+fn paths_are_found_again_for_messages() {
+    let (scratch, view) = sample();
+    let fs = scratch.fs(&view);
+    for path in ["tool/1.0/lib/data.txt", "tool/2.0/bin", "generations/1/bin", "tool", "generations/2"] {
+        let found = fs.path_of(there(&fs, path).ino);
+        assert_eq!(String::from_utf8(found).unwrap(), path);
+    }
+    assert_eq!(fs.path_of(Ino::ROOT), b"");
+}
+
+#[test]
+fn names_are_not_kept_where_the_kernel_cannot_be_told_to_forget_them() {
+    let (scratch, view) = sample();
+    let options = FsOptions { dynamic_ttl_zero: true, ..super::scratch::options() };
+    let fs = Fs::new(scratch.store().clone(), Arc::new(view), options);
+    let cacheable = |path: &str, name: &str| {
+        let dir = there(&fs, path).ino;
+        matches!(fs.lookup(dir, name.as_bytes()), Ok(Lookup::Found { cacheable: true, .. }))
+    };
+    assert!(!cacheable("", "current") && !cacheable("tool", "1.0") && !cacheable("generations/1", "tool"));
+    assert!(cacheable("tool/1.0", "lib") && cacheable("generations/1/bin", "tool"));
+}
+
+#[test]
+fn an_artifact_that_is_not_there_fails_by_itself_alone() {
+    let (scratch, mut view) = sample();
+    add_ref(&mut view, "tool", "3.0", LINUX, cairn_store::ArtifactId([9; 32]));
+    let fs = scratch.fs(&view);
+    let tool = there(&fs, "tool").ino;
+    assert_eq!(fs.lookup(tool, b"3.0"), Err(Errno::IO));
+    assert_eq!(fs.lookup(tool, b"3.0"), Err(Errno::IO));
+    assert_eq!(names(&fs, tool, 10, true), ["1.0", "2.0", "3.0", "current"]);
+    assert_eq!(there(&fs, "tool/1.0").kind, Kind::Dir);
+    assert_eq!((fs.stats().damaged, fs.damaged.logged.lock().unwrap().len()), (2, 1));
+}
+
+#[test]
+fn what_nothing_shown_has_is_said_to_be_unsupported_for_good() {
+    let (scratch, mut view) = sample();
+    let fs = scratch.fs(&view);
+    let ino = there(&fs, "tool/1.0/lib/data.txt").ino;
+    assert_eq!(fs.xattr(ino, b"user.a"), Err(Errno::NOSYS));
+    assert_eq!(fs.xattrs(ino), Err(Errno::NOSYS));
+    assert!(fs.stats().xattrs_unsupported && !fs.stats().xattrs_hidden);
+    let full = full_artifact(&scratch);
+    add_ref(&mut view, "state", "1", "any/any", full);
+    assert!(!fs.publish(Arc::new(view.clone()), || ()));
+    let ino = there(&fs, "state/1/file").ino;
+    assert_eq!(fs.xattr(ino, b"user.a"), Err(Errno::NOSYS));
+    assert!(fs.stats().xattrs_hidden);
+    let fs = scratch.fs(&view);
+    let ino = there(&fs, "state/1/file").ino;
+    assert_eq!(fs.xattr(ino, b"user.none"), Err(Errno::NODATA));
+    assert!(fs.xattrs(ino).is_ok());
+    assert!(!fs.stats().xattrs_unsupported);
+}
+
+fn full_artifact(scratch: &Scratch) -> ArtifactId {
+    use cairn_store::MetadataPolicy;
+    use rustix::fs::{CWD, Mode, OFlags, Timespec, Timestamps, linkat, mkdirat, openat, utimensat};
+    let tree = scratch.path().join("full");
+    mkdirat(CWD, &tree, Mode::from_raw_mode(0o750)).unwrap();
+    let file = tree.join("file");
+    openat(CWD, &file, OFlags::CREATE | OFlags::WRONLY, Mode::from_raw_mode(0o640)).unwrap();
+    linkat(CWD, &file, CWD, tree.join("same"), rustix::fs::AtFlags::empty()).unwrap();
+    let time = Timespec { tv_sec: 1_234_567_890, tv_nsec: 12 };
+    let times = Timestamps { last_access: time, last_modification: time };
+    utimensat(CWD, &file, &times, rustix::fs::AtFlags::empty()).unwrap();
+    scratch.ingest("state", "1", &tree, MetadataPolicy::Full)
+}
+
+#[test]
+fn full_artifacts_show_times_owners_and_hard_links() {
+    let (scratch, mut view) = sample();
+    add_ref(&mut view, "state", "1", "any/any", full_artifact(&scratch));
+    let fs = scratch.fs(&view);
+    let file = there(&fs, "state/1/file");
+    assert_eq!((file.mtime, file.nlink), ((1_234_567_890, 12), 2));
+    assert_eq!(file.uid, rustix::process::getuid().as_raw());
+    assert_eq!(file, there(&fs, "state/1/same"));
+    assert_eq!(there(&fs, "state/1").uid, file.uid);
+}
+
+#[test]
+fn answers_fit_or_say_how_long_they_are() {
+    assert_eq!(fit(vec![1, 2, 3], 0), Ok(Xattr::Size(3)));
+    assert_eq!(fit(vec![1, 2, 3], 2), Err(Errno::RANGE));
+    assert_eq!(fit(vec![1, 2, 3], 3), Ok(Xattr::Bytes(vec![1, 2, 3])));
+}
+
+#[test]
+fn readers_never_see_a_generation_before_one_that_they_have_seen() {
+    const FLIPS: u64 = 2000;
+    let (scratch, mut view) = sample();
+    let artifact = view.refs.values().next().unwrap().artifact;
+    let fs = scratch.fs(&view);
+    let number = |text: Vec<u8>| -> u64 {
+        let text = String::from_utf8(text).unwrap();
+        // The first versions are 1.0 and 2.0.
+        text.rsplit('/').next().unwrap().trim_end_matches(".0").parse().unwrap()
+    };
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let (mut newest, mut looks) = (0, 0u64);
+                while !done.load(Ordering::Relaxed) || looks == 0 {
+                    let tool = there(&fs, "tool").ino;
+                    let generations = there(&fs, "generations").ino;
+                    for (parent, name) in [(Ino::ROOT, "current"), (tool, "current")] {
+                        let Ok(Lookup::Found { attr, .. }) = fs.lookup(parent, name.as_bytes()) else {
+                            panic!("{name} is not there");
+                        };
+                        let seen = number(fs.readlink(attr.ino).unwrap());
+                        fs.forget(attr.ino, 1);
+                        assert!(seen >= newest, "{seen} after {newest}");
+                        newest = seen;
+                        let shown = fs.lookup(generations, newest.to_string().as_bytes()).unwrap();
+                        assert!(matches!(shown, Lookup::Found { .. }), "generation {newest} is not there");
+                    }
+                    for ino in [tool, generations] {
+                        fs.forget(ino, 1);
+                    }
+                    looks += 1;
+                }
+            });
+        }
+        view.profiles.clear();
+        for flip in 1..=FLIPS {
+            // The version is the generation's number, so that the package's link tells it, too.
+            let version = flip.to_string();
+            add_ref(&mut view, "tool", &version, LINUX, artifact);
+            add_generation(&mut view, &[("tool", package(&version, LINUX, artifact, &["tool"]))]);
+            if flip >= 3 {
+                assert!(fs.publish(Arc::new(view.clone()), || ()));
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(fs.shown().current(), Some(FLIPS));
+}
+
+#[test]
+fn a_long_directory_is_listed_with_attributes_in_little_time() {
+    const FILES: u64 = 20_000;
+    let scratch = Scratch::new();
+    let texts: Vec<String> = (0..FILES).map(|n| format!("d{}/file-{n:05}", n / FILES)).collect();
+    let items: Vec<(&str, Item)> = texts.iter().map(|path| (&path[..], file(path))).collect();
+    let artifact = scratch.artifact("long", "1", &items);
+    let mut view = View::default();
+    add_ref(&mut view, "long", "1", LINUX, artifact);
+    let fs = scratch.fs(&view);
+    let dir = there(&fs, "long/1/d0").ino;
+    for round in ["cold", "warm"] {
+        let (start, mut count, mut from) = (std::time::Instant::now(), 0u64, 0);
+        loop {
+            let (mut room, mut last) = (100, from);
+            let mut add = |entry: DirEntry<'_>| {
+                room -= 1;
+                if room > 0 {
+                    last = entry.cookie;
+                    count += u64::from(entry.attr.is_some());
+                }
+                room == 0
+            };
+            fs.readdir(dir, from, true, &mut add).unwrap();
+            if last == from {
+                break;
+            }
+            from = last;
+        }
+        println!("{round}: {} ns an entry", start.elapsed().as_nanos() / u128::from(FILES));
+        assert_eq!(count, FILES);
+    }
+}
