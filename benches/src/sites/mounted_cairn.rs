@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{PACKAGE, Site, VERSION};
 use crate::error::Result;
 use crate::ground::Ground;
-use crate::harness::{Mounted, Service};
+use crate::harness::{Mounted, Service, is_mounted};
 use crate::tools::{Label, Repo, Tool as _};
 
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -33,8 +33,8 @@ impl MountedCairn {
         Ok(Site { root, _service: Some(service), _mounted: mounted })
     }
 
-    /// Starts a daemon that mounts each folder of the ground with its profile, and returns when all of them show
-    /// something.
+    /// Starts a daemon that mounts each folder of the ground with its profile, and returns when all of them are
+    /// there.
     pub(crate) fn start(
         ground: &Ground,
         repo: &Repo,
@@ -53,8 +53,7 @@ impl MountedCairn {
             held.push(mounted);
         }
         let mut service = Service::start(ground.cairn().daemon(repo, &dirs), ground.janitor())?;
-        service
-            .wait_until(READY_WITHIN, || held.iter().all(|mounted| mounted.dir().join("current").exists()))?;
+        service.wait_until(READY_WITHIN, || held.iter().all(|mounted| is_mounted(mounted.dir())))?;
         Ok(MountedCairn { service, mounts: held })
     }
 
