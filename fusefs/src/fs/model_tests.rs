@@ -7,9 +7,9 @@ use std::sync::Arc;
 use cairn_store::{ArtifactId, Content, Name, Package, Platform, ProfileName, RefKey, Version, View};
 use proptest::prelude::*;
 
-use super::scratch::{Item, Scratch, add_ref, file, package};
 use super::*;
 use crate::attr::DirEntry;
+use crate::testing::names::{Item, Scratch, add_ref, file, package};
 
 const PLATFORMS: [&str; 4] = ["linux/x86_64", "any/any", "linux/riscv64", "plan9/vax"];
 const NAMES: [&str; 3] = ["a", "b-c", "bins"];
@@ -235,7 +235,7 @@ fn apply(view: &mut View, change: &Change, ids: &[ArtifactId]) {
                 .iter()
                 .map(|(name, (version, _, tree))| (NAMES[*name], package_of(&(*version, 0, *tree))))
                 .collect();
-            super::scratch::add_generation(view, &packages);
+            crate::testing::names::add_generation(view, &packages);
         }
         Change::Switch(which) => {
             let numbers: Vec<u64> = profile.generations.keys().copied().collect();

@@ -137,7 +137,7 @@ fn paths_are_found_again_for_messages() {
 #[test]
 fn names_are_not_kept_where_the_kernel_cannot_be_told_to_forget_them() {
     let (scratch, view) = sample();
-    let options = FsOptions { dynamic_ttl_zero: true, ..super::scratch::options() };
+    let options = FsOptions { dynamic_ttl_zero: true, ..crate::testing::names::options() };
     let fs = Fs::new(scratch.store().clone(), Arc::new(view), options);
     let cacheable = |path: &str, name: &str| {
         let dir = there(&fs, path).ino;

@@ -149,8 +149,8 @@ fn unescape(path: &[u8]) -> OsString {
 }
 
 /// The text of `major:minor` as the kernel writes it.
-pub(super) fn device_name(device: u64) -> String {
-    format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device))
+pub(super) fn device_name(major: u32, minor: u32) -> String {
+    format!("{major}:{minor}")
 }
 
 #[cfg(test)]
