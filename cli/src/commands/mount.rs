@@ -17,7 +17,7 @@ use crate::output::JsonPath;
 use crate::{text, wire};
 
 /// As of `cairn daemon`, where nothing is said.
-const JOBS: NonZero<usize> = NonZero::new(16).unwrap();
+const JOBS: NonZero<usize> = NonZero::new(16).expect("16 is not 0");
 /// As of `cairn daemon`, where nothing is said.
 const GRACE: Duration = Duration::from_secs(10);
 
