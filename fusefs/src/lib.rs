@@ -11,6 +11,7 @@ mod fs;
 mod handle;
 mod inode;
 mod kernel;
+mod linger;
 mod materialise;
 mod mount;
 mod names;

@@ -24,6 +24,7 @@ use crate::files::Files;
 use crate::fs::{Fs, FsOptions};
 use crate::handle::Opens;
 use crate::kernel::{Core, Kernel};
+use crate::linger::Linger;
 use crate::pause::Gate;
 use crate::session::{self, End, Serving};
 use crate::slow::Pool;
@@ -62,14 +63,14 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// Whether the kernel may read whole files by itself.
     pub passthrough: Passthrough,
-    /// Threads that answer the kernel.
+    /// Threads that read the kernel's requests.
     pub threads: usize,
 }
 
 impl MountOptions {
-    /// Threads that answer the kernel where nothing is said: more find nothing to do on few cores, fewer let one slow
-    /// disk stop everybody.
-    pub const THREADS: usize = 4;
+    /// Threads that read the kernel's requests where nothing is said. One answers a few hundred thousand a second, and need
+    /// not be woken for each (see `linger`); what takes reading or decoding is done by others.
+    pub const THREADS: usize = 1;
 
     /// The usual mount of a profile.
     #[must_use]
@@ -151,11 +152,25 @@ impl Legacy {
     }
 
     /// All that answers for a mount.
-    pub(crate) fn core(&self, fs: Fs, files: Arc<Files>, device: Arc<Device>) -> io::Result<Arc<Core>> {
+    pub(crate) fn core(
+        &self,
+        fs: Fs,
+        files: Arc<Files>,
+        device: Arc<Device>,
+        threads: usize,
+    ) -> io::Result<Arc<Core>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let pool = Pool::new(cores.max(SLOW_THREADS_MIN))?;
         let opens = Opens::new(Arc::clone(&files), Arc::clone(&device), self.passthrough);
-        Ok(Arc::new(Core { fs, files, opens, gate: Gate::default(), device, pool }))
+        Ok(Arc::new(Core {
+            fs,
+            files,
+            opens,
+            gate: Gate::default(),
+            device,
+            pool,
+            linger: Linger::new(threads),
+        }))
     }
 }
 
@@ -208,7 +223,7 @@ impl Mount {
             passthrough: wants_passthrough && takes_backing_files(&device, files.dir()),
         };
         let fs = legacy.fs(store, view, options);
-        kernel.begin(legacy.core(fs, files, device).map_err(broken)?);
+        kernel.begin(legacy.core(fs, files, device, options.threads).map_err(broken)?);
         let core = kernel.core().ok_or_else(|| broken(Errno::PROTO.into()))?;
         // The kernel answers for a root that was just mounted without asking.
         let device = match &attached.detached {
