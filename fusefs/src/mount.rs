@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cairn_store::{Platform, ProfileName, Store, View};
 use fuser::{Session, SessionACL, Version};
@@ -28,6 +28,7 @@ use crate::linger::Linger;
 use crate::pause::Gate;
 use crate::session::{self, End, Serving};
 use crate::slow::Pool;
+use crate::timings::{Spread, Timings};
 
 use attach::failed;
 pub use error::MountError;
@@ -103,8 +104,8 @@ pub struct MountStatus {
     pub epoch: bool,
     /// Inodes that are open.
     pub open_files: u64,
-    /// Changes of which the kernel had to be told.
-    pub flips: u64,
+    /// Changes of which the kernel had to be told: how long look-ups were held back for each.
+    pub flips: Spread,
     /// Figures about names.
     pub fs: FsStats,
 }
@@ -120,7 +121,7 @@ pub struct Mount {
     pub(crate) device_name: String,
     /// Somebody here ends it, or another process has it now.
     pub(crate) let_go: Arc<AtomicBool>,
-    pub(crate) flips: AtomicU64,
+    pub(crate) flips: Timings,
 }
 
 /// What a mount was begun with and keeps, whichever process serves it.
@@ -262,7 +263,7 @@ impl Mount {
         let serving = Serving::start(session, move |end| report(&dir, end, &known));
         let broken = |source| MountError::Io { action: "serve", dir: options.dir.clone(), source };
         let serving = serving.map_err(broken)?;
-        Ok(Self { options, core, serving, legacy, device_name, let_go, flips: AtomicU64::new(0) })
+        Ok(Self { options, core, serving, legacy, device_name, let_go, flips: Timings::default() })
     }
 
     fn raise_read_ahead(&self) {
@@ -336,7 +337,7 @@ impl Mount {
             passthrough: self.core.opens.has_passthrough(),
             epoch: self.legacy.has_epoch(),
             open_files: self.core.opens.len(),
-            flips: self.flips.load(Ordering::Relaxed),
+            flips: self.flips.spread(),
             fs: self.core.fs.stats(),
         }
     }
