@@ -6,6 +6,7 @@
 
 mod packed;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -76,15 +77,21 @@ impl Dirs {
     }
 
     fn decode(&self, tree: &TreeId) -> Result<PackedDir, Error> {
-        let mut packer = packed::Packer::default();
-        for entry in tree::entries(tree, &self.store) {
-            packer.push(&entry?, &self.identities).map_err(|packed::TooLong| Error::Invalid {
-                what: "directory",
-                given: tree.to_string(),
-                reason: "its entries take more than 4 GiB".to_owned(),
-            })?;
+        // Of one thread's, again and again: growing a new one for each leaves holes of all sizes in the heap.
+        thread_local! {
+            static PACKER: RefCell<packed::Packer> = RefCell::default();
         }
-        Ok(packer.finish())
+        PACKER.with_borrow_mut(|packer| {
+            packer.clear();
+            for entry in tree::entries(tree, &self.store) {
+                packer.push(&entry?, &self.identities).map_err(|packed::TooLong| Error::Invalid {
+                    what: "directory",
+                    given: tree.to_string(),
+                    reason: "its entries take more than 4 GiB".to_owned(),
+                })?;
+            }
+            Ok(packer.finish())
+        })
     }
 
     /// How many are kept, and the bytes that they take.

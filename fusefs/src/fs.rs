@@ -34,8 +34,8 @@ use crate::names::{COOKIE_BITS, Shown, Shows};
 
 /// Longest name, in bytes.
 const NAME_LEN_MAX: usize = 255;
-/// Bytes of decoded directories that are kept.
-const DIRS_BYTES_MAX: usize = 32 << 20;
+/// Bytes of decoded directories that are kept: of some 40,000 files. The kernel asks for most names once.
+const DIRS_BYTES_MAX: usize = 4 << 20;
 /// Damaged directories that are remembered so as not to be logged again.
 const DAMAGED_MAX: usize = 4096;
 /// Permission bits of the directories that the mount makes up.
