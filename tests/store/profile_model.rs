@@ -168,7 +168,7 @@ fn resolve(
 #[test]
 fn profiles_are_what_a_plain_model_says_after_any_changes() {
     let world = World::new();
-    let mut runner = proptest::test_runner::TestRunner::new(cases(400));
+    let mut runner = proptest::test_runner::TestRunner::new(cases(2000));
     let checked = runner.run(&ops(), |ops| {
         let (sim, mut model) = (world.machine.reboot(0), Model::default());
         let mut writer = writer_on(sim.clone(), Path::new(STORE)).unwrap();
