@@ -97,6 +97,7 @@ impl Mounted {
     pub(crate) fn add_tree(&self, name: &str, version: &str, tree: &Path, policy: MetadataPolicy) {
         let options = IngestOptions {
             policy,
+            special_files: true,
             ..IngestOptions::package(name.parse().unwrap(), version.parse().unwrap())
         };
         let ingested = self.writer.ingest(Input::Paths(vec![tree.to_owned()]), &options, &()).unwrap();
