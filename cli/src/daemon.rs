@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use cairn_fusefs::{Spread, Timings};
 use cairn_server::socket::Listening;
 use cairn_server::{About, Caller, Client, Jobs, Limits};
 use cairn_store::{Error, Store, Writer, WriterOptions};
@@ -35,6 +36,8 @@ pub(crate) struct Daemon {
     mounts: Arc<Mounts>,
     turn: Turn,
     started: Instant,
+    /// From when a request was accepted until what it changed in a profile was durable and to be seen.
+    changes: Timings,
 }
 
 impl Daemon {
@@ -49,6 +52,16 @@ impl Daemon {
     /// For how long it has run.
     pub(crate) fn uptime(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// A profile was changed, so long after the request for it.
+    pub(crate) fn note_change(&self, took: Duration) {
+        self.changes.add(took);
+    }
+
+    /// How long changes of profiles took.
+    pub(crate) fn changes(&self) -> Spread {
+        self.changes.spread()
     }
 
     /// The store's writer; what it changes is `who`'s.
@@ -113,6 +126,7 @@ async fn live(global: &Global, args: DaemonArgs) -> anyhow::Result<()> {
         mounts: Arc::clone(&mounts),
         turn: Turn::default(),
         started: Instant::now(),
+        changes: Timings::default(),
     });
     let listening = Listening::open(&socket, group)?;
     let mut signals = Signals::watch()?;
