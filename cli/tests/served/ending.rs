@@ -64,7 +64,8 @@ fn commands_go_on_while_daemons_come_and_go() {
         for channel in &channels {
             assert_eq!(world.good(&["cat", &format!("{channel}@1:f")]), *channel);
         }
-        world.begin(world.command(&["daemon"]));
+        let mut daemon = world.command(&["daemon"]);
+        world.begin(&mut daemon, Stdio::null());
     }
 }
 
@@ -74,7 +75,8 @@ fn a_daemon_whose_writer_stopped_says_that_it_has_to_be_restarted() {
     world.good(&["add", "one", "--name", "hello", "--version", "1"]);
     // No file can grow past some blocks of 512 or 1024 bytes, and who tries is told so.
     let script = r#"trap "" XFSZ; ulimit -f 8; exec "$0" daemon"#;
-    world.begin(world.program("/bin/sh", &["-c", script, env!("CARGO_BIN_EXE_cairn")]));
+    let mut daemon = world.program("/bin/sh", &["-c", script, env!("CARGO_BIN_EXE_cairn")]);
+    world.begin(&mut daemon, Stdio::null());
     let tag = |number: u32| {
         let output = world.run(&["tag", "hello@1", &format!("a-channel-with-a-longer-name-{number}")], b"");
         (output.status.code(), text(&output.stderr))
@@ -87,6 +89,7 @@ fn a_daemon_whose_writer_stopped_says_that_it_has_to_be_restarted() {
     assert!(world.good(&["ls"]).contains("hello"), "reading goes on");
     world.signal(Signal::TERM);
     assert_eq!(world.wait(), Some(0));
-    world.begin(world.command(&["daemon"]));
+    let mut daemon = world.command(&["daemon"]);
+    world.begin(&mut daemon, Stdio::null());
     world.good(&["tag", "hello@1", "after"]);
 }

@@ -9,6 +9,7 @@
 )]
 
 mod callers;
+mod damage;
 mod ending;
 mod same;
 mod world;

@@ -40,13 +40,14 @@ impl World {
     pub(crate) fn served(options: &[&str]) -> Self {
         let mut world = Self::alone();
         let arguments = [&["daemon"], options].concat();
-        world.begin(world.command(&arguments));
+        let mut daemon = world.command(&arguments);
+        world.begin(&mut daemon, Stdio::null());
         world
     }
 
-    /// Starts a daemon and waits until it answers.
-    pub(crate) fn begin(&mut self, mut command: Command) {
-        self.daemon = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    /// Starts a daemon, whose log goes there, and waits until it answers.
+    pub(crate) fn begin(&mut self, command: &mut Command, log: Stdio) {
+        self.daemon = Some(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
         until("the daemon to answer", || self.ask(HEALTH).is_ok_and(|answer| answer.contains(" 200 ")));
     }
 
