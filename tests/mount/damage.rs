@@ -172,5 +172,10 @@ fn a_damaged_directory_is_an_error_for_itself_alone() {
         mounted.use_(&["more@1"]);
         assert_eq!(fs::read(mounted.at("current/more/file")).unwrap(), b"more");
     }
-    assert!(mounted.files().status().damage.is_empty(), "directories are counted by the mount");
+    let status = mounted.status();
+    let paths: Vec<_> =
+        status.damage.iter().map(|damage| String::from_utf8_lossy(&damage.path).into_owned()).collect();
+    assert_eq!(paths, ["data/1", "data/2/bad"]);
+    assert!(status.damage.iter().all(|damage| damage.times > 2), "{:?}", status.damage);
+    assert_eq!((status.damage_count, mounted.files().status().damage_count), (2, 0));
 }

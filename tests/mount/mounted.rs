@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_fusefs::{CacheOptions, Files, Mount, MountOptions};
+use cairn_fusefs::{CacheOptions, Files, Mount, MountOptions, MountStatus};
 use cairn_store::generation::{Switched, UseOptions};
 use cairn_store::{
     IngestOptions, Input, MetadataPolicy, ProfileName, PublishOptions, Spec, Store, Writer, WriterOptions,
@@ -122,6 +122,10 @@ impl Mounted {
     /// Something below the mount.
     pub(crate) fn at(&self, path: &str) -> PathBuf {
         self.dir.join(path)
+    }
+
+    pub(crate) fn status(&self) -> MountStatus {
+        self.mount.status()
     }
 
     pub(crate) fn files(&self) -> &Files {
