@@ -17,7 +17,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tower::ServiceExt;
 
-use crate::error::{ClientError, Failed};
+use crate::error::{ClientError, Failed, STOPPING};
 use crate::events::{Event, JOB_HEADER, Request};
 use crate::limits::Limits;
 use crate::routes::health::Health;
@@ -65,10 +65,12 @@ impl Client {
         matches!(self.0, Server::Daemon { .. })
     }
 
-    /// Starts a command; what `input` gives is its standard input, read by a thread of its own.
+    /// Starts a command; what `input` gives is its standard input, read by a thread of its own once the command has
+    /// started.
     ///
     /// # Errors
-    /// [`ClientError`]; [`ClientError::Refused`] when it is not started.
+    /// [`ClientError`]; when it is not started, [`ClientError::Refused`], and [`ClientError::Stopping`] where somebody
+    /// else may be asked. Then nothing was read of `input`.
     pub async fn run<C: Serialize>(
         &mut self,
         request: &Request<C>,
@@ -81,11 +83,15 @@ impl Client {
             return Err(ClientError::TooLong { len: line.len(), max });
         }
         line.push(b'\n');
-        let body = match input {
-            Some(input) => Body::new(Upload::start(line, input)?),
+        let (pieces, received) = mpsc::channel(PIECES_MAX);
+        let body = match &input {
+            Some(_) => Body::new(Upload { pieces: received, line: Some(line.into()) }),
             None => Body::from(line),
         };
         let response = self.ask(Method::POST, "/v1/control/run", body).await?;
+        if let Some(input) = input {
+            upload(input, pieces)?;
+        }
         let job = response.headers().get(JOB_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
         Ok(Answer { body: response.into_body(), read: Vec::new(), at: 0, job })
     }
@@ -162,6 +168,7 @@ async fn collect(body: Body) -> Result<Bytes, ClientError> {
 
 fn refused(status: StatusCode, body: &[u8]) -> ClientError {
     match serde_json::from_slice::<Failed>(body) {
+        Ok(failed) if failed.error.kind == STOPPING => ClientError::Stopping,
         Ok(failed) => ClientError::Refused(failed.error),
         Err(_) => ClientError::NotUnderstood { detail: format!("status {status}") },
     }
@@ -217,31 +224,31 @@ struct Upload {
     line: Option<Bytes>,
 }
 
-impl Upload {
-    fn start(line: Vec<u8>, mut input: Box<dyn Read + Send>) -> Result<Self, ClientError> {
-        let (sender, pieces) = mpsc::channel(PIECES_MAX);
-        let read = move || {
-            loop {
-                let mut buffer = vec![0; PIECE_BYTES];
-                let piece = match input.read(&mut buffer) {
-                    Ok(0) => return,
-                    Ok(len) => {
-                        buffer.truncate(len);
-                        Ok(Bytes::from(buffer))
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) => Err(error),
-                };
-                let is_last = piece.is_err();
-                if sender.blocking_send(piece).is_err() || is_last {
-                    return;
+/// Reads what a command is given, on a thread of its own.
+fn upload(
+    mut input: Box<dyn Read + Send>,
+    pieces: mpsc::Sender<io::Result<Bytes>>,
+) -> Result<(), ClientError> {
+    let read = move || {
+        loop {
+            let mut buffer = vec![0; PIECE_BYTES];
+            let piece = match input.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(len) => {
+                    buffer.truncate(len);
+                    Ok(Bytes::from(buffer))
                 }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+            let is_last = piece.is_err();
+            if pieces.blocking_send(piece).is_err() || is_last {
+                return;
             }
-        };
-        let thread = std::thread::Builder::new().name("input".to_owned()).spawn(read);
-        thread.map_err(|error| ClientError::Http(error.into()))?;
-        Ok(Self { pieces, line: Some(line.into()) })
-    }
+        }
+    };
+    let thread = std::thread::Builder::new().name("input".to_owned()).spawn(read);
+    thread.map(drop).map_err(|error| ClientError::Http(error.into()))
 }
 
 impl HttpBody for Upload {
