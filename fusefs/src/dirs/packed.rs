@@ -98,7 +98,8 @@ impl Packer {
 
     /// The directory, in no more memory than it takes. The packer is empty again, with the room that it has.
     pub(crate) fn finish(&mut self) -> PackedDir {
-        let dir = PackedDir { records: self.records.as_slice().into(), starts: self.starts.as_slice().into() };
+        let dir =
+            PackedDir { records: self.records.as_slice().into(), starts: self.starts.as_slice().into() };
         self.clear();
         dir
     }
