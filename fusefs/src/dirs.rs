@@ -16,10 +16,13 @@ use cairn_store::{Error, Store, tree};
 
 pub(crate) use packed::{Owner, PORTABLE_MTIME_S, PackedDir};
 
+use crate::device::trim_heap;
 use crate::inode::Identities;
 
 /// Bytes of what is kept beside each directory, about.
 const KEPT_LEN: usize = 96;
+/// After so many bytes of directories were dropped, the holes that they left are given back.
+const HOLES_BYTES_MAX: usize = 8 << 20;
 
 struct Kept {
     dir: Arc<PackedDir>,
@@ -31,6 +34,8 @@ struct Kept {
 struct Cache {
     dirs: HashMap<TreeId, Kept>,
     bytes: usize,
+    /// Bytes of what was dropped since holes were last given back.
+    holes: usize,
 }
 
 /// The directories of one mount.
@@ -67,6 +72,11 @@ impl Dirs {
         }
         if cache.bytes > self.bytes_max {
             cache.evict(self.bytes_max - self.bytes_max / 8, tree);
+        }
+        if cache.holes > HOLES_BYTES_MAX {
+            cache.holes = 0;
+            drop(cache);
+            trim_heap();
         }
         Ok(dir)
     }
@@ -114,7 +124,9 @@ impl Cache {
             if tree != *keep
                 && let Some(kept) = self.dirs.remove(&tree)
             {
-                self.bytes -= kept.dir.bytes() + KEPT_LEN;
+                let bytes = kept.dir.bytes() + KEPT_LEN;
+                self.bytes -= bytes;
+                self.holes += bytes;
             }
         }
     }

@@ -35,8 +35,8 @@ use crate::names::{COOKIE_BITS, Shown, Shows};
 
 /// Longest name, in bytes.
 const NAME_LEN_MAX: usize = 255;
-/// Bytes of decoded directories that are kept: of some 40,000 files. The kernel asks for most names once.
-const DIRS_BYTES_MAX: usize = 4 << 20;
+/// Bytes of decoded directories that are kept: of some 30,000 files. The kernel asks for most names once.
+const DIRS_BYTES_MAX: usize = 3 << 20;
 /// Permission bits of the directories that the mount makes up.
 const MADE_UP_MODE: u16 = 0o555;
 /// What `statfs` counts in.

@@ -30,7 +30,7 @@ use crate::refs::View;
 /// Packs that are held open, at most.
 const OPEN_PACKS_MAX: usize = 128;
 /// Decoded bytes of blocks that are kept, about: enough for the nodes on the way to a file.
-const KEPT_BLOCK_BYTES_MAX: usize = 3 << 20;
+const KEPT_BLOCK_BYTES_MAX: usize = 2 << 20;
 
 /// A store, open for reading. Clones share what is open.
 #[derive(Clone)]
