@@ -4,7 +4,9 @@ use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
@@ -17,7 +19,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tower::ServiceExt;
 
-use crate::error::{ClientError, Failed};
+use crate::error::{ClientError, Failed, MOVED};
 use crate::events::{Event, JOB_HEADER, Request};
 use crate::limits::Limits;
 use crate::routes::health::Health;
@@ -27,6 +29,11 @@ use crate::socket;
 /// Bytes of standard input that are read at a time, and such pieces that are on their way.
 const PIECE_BYTES: usize = 128 << 10;
 const PIECES_MAX: usize = 2;
+/// Pieces that are sent before a server has begun.
+const KEPT_MAX: usize = 8;
+/// How long a server that was taken over may take to give way to its successor, and how often that is tried.
+const MOVE_MAX: Duration = Duration::from_secs(30);
+const MOVE_PAUSE: Duration = Duration::from_millis(5);
 /// A line of an answer is no longer, nor any answer that is not events.
 const LINE_BYTES_MAX: usize = 4 << 20;
 
@@ -65,7 +72,8 @@ impl Client {
         matches!(self.0, Server::Daemon { .. })
     }
 
-    /// Starts a command; what `input` gives is its standard input, read by a thread of its own.
+    /// Starts a command; what `input` gives is its standard input, read by a thread of its own. A daemon that was taken
+    /// over in this moment has not begun it: then it is started by its successor.
     ///
     /// # Errors
     /// [`ClientError`]; [`ClientError::Refused`] when it is not started.
@@ -81,11 +89,24 @@ impl Client {
             return Err(ClientError::TooLong { len: line.len(), max });
         }
         line.push(b'\n');
-        let body = match input {
-            Some(input) => Body::new(Upload::start(line, input)?),
-            None => Body::from(line),
+        let (line, input) = (Bytes::from(line), input.map(Input::start).transpose()?);
+        let deadline = Instant::now() + MOVE_MAX;
+        let response = loop {
+            let body = match &input {
+                Some(input) => Body::new(Upload::new(line.clone(), Arc::clone(input))),
+                None => Body::from(line.clone()),
+            };
+            match self.ask(Method::POST, "/v1/control/run", body).await {
+                // Nothing was done.
+                Err(ClientError::Refused(failure)) if failure.kind == MOVED && Instant::now() < deadline => {
+                    tokio::time::sleep(MOVE_PAUSE).await;
+                }
+                answered => break answered?,
+            }
         };
-        let response = self.ask(Method::POST, "/v1/control/run", body).await?;
+        if let Some(input) = &input {
+            Input::begin(input);
+        }
         let job = response.headers().get(JOB_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
         Ok(Answer { body: response.into_body(), read: Vec::new(), at: 0, job })
     }
@@ -211,14 +232,18 @@ impl Answer {
     }
 }
 
-/// A request's body: its first line, then what a thread reads.
-struct Upload {
+/// Standard input, read by a thread. It is kept until a server has begun the job, so that it can be sent to another one.
+struct Input {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
-    line: Option<Bytes>,
+    /// What was sent to a server that had not begun yet.
+    kept: Vec<Bytes>,
+    has_begun: bool,
+    /// Waits for the beginning.
+    waker: Option<Waker>,
 }
 
-impl Upload {
-    fn start(line: Vec<u8>, mut input: Box<dyn Read + Send>) -> Result<Self, ClientError> {
+impl Input {
+    fn start(mut input: Box<dyn Read + Send>) -> Result<Arc<Mutex<Self>>, ClientError> {
         let (sender, pieces) = mpsc::channel(PIECES_MAX);
         let read = move || {
             loop {
@@ -240,7 +265,47 @@ impl Upload {
         };
         let thread = std::thread::Builder::new().name("input".to_owned()).spawn(read);
         thread.map_err(|error| ClientError::Http(error.into()))?;
-        Ok(Self { pieces, line: Some(line.into()) })
+        let input = Self { pieces, kept: Vec::new(), has_begun: false, waker: None };
+        Ok(Arc::new(Mutex::new(input)))
+    }
+
+    /// A server has the job: nothing has to be kept any more.
+    fn begin(input: &Mutex<Self>) {
+        let mut input = input.lock().unwrap_or_else(PoisonError::into_inner);
+        input.has_begun = true;
+        if let Some(waker) = input.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The piece at a place, counted from 0.
+    fn poll(&mut self, place: usize, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if let Some(kept) = self.kept.get(place) {
+            return Poll::Ready(Some(Ok(kept.clone())));
+        }
+        if !self.has_begun && self.kept.len() >= KEPT_MAX {
+            self.waker = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        let polled = self.pieces.poll_recv(context);
+        if let (false, Poll::Ready(Some(Ok(piece)))) = (self.has_begun, &polled) {
+            self.kept.push(piece.clone());
+        }
+        polled
+    }
+}
+
+/// A request's body: its first line, then standard input.
+struct Upload {
+    line: Option<Bytes>,
+    input: Arc<Mutex<Input>>,
+    /// Pieces that were sent.
+    sent: usize,
+}
+
+impl Upload {
+    fn new(line: Bytes, input: Arc<Mutex<Input>>) -> Self {
+        Self { line: Some(line), input, sent: 0 }
     }
 }
 
@@ -255,6 +320,11 @@ impl HttpBody for Upload {
         if let Some(line) = self.line.take() {
             return Poll::Ready(Some(Ok(Frame::data(line))));
         }
-        self.pieces.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+        let polled = {
+            let mut input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
+            input.poll(self.sent, context)
+        };
+        self.sent += usize::from(polled.is_ready());
+        polled.map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 }

@@ -25,5 +25,5 @@ pub use events::{Event, Request, Task};
 pub use job::{Input, JobIo};
 pub use limits::Limits;
 pub use routes::health::Health;
-pub use run::{Caller, Commands, Jobs};
+pub use run::{Caller, Commands, Hold, Jobs};
 pub use shutdown::drain;

@@ -9,6 +9,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
+use crate::daemon::Took;
 use crate::error::Outcome;
 use crate::output::{JsonPath, OutputResult, Table};
 use crate::text;
@@ -41,6 +42,14 @@ struct Running {
     pid: u32,
     version: &'static str,
     uptime_ms: u64,
+    took_over: Option<TookOver>,
+}
+
+/// How the daemon came by its store and mounts.
+#[derive(Serialize)]
+struct TookOver {
+    pid: u32,
+    paused_us: u64,
 }
 
 #[derive(Serialize)]
@@ -89,7 +98,7 @@ struct DamageLine<'a> {
 /// Everything that is told.
 struct Found {
     store: std::path::PathBuf,
-    daemon: Option<Duration>,
+    daemon: Option<(Duration, Option<Took>)>,
     view: std::sync::Arc<View>,
     mounts: Vec<MountStatus>,
     /// Mounts of cairn that this process does not serve.
@@ -106,7 +115,7 @@ pub(crate) fn run(app: &mut App, _: &StatusArgs) -> anyhow::Result<Outcome> {
     others.retain(|dir| mounts.iter().all(|mount| mount.dir != *dir));
     let found = Found {
         store: store.path().to_owned(),
-        daemon: daemon.as_ref().map(|daemon| daemon.uptime()),
+        daemon: daemon.as_ref().map(|daemon| (daemon.uptime(), daemon.took())),
         view,
         mounts,
         others,
@@ -173,10 +182,14 @@ fn report(found: &Found) -> Report<'_> {
     });
     Report {
         store: JsonPath::of(&found.store),
-        daemon: found.daemon.map(|uptime| Running {
+        daemon: found.daemon.map(|(uptime, took)| Running {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION"),
             uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
+            took_over: took.map(|took| TookOver {
+                pid: took.pid,
+                paused_us: u64::try_from(took.paused.as_micros()).unwrap_or(u64::MAX),
+            }),
         }),
         profiles: profiles.collect(),
         mounts: served.chain(others).collect(),
@@ -202,10 +215,14 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
     facts.fact(
         "daemon",
         match found.daemon {
-            Some(up) => format!("{version}, process {}, up {}", std::process::id(), text::duration(up)),
+            Some((up, _)) => format!("{version}, process {}, up {}", std::process::id(), text::duration(up)),
             None => "none runs".to_owned(),
         },
     );
+    if let Some((_, Some(took))) = found.daemon {
+        let pause = text::duration(took.paused);
+        facts.fact("daemon", format!("took over from process {}, nobody was answered for {pause}", took.pid));
+    }
     for (name, profile) in &found.view.profiles {
         let packages = profile.current().map_or(0, |generation| generation.packages.len());
         let (all, packages) = (

@@ -48,6 +48,27 @@ impl Mounts {
         Ok(mount.status())
     }
 
+    /// Takes mounts that were another process', which show what is named now.
+    pub(crate) fn adopt(self: &Arc<Self>, mounts: Vec<Mount>) -> anyhow::Result<()> {
+        for mount in mounts.into_iter().map(Arc::new) {
+            self.lock().insert(mount.dir().to_owned(), Arc::clone(&mount));
+            self.leave_at_end(mount)?;
+        }
+        Ok(())
+    }
+
+    /// Wakes who waits for the last to end, if it has.
+    pub(crate) fn report_if_empty(&self) {
+        if self.lock().is_empty() {
+            self.emptied.notify_one();
+        }
+    }
+
+    /// Those that have not ended.
+    pub(crate) fn alive(&self) -> Vec<Arc<Mount>> {
+        self.lock().values().filter(|mount| mount.is_alive()).cloned().collect()
+    }
+
     /// Ends the mount at `dir`.
     pub(crate) fn remove(&self, dir: &Path, lazy: bool) -> Result<(), MountError> {
         let mount = self.lock().get(dir).cloned();
@@ -90,7 +111,8 @@ impl Mounts {
         }
     }
 
-    fn files(&self, writer: &Writer) -> anyhow::Result<Arc<Files>> {
+    /// The files of all mounts.
+    pub(crate) fn files(&self, writer: &Writer) -> anyhow::Result<Arc<Files>> {
         if let Some(files) = self.files.get() {
             return Ok(Arc::clone(files));
         }
