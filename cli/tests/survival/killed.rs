@@ -1,0 +1,1 @@
+//! A daemon that is killed, and what becomes of its mounts.
