@@ -13,5 +13,6 @@
 )]
 
 mod killed;
+mod other_user;
 mod takeover;
 mod world;

@@ -163,6 +163,15 @@ impl World {
         printed.lines().map(parse).collect()
     }
 
+    /// Whether the daemon runs a command.
+    pub(crate) fn is_busy(&self) -> bool {
+        let mut stream = std::os::unix::net::UnixStream::connect(self.path("store/daemon.sock")).unwrap();
+        stream.write_all(b"GET /v1/health HTTP/1.1\r\nhost: c\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.contains("\"jobs\":1")
+    }
+
     pub(crate) fn status(&self) -> Value {
         self.json(&["status"]).remove(0)
     }
