@@ -267,7 +267,7 @@ fn options_of(args: Vec<MountArg>) -> anyhow::Result<Vec<MountOptions>> {
 /// Each open file of a mount may cost a descriptor, and the soft limit is often 1,024.
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit.clone() };
+    let raised = Rlimit { current: limit.maximum, ..limit };
     if limit != raised
         && let Err(errno) = setrlimit(Resource::Nofile, raised)
     {
@@ -281,7 +281,7 @@ fn say_ready() {
     // Nobody has to listen.
     let _ = stdout.write_all(detach::READY.as_bytes()).and_then(|()| stdout.flush());
     let null = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
-    if let Err(errno) = null.and_then(|null| rustix::stdio::dup2_stdout(null)) {
+    if let Err(errno) = null.and_then(rustix::stdio::dup2_stdout) {
         tracing::debug!(%errno, "standard output stays open");
     }
 }

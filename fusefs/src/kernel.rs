@@ -205,6 +205,10 @@ fn answer_xattr(reply: ReplyXattr, value: Result<Xattr, fuser::Errno>) {
 fn open_slowly(core: &Arc<Core>, ino: INodeNo, file: &Arc<OpenFile>, reply: ReplyOpen) {
     let path = || core.fs.path_of(Ino(ino.0));
     let whole = guarded_part("open", ino, || core.opens.prepare(file, path));
+    if whole.is_err() {
+        // It was held first of all.
+        core.files.release(&file.id);
+    }
     let _inside = core.gate.pass();
     let way =
         whole.and_then(|whole| guarded_part("open", ino, || core.opens.finish(Ino(ino.0), file, whole)));

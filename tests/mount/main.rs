@@ -7,5 +7,6 @@ mod damage;
 mod limits;
 mod load;
 mod mounted;
+mod panics;
 mod semantics;
 mod tree;
