@@ -30,6 +30,7 @@ use crate::slow::Pool;
 
 use attach::failed;
 pub use error::MountError;
+pub(crate) use table::place;
 pub use table::{is_dead, mounted, unmount_dead};
 
 /// The read-ahead of a mount, in KiB; INIT can only lower the 128 that it begins with.
@@ -94,8 +95,9 @@ pub struct MountStatus {
     pub profile: ProfileName,
     /// How it ended, if it has.
     pub end: Option<End>,
-    /// Whether it is seen at its mount point. It may be unmounted there and still be in use.
-    pub attached: bool,
+    /// Where it is seen: at its mount point, unless a directory above that was renamed. Nowhere if it is unmounted and
+    /// still in use.
+    pub place: Option<PathBuf>,
     /// Whether the kernel reads whole files by itself.
     pub passthrough: bool,
     /// Whether the kernel can be told at once that names have changed; else it asks again for those that may.
@@ -277,11 +279,10 @@ impl Mount {
         self.serving.ended().is_none()
     }
 
-    /// Whether it is what is seen at its mount point.
+    /// Where it is seen. A mount point is not lost when a directory above it is renamed: it is at another path then.
     #[must_use]
-    pub fn is_attached(&self) -> bool {
-        let top = table::top(&self.options.dir);
-        matches!(top, Ok(Some(top)) if top.device == self.device_name)
+    pub fn place(&self) -> Option<PathBuf> {
+        table::place(&self.device_name, &self.options.dir)
     }
 
     /// Waits until it ends, by whomever.
@@ -295,11 +296,11 @@ impl Mount {
     /// # Errors
     /// [`MountError::Busy`] if somebody uses it; [`MountError::NotMounted`] if it is not there any more.
     pub fn unmount(&self, lazy: bool) -> Result<(), MountError> {
-        if !self.is_attached() {
+        let Some(place) = self.place() else {
             return Err(MountError::NotMounted { dir: self.options.dir.clone() });
-        }
+        };
         self.let_go.store(true, Ordering::SeqCst);
-        let detached = attach::detach(&self.options.dir, lazy);
+        let detached = attach::detach(&place, lazy);
         match &detached {
             Ok(()) if !lazy => {
                 self.wait();
@@ -317,7 +318,7 @@ impl Mount {
             dir: self.options.dir.clone(),
             profile: self.options.profile.clone(),
             end: self.serving.ended(),
-            attached: self.is_attached(),
+            place: self.place(),
             passthrough: self.core.opens.has_passthrough(),
             epoch: self.legacy.has_epoch(),
             open_files: self.core.opens.len(),

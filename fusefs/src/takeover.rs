@@ -307,9 +307,11 @@ impl Offering {
         peer.ok().and_then(|peer| u32::try_from(peer.pid.as_raw_nonzero().get()).ok()).unwrap_or(0)
     }
 
-    /// Where the mounts are, and what they show.
-    pub fn mounts(&self) -> impl Iterator<Item = (&Path, &ProfileName)> {
-        self.mounts.iter().map(|(offered, _)| (&*offered.options.dir, &offered.options.profile))
+    /// Where the mounts are seen, and what they show. One that was unmounted and is still in use is not seen.
+    pub fn mounts(&self) -> impl Iterator<Item = (PathBuf, &ProfileName)> {
+        self.mounts.iter().filter_map(|(Offered { options, device_name, .. }, _)| {
+            Some((crate::mount::place(device_name, &options.dir)?, &options.profile))
+        })
     }
 
     /// Takes the mounts over and serves them. `view` is what the other process shows.

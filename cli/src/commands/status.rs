@@ -72,6 +72,8 @@ struct MountLine<'a> {
     inode_bytes: Option<u64>,
     open_files: Option<u64>,
     flips: Option<u64>,
+    /// Where it is, if it was moved.
+    moved_to: Option<JsonPath<'a>>,
 }
 
 #[derive(Serialize)]
@@ -112,7 +114,7 @@ pub(crate) fn run(app: &mut App, _: &StatusArgs) -> anyhow::Result<Outcome> {
     let daemon = app.daemon().cloned();
     let mounts = daemon.as_ref().map(|daemon| daemon.mounts().list()).unwrap_or_default();
     let mut others = cairn_fusefs::mounted().context("cannot tell what is mounted")?;
-    others.retain(|dir| mounts.iter().all(|mount| mount.dir != *dir));
+    others.retain(|dir| mounts.iter().all(|mount| mount.place.as_ref() != Some(dir)));
     let found = Found {
         store: store.path().to_owned(),
         daemon: daemon.as_ref().map(|daemon| (daemon.uptime(), daemon.took())),
@@ -134,11 +136,16 @@ fn current(view: &View, profile: &cairn_store::ProfileName) -> Option<u64> {
 }
 
 fn state(mount: &MountStatus) -> &'static str {
-    match (&mount.end, mount.attached) {
+    match (&mount.end, &mount.place) {
         (Some(_), _) => "ended",
-        (None, true) => "mounted",
-        (None, false) => "detached",
+        (None, Some(place)) if *place == mount.dir => "mounted",
+        (None, Some(_)) => "moved",
+        (None, None) => "detached",
     }
+}
+
+fn moved_to(mount: &MountStatus) -> Option<&std::path::Path> {
+    mount.place.as_deref().filter(|place| *place != mount.dir)
 }
 
 fn state_of_other(dir: &std::path::Path) -> &'static str {
@@ -162,6 +169,7 @@ fn report(found: &Found) -> Report<'_> {
         inode_bytes: Some(mount.fs.inode_bytes),
         open_files: Some(mount.open_files),
         flips: Some(mount.flips),
+        moved_to: moved_to(mount).map(JsonPath::of),
     });
     let others = found.others.iter().map(|dir| MountLine {
         dir: JsonPath::of(dir),
@@ -173,6 +181,7 @@ fn report(found: &Found) -> Report<'_> {
         inode_bytes: None,
         open_files: None,
         flips: None,
+        moved_to: None,
     });
     let damage = found.cache.iter().flat_map(|cache| &cache.damage).map(|damage| DamageLine {
         chunk: damage.chunk.map(|chunk| chunk.to_string()),
@@ -238,7 +247,9 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
         let shows =
             generation.map_or_else(|| "nothing yet".to_owned(), |number| format!("generation {number}"));
         let dir = text::path(JsonPath::of(&mount.dir).0);
-        facts.fact("mount", format!("{dir}: {}, {} {shows}, {how}, {counts}", state(mount), mount.profile));
+        let moved = moved_to(mount).map(|place| format!(" to {}", text::path(JsonPath::of(place).0)));
+        let state = format!("{}{}", state(mount), moved.unwrap_or_default());
+        facts.fact("mount", format!("{dir}: {state}, {} {shows}, {how}, {counts}", mount.profile));
     }
     for dir in &found.others {
         facts.fact("mount", format!("{}: {}", text::path(JsonPath::of(dir).0), state_of_other(dir)));

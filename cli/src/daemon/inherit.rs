@@ -62,7 +62,7 @@ impl Inheritance {
             let dir = std::path::absolute(&arg.dir)?;
             // A mount that another process serves at this moment answers as always.
             let resolved = std::fs::canonicalize(&dir).unwrap_or(dir);
-            match self.offering.mounts().find(|(there, _)| **there == resolved) {
+            match self.offering.mounts().find(|(there, _)| *there == resolved) {
                 Some((_, profile)) if *profile == arg.profile => {}
                 Some((there, profile)) => bail!(
                     "{} shows the profile {profile}, not {}: unmount it first",

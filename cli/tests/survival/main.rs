@@ -12,7 +12,9 @@
     reason = "a test panics where it fails, and makes its trees as their owner would"
 )]
 
+mod full;
 mod killed;
 mod other_user;
 mod takeover;
+mod vanishing;
 mod world;

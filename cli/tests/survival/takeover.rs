@@ -298,3 +298,36 @@ fn a_detached_takeover_is_ready_when_its_command_ends_and_says_who_it_is() {
     let said = world.bad(2, &["daemon", "--takeover", "--detach", "--socket-group", "no-such-group"]);
     assert!(said.contains("no-such-group"), "{said}");
 }
+
+#[test]
+fn a_mount_that_was_detached_and_mounted_again_goes_on_with_both() {
+    let Some(mut world) = World::mounted("a takeover of a detached mount") else { return };
+    let mnt = world.mnt.to_str().unwrap().to_owned();
+    let mut inside = Command::new("sh");
+    inside.args(["-c", "while read line; do cat current/tool/version; echo; done"]).current_dir(&world.mnt);
+    let mut inside = inside.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut input, mut says) = (inside.stdin.take().unwrap(), BufReader::new(inside.stdout.take().unwrap()));
+    let mut version_inside = || {
+        input.write_all(b"look\n").unwrap();
+        let mut said = String::new();
+        says.read_line(&mut said).unwrap();
+        said.trim().to_owned()
+    };
+    assert_eq!(version_inside(), "1");
+    world.good(&["umount", &mnt, "--lazy"]);
+    world.good(&["mount", &mnt]);
+    world.good(&["use", "tool@2"]);
+    assert_eq!(version_inside(), "2");
+    world.exchange();
+    assert_eq!(version_inside(), "2");
+    world.good(&["rollback"]);
+    assert_eq!(version_inside(), "1");
+    assert_eq!(fs::read_to_string(world.at("current/tool/version")).unwrap(), "1");
+    drop(input);
+    assert!(inside.wait().unwrap().success());
+    until("the detached one to end", || {
+        let status = world.status();
+        let mounts = status["mounts"].as_array().unwrap().iter();
+        mounts.filter(|one| one["path"] == mnt.as_str()).count() == 1
+    });
+}

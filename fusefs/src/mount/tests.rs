@@ -131,7 +131,7 @@ fn it_says_what_it_is() {
         assert!(line.contains(word), "{word} is not in {line}");
     }
     let status = mount.status();
-    assert!(status.attached && status.passthrough && status.end.is_none(), "{status:?}");
+    assert!(status.place.is_some() && status.passthrough && status.end.is_none(), "{status:?}");
     let device = std::fs::metadata(mount.dir()).unwrap().dev();
     let device = table::device_name(rustix::fs::major(device), rustix::fs::minor(device));
     let ahead = text(format!("/sys/class/bdi/{device}/read_ahead_kb").into());
@@ -225,7 +225,7 @@ fn in_use_it_is_busy_and_lazily_it_goes() {
     assert!(matches!(error, MountError::Busy { .. }), "{error}");
     assert_eq!(error.to_string(), format!("{} is in use", mount.dir().display()));
     mount.unmount(true).unwrap();
-    assert!(!mount.is_attached() && mount.is_alive());
+    assert!(mount.place().is_none() && mount.is_alive());
     assert!(matches!(mount.unmount(true), Err(MountError::NotMounted { .. })));
     drop(open);
     assert_eq!(mount.wait(), End::Unmounted);
