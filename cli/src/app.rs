@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cairn_server::{Caller, Input, JobIo, Request};
 use cairn_store::{Error, Progress, Store, Writer, WriterOptions};
@@ -43,6 +43,7 @@ pub(crate) struct App {
     place: Place,
     caller: Caller,
     wait: Duration,
+    accepted: Instant,
     json: bool,
     quiet: bool,
     progress: bool,
@@ -56,6 +57,7 @@ impl App {
             place,
             caller,
             wait: Duration::from_millis(request.wait_ms),
+            accepted: Instant::now(),
             json: request.json,
             quiet: request.quiet,
             progress: request.progress,
@@ -140,6 +142,13 @@ impl App {
             return Err(Foreign { own, caller }.into());
         }
         Ok(())
+    }
+
+    /// A profile was changed, and all mounts show it.
+    pub(crate) fn note_change(&self) {
+        if let Place::Daemon(daemon) = &self.place {
+            daemon.note_change(self.accepted.elapsed());
+        }
     }
 
     /// Says on standard error what is not as it was meant, though the command goes on.

@@ -58,6 +58,9 @@ impl<'a> Change<'a> {
 
 /// Tells of a switch: `heading` and what changed. Silence leaves it out for people.
 pub(crate) fn print(app: &mut App, switched: &Switched, heading: &str) -> OutputResult {
+    if switched.seq.is_some() {
+        app.note_change();
+    }
     if app.json() {
         return app.out.object(&Report {
             profile: switched.profile.as_str(),

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use cairn_fusefs::MountOptions;
 use cairn_fusefs::takeover::Predecessor;
+use cairn_fusefs::{MountOptions, Spread, Timings};
 use cairn_server::socket::Listening;
 use cairn_server::{About, Caller, Client, Jobs, Limits};
 use cairn_store::{Error, Store, Writer, WriterOptions};
@@ -28,7 +28,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::handover::Handover;
-pub(crate) use self::inherit::Took;
+pub(crate) use self::inherit::Takeover;
 use self::inherit::{Inheritance, Inherited};
 use self::mounts::Mounts;
 use self::settings::Settings;
@@ -56,19 +56,22 @@ pub(crate) struct Daemon {
     mounts: Arc<Mounts>,
     turn: Turn,
     started: Instant,
-    took: Option<Took>,
+    takeover: Option<Takeover>,
+    /// From when a request was accepted until what it changed in a profile was durable and to be seen.
+    changes: Timings,
 }
 
 impl Daemon {
-    fn new(writer: Writer, mounts: Arc<Mounts>, took: Option<Took>) -> Arc<Self> {
+    fn new(writer: Writer, mounts: Arc<Mounts>, takeover: Option<Takeover>) -> Arc<Self> {
         let shown = Arc::clone(&mounts);
         writer.observe(Box::new(move |view| shown.publish(view)));
-        Arc::new(Self { writer, mounts, turn: Turn::default(), started: Instant::now(), took })
+        let (turn, started, changes) = (Turn::default(), Instant::now(), Timings::default());
+        Arc::new(Self { writer, mounts, turn, started, takeover, changes })
     }
 
     /// Whom it took the store over from.
-    pub(crate) fn took(&self) -> Option<Took> {
-        self.took
+    pub(crate) fn takeover(&self) -> Option<Takeover> {
+        self.takeover
     }
 
     /// Mounts a profile.
@@ -82,6 +85,16 @@ impl Daemon {
     /// For how long it has run.
     pub(crate) fn uptime(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// A profile was changed, so long after the request for it.
+    pub(crate) fn note_change(&self, took: Duration) {
+        self.changes.add(took);
+    }
+
+    /// How long changes of profiles took.
+    pub(crate) fn changes(&self) -> Spread {
+        self.changes.spread()
     }
 
     /// The store's writer; what it changes is `who`'s.
@@ -254,9 +267,9 @@ fn begin_with(
 ) -> anyhow::Result<Begun> {
     let settings = Settings::new(global, &args, path, Some(&inheritance.settings))?;
     let missing = options_of(inheritance.missing(std::mem::take(&mut args.mount))?)?;
-    let Inherited { writer, mounts, control, took, predecessor } =
+    let Inherited { writer, mounts, control, takeover, predecessor } =
         inheritance.take(path, &settings, &writer_options(global))?;
-    let daemon = Daemon::new(writer, mounts, Some(took));
+    let daemon = Daemon::new(writer, mounts, Some(takeover));
     Ok(Begun { daemon, control, settings, missing, predecessor: Some(predecessor) })
 }
 

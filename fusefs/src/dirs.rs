@@ -70,6 +70,11 @@ impl Dirs {
         Ok(dir)
     }
 
+    /// Whether it is kept.
+    pub(crate) fn has(&self, tree: &TreeId) -> bool {
+        self.cache.read().unwrap_or_else(PoisonError::into_inner).dirs.contains_key(tree)
+    }
+
     fn decode(&self, tree: &TreeId) -> Result<PackedDir, Error> {
         let mut packer = packed::Packer::default();
         for entry in tree::entries(tree, &self.store) {

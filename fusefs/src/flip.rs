@@ -8,7 +8,6 @@
 //! Never from a handler: look-ups that wait for it could be what it waits for.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use cairn_store::View;
@@ -39,7 +38,7 @@ impl Mount {
             }
         });
         let held = begun.filter(|_| told)?.elapsed();
-        self.flips.fetch_add(1, Ordering::Relaxed);
+        self.flips.add(held);
         Some(held)
     }
 }

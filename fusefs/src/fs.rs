@@ -7,6 +7,7 @@
 //!
 //! Nothing here reads what files hold.
 
+mod fetch;
 mod list;
 mod path;
 mod publish;

@@ -6,42 +6,42 @@
 //! Everything the kernel may keep it keeps for ever: what an inode is never changes, and names that do are made stale
 //! all at once (see `flip`).
 
+mod answer;
+
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use fuser::{
-    BsdFileFlags, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    IoctlFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
-    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags, KernelConfig,
+    LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite,
+    ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use crate::attr::{Attr, DirEntry, Ino, Kind, Lookup};
-use crate::device::{Device, Handshake, reply_passthrough};
+use crate::attr::Ino;
+use crate::device::{Device, Handshake};
 use crate::errno::Errno;
 use crate::files::{Files, ReadError};
 use crate::fs::{Fs, Xattr, fit};
-use crate::handle::{OpenFile, Opening, Opens, Way};
+use crate::handle::{OpenFile, Opening, Opens};
+use crate::linger::Linger;
 use crate::pause::Gate;
 use crate::slow::{Length, Pool};
+use answer::{CACHED, FOREVER, add_plus, answer_lookup, answer_open, answer_xattr, file_attr, file_type};
 
-/// Longer than any machine runs.
-const FOREVER: Duration = Duration::from_secs(1 << 40);
-const NEVER: Duration = Duration::ZERO;
 /// Bytes of the greatest read, and of the read-ahead that a connection begins with.
 const READ_BYTES_MAX: u32 = 1 << 20;
 /// Reads ahead and the like that may wait for an answer at a time.
 const BACKGROUND_MAX: u16 = 128;
-const BLOCK_LEN: u32 = 4096;
-/// What a handle says of how its file is open.
-const BACKING: FileHandle = FileHandle(1);
-const CACHED: FileHandle = FileHandle(2);
+/// Bytes that the reading thread copies itself; more would keep others waiting.
+const COPIED_AT_ONCE_MAX: u32 = 128 << 10;
 const READ_ONLY: fuser::Errno = fuser::Errno::EROFS;
 
 /// One mount, for whoever answers for it.
@@ -52,6 +52,7 @@ pub(crate) struct Core {
     pub(crate) gate: Gate,
     pub(crate) device: Arc<Device>,
     pub(crate) pool: Pool,
+    pub(crate) linger: Linger,
 }
 
 /// The adapter. It begins without a mount: what the kernel can do is known only after the handshake, and decides how the
@@ -85,17 +86,78 @@ impl Kernel {
         let _ = self.core.set(core);
     }
 
-    /// Runs one operation inside the gate and gives its result to `answer`, in there too.
+    /// Does a job at once, if the store need not be read for it; else on the pool, which reads first. `name` as
+    /// [`Fs::is_at_hand`] has it.
+    fn serve(
+        &self,
+        request: &Request,
+        ino: INodeNo,
+        name: Option<&OsStr>,
+        job: impl FnOnce(&Arc<Core>, Option<&OsStr>) + Send + 'static,
+    ) {
+        // Without a core nobody has asked yet. A reply that is dropped is an EIO.
+        let Some(core) = self.core.get() else { return };
+        core.linger.came(request.pid());
+        if core.fs.is_at_hand(Ino(ino.0), name.map(OsStr::as_bytes)) {
+            job(core, name);
+        } else {
+            let (owned, name) = (Arc::clone(core), name.map(OsStr::to_owned));
+            core.pool.run(Length::Short, move || {
+                // What it cannot read the job itself will say.
+                let bytes = name.as_deref().map(OsStr::as_bytes);
+                let _ = guarded_part("fetch", ino, || owned.fs.fetch(Ino(ino.0), bytes));
+                job(&owned, name.as_deref());
+            });
+        }
+        core.linger.answered(core.device.as_fd());
+    }
+
+    /// Runs one operation on an inode inside the gate and gives its result to `answer`, in there too.
     fn handle<T>(
+        &self,
+        request: &Request,
+        operation: &'static str,
+        ino: INodeNo,
+        run: impl FnOnce(&Arc<Core>) -> Result<T, Errno> + Send + 'static,
+        answer: impl FnOnce(Result<T, fuser::Errno>) + Send + 'static,
+    ) {
+        self.serve(request, ino, None, move |core, _| core.answer(operation, ino, || run(core), answer));
+    }
+}
+
+impl Kernel {
+    /// Answers a question about extended attributes; whether there are any at all may take reading many artifacts.
+    fn xattr(
+        &self,
+        request: &Request,
+        operation: &'static str,
+        ino: INodeNo,
+        run: impl FnOnce(&Arc<Core>) -> Result<Xattr, Errno> + Send + 'static,
+        reply: ReplyXattr,
+    ) {
+        let Some(core) = self.core.get() else { return reply.error(fuser::Errno::EIO) };
+        if core.fs.xattrs_at_hand() {
+            return self.handle(request, operation, ino, run, |value| answer_xattr(reply, value));
+        }
+        let job = Arc::clone(core);
+        core.pool.run(Length::Short, move || {
+            let _ = guarded_part("fetch", ino, || job.fs.fetch_xattrs());
+            job.answer(operation, ino, || run(&job), |value| answer_xattr(reply, value));
+        });
+    }
+}
+
+impl Core {
+    /// Runs one operation inside the gate and gives its result to `answer`, in there too.
+    fn answer<T>(
         &self,
         operation: &'static str,
         ino: INodeNo,
-        run: impl FnOnce(&Arc<Core>) -> Result<T, Errno>,
+        run: impl FnOnce() -> Result<T, Errno>,
         answer: impl FnOnce(Result<T, fuser::Errno>),
     ) {
-        let Some(core) = self.core.get() else { return answer(Err(fuser::Errno::EIO)) };
-        let _inside = core.gate.pass();
-        answer(guarded(operation, ino, || run(core)));
+        let _inside = self.gate.pass();
+        answer(guarded(operation, ino, run));
     }
 }
 
@@ -123,82 +185,6 @@ fn guarded_part<T>(
     run: impl FnOnce() -> T,
 ) -> Result<T, fuser::Errno> {
     guarded(operation, ino, || Ok(run()))
-}
-
-fn file_attr(attr: &Attr) -> FileAttr {
-    let (seconds, nanoseconds) = attr.mtime;
-    let whole = Duration::from_secs(seconds.unsigned_abs());
-    let time = if seconds < 0 { UNIX_EPOCH.checked_sub(whole) } else { UNIX_EPOCH.checked_add(whole) };
-    let time = time.and_then(|time| time.checked_add(Duration::from_nanos(nanoseconds.into())));
-    let time = time.unwrap_or(UNIX_EPOCH);
-    FileAttr {
-        ino: INodeNo(attr.ino.0),
-        size: attr.size,
-        blocks: attr.size.div_ceil(512),
-        atime: time,
-        mtime: time,
-        ctime: time,
-        crtime: time,
-        kind: file_type(attr.kind),
-        perm: attr.mode,
-        nlink: attr.nlink,
-        uid: attr.uid,
-        gid: attr.gid,
-        rdev: attr.rdev,
-        blksize: BLOCK_LEN,
-        flags: 0,
-    }
-}
-
-fn file_type(kind: Kind) -> FileType {
-    match kind {
-        Kind::File => FileType::RegularFile,
-        Kind::Dir => FileType::Directory,
-        Kind::Symlink => FileType::Symlink,
-        Kind::Fifo => FileType::NamedPipe,
-        Kind::Char => FileType::CharDevice,
-        Kind::Block => FileType::BlockDevice,
-    }
-}
-
-/// What stands for an inode of which nothing but this is known.
-fn bare_attr(ino: Ino, kind: Kind) -> FileAttr {
-    file_attr(&Attr { ino, kind, mode: 0o555, size: 0, nlink: 1, uid: 0, gid: 0, mtime: (0, 0), rdev: 0 })
-}
-
-fn time_to_live(cacheable: bool) -> &'static Duration {
-    if cacheable { &FOREVER } else { &NEVER }
-}
-
-fn answer_lookup(reply: ReplyEntry, found: Result<Lookup, fuser::Errno>) {
-    match found {
-        Ok(Lookup::Found { attr, cacheable }) => {
-            reply.entry_with_ttls(&FOREVER, time_to_live(cacheable), &file_attr(&attr), Generation(0));
-        }
-        // Inode 0 is a name that is not there, and stays so.
-        Ok(Lookup::Absent { cacheable: true }) => {
-            reply.entry(&FOREVER, &bare_attr(Ino(0), Kind::File), Generation(0));
-        }
-        Ok(Lookup::Absent { cacheable: false }) => reply.error(fuser::Errno::ENOENT),
-        Err(errno) => reply.error(errno),
-    }
-}
-
-fn answer_open(reply: ReplyOpen, way: Result<Way, fuser::Errno>) {
-    let flags = FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH;
-    match way {
-        Ok(Way::Backing(file)) => reply_passthrough(reply, BACKING, FopenFlags::FOPEN_NOFLUSH, file),
-        Ok(Way::Cached) => reply.opened(CACHED, flags),
-        Err(errno) => reply.error(errno),
-    }
-}
-
-fn answer_xattr(reply: ReplyXattr, value: Result<Xattr, fuser::Errno>) {
-    match value {
-        Ok(Xattr::Size(len)) => reply.size(len),
-        Ok(Xattr::Bytes(bytes)) => reply.data(&bytes),
-        Err(errno) => reply.error(errno),
-    }
 }
 
 /// The end of an open that waits for a whole file, on the pool.
@@ -270,53 +256,48 @@ impl Filesystem for Kernel {
         Ok(())
     }
 
-    fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let run = |core: &Arc<Core>| core.fs.lookup(Ino(parent.0), name.as_bytes());
-        self.handle("lookup", parent, run, |found| answer_lookup(reply, found));
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.serve(request, parent, Some(name), move |core, name| {
+            let run = || core.fs.lookup(Ino(parent.0), name.unwrap_or_default().as_bytes());
+            core.answer("lookup", parent, run, |found| answer_lookup(reply, found));
+        });
     }
 
     fn forget(&self, _: &Request, ino: INodeNo, count: u64) {
-        let run = |core: &Arc<Core>| {
+        // It has no answer, and takes no reading.
+        let Some(core) = self.core.get() else { return };
+        let run = || {
             core.fs.forget(Ino(ino.0), count);
             Ok(())
         };
-        // It has no answer.
-        self.handle("forget", ino, run, |_| ());
+        core.answer("forget", ino, run, |_| ());
     }
 
-    fn getattr(&self, _: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.handle(
-            "getattr",
-            ino,
-            |core| core.fs.attr(Ino(ino.0)),
-            |attr| match attr {
-                Ok(attr) => reply.attr(&FOREVER, &file_attr(&attr)),
-                Err(errno) => reply.error(errno),
-            },
-        );
+    fn getattr(&self, request: &Request, ino: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        let run = move |core: &Arc<Core>| core.fs.attr(Ino(ino.0));
+        self.handle(request, "getattr", ino, run, |attr| match attr {
+            Ok(attr) => reply.attr(&FOREVER, &file_attr(&attr)),
+            Err(errno) => reply.error(errno),
+        });
     }
 
-    fn readlink(&self, _: &Request, ino: INodeNo, reply: ReplyData) {
-        self.handle(
-            "readlink",
-            ino,
-            |core| core.fs.readlink(Ino(ino.0)),
-            |target| match target {
-                Ok(target) => reply.data(&target),
-                Err(errno) => reply.error(errno),
-            },
-        );
+    fn readlink(&self, request: &Request, ino: INodeNo, reply: ReplyData) {
+        let run = move |core: &Arc<Core>| core.fs.readlink(Ino(ino.0));
+        self.handle(request, "readlink", ino, run, |target| match target {
+            Ok(target) => reply.data(&target),
+            Err(errno) => reply.error(errno),
+        });
     }
 
-    fn open(&self, _: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         if flags.acc_mode() != OpenAccMode::O_RDONLY {
             return reply.error(READ_ONLY);
         }
-        let run = |core: &Arc<Core>| {
+        let run = move |core: &Arc<Core>| {
             let opening = core.opens.open(Ino(ino.0), || core.fs.file(Ino(ino.0)))?;
             Ok((opening, Arc::clone(core)))
         };
-        self.handle("open", ino, run, |opening| match opening {
+        self.handle(request, "open", ino, run, move |opening| match opening {
             Ok((Opening::Opened(way), _)) => answer_open(reply, Ok(way)),
             Ok((Opening::Wait(file), core)) => {
                 let job = Arc::clone(&core);
@@ -328,7 +309,7 @@ impl Filesystem for Kernel {
 
     fn read(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -337,27 +318,31 @@ impl Filesystem for Kernel {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        let Some(core) = self.core.get() else { return reply.error(fuser::Errno::EIO) };
+        core.linger.came(request.pid());
         with_buffer(|buffer| {
-            let run = |core: &Arc<Core>| {
+            let run = || {
                 let file = core.opens.file(Ino(ino.0)).ok_or(Errno::STALE)?;
-                let there = core.files.try_read(&file.spec, offset, size, buffer);
-                Ok(if there { Ok(buffer) } else { Err((Arc::clone(core), file)) })
+                let there =
+                    size <= COPIED_AT_ONCE_MAX && core.files.try_read(&file.spec, offset, size, buffer);
+                Ok(if there { Ok(buffer) } else { Err(file) })
             };
-            self.handle("read", ino, run, |read| match read {
+            core.answer("read", ino, run, |read| match read {
                 Ok(Ok(buffer)) => reply.data(buffer),
-                Ok(Err((core, file))) => {
-                    let job = Arc::clone(&core);
+                Ok(Err(file)) => {
+                    let job = Arc::clone(core);
                     let read = move || read_slowly(&job, ino, &file, offset, size, reply);
                     core.pool.run(Length::Short, read);
                 }
                 Err(errno) => reply.error(errno),
             });
         });
+        core.linger.answered(core.device.as_fd());
     }
 
     fn release(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         _: FileHandle,
         _: OpenFlags,
@@ -365,16 +350,19 @@ impl Filesystem for Kernel {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        let run = |core: &Arc<Core>| {
+        let Some(core) = self.core.get() else { return reply.error(fuser::Errno::EIO) };
+        core.linger.came(request.pid());
+        let run = || {
             core.opens.release(Ino(ino.0));
             Ok(())
         };
-        self.handle("release", ino, run, |_| reply.ok());
+        core.answer("release", ino, run, |_| reply.ok());
+        core.linger.answered(core.device.as_fd());
     }
 
-    fn opendir(&self, _: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        let run = |core: &Arc<Core>| core.fs.is_immutable_dir(Ino(ino.0));
-        self.handle("opendir", ino, run, |immutable| match immutable {
+    fn opendir(&self, request: &Request, ino: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        let run = move |core: &Arc<Core>| core.fs.is_immutable_dir(Ino(ino.0));
+        self.handle(request, "opendir", ino, run, |immutable| match immutable {
             Ok(true) => {
                 reply.opened(CACHED, FopenFlags::FOPEN_CACHE_DIR | FopenFlags::FOPEN_KEEP_CACHE);
             }
@@ -383,63 +371,62 @@ impl Filesystem for Kernel {
         });
     }
 
-    fn readdir(&self, _: &Request, ino: INodeNo, _: FileHandle, from: u64, mut reply: ReplyDirectory) {
-        let Some(core) = self.core.get() else { return reply.error(fuser::Errno::EIO) };
-        let _inside = core.gate.pass();
-        let listed = guarded("readdir", ino, || {
-            core.fs.readdir(Ino(ino.0), from, false, &mut |entry| {
-                let name = OsStr::from_bytes(&entry.name);
-                reply.add(INodeNo(entry.ino.0), entry.cookie, file_type(entry.kind), name)
-            })
+    fn readdir(&self, request: &Request, ino: INodeNo, _: FileHandle, from: u64, mut reply: ReplyDirectory) {
+        self.serve(request, ino, Some(OsStr::new("")), move |core, _| {
+            let _inside = core.gate.pass();
+            let listed = guarded("readdir", ino, || {
+                core.fs.readdir(Ino(ino.0), from, false, &mut |entry| {
+                    let name = OsStr::from_bytes(&entry.name);
+                    reply.add(INodeNo(entry.ino.0), entry.cookie, file_type(entry.kind), name)
+                })
+            });
+            match listed {
+                Ok(()) => reply.ok(),
+                Err(errno) => reply.error(errno),
+            }
         });
-        match listed {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(errno),
-        }
     }
 
     fn readdirplus(
         &self,
-        _: &Request,
+        request: &Request,
         ino: INodeNo,
         _: FileHandle,
         from: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let Some(core) = self.core.get() else { return reply.error(fuser::Errno::EIO) };
-        let _inside = core.gate.pass();
-        let listed = guarded("readdirplus", ino, || {
-            core.fs.readdir(Ino(ino.0), from, true, &mut |entry| add_plus(core, ino, &entry, &mut reply))
-        });
-        match listed {
-            Ok(()) => reply.ok(),
-            Err(errno) => reply.error(errno),
-        }
-    }
-
-    fn statfs(&self, _: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        self.handle(
-            "statfs",
-            ino,
-            |core| Ok(core.fs.statfs()),
-            |capacity| match capacity {
-                Ok(all) => {
-                    let blocks = all.bytes.div_ceil(all.block_len.into());
-                    reply.statfs(blocks, 0, 0, all.files, 0, all.block_len, all.name_len_max, all.block_len);
-                }
+        self.serve(request, ino, Some(OsStr::new("")), move |core, _| {
+            let _inside = core.gate.pass();
+            let listed = guarded("readdirplus", ino, || {
+                core.fs.readdir(Ino(ino.0), from, true, &mut |entry| add_plus(core, ino, &entry, &mut reply))
+            });
+            match listed {
+                Ok(()) => reply.ok(),
                 Err(errno) => reply.error(errno),
-            },
-        );
+            }
+        });
     }
 
-    fn getxattr(&self, _: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let run = |core: &Arc<Core>| fit(core.fs.xattr(Ino(ino.0), name.as_bytes())?, size);
-        self.handle("getxattr", ino, run, |value| answer_xattr(reply, value));
+    fn statfs(&self, request: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        let run = |core: &Arc<Core>| Ok(core.fs.statfs());
+        self.handle(request, "statfs", ino, run, |capacity| match capacity {
+            Ok(all) => {
+                let blocks = all.bytes.div_ceil(all.block_len.into());
+                reply.statfs(blocks, 0, 0, all.files, 0, all.block_len, all.name_len_max, all.block_len);
+            }
+            Err(errno) => reply.error(errno),
+        });
     }
 
-    fn listxattr(&self, _: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let run = |core: &Arc<Core>| fit(core.fs.xattrs(Ino(ino.0))?, size);
-        self.handle("listxattr", ino, run, |names| answer_xattr(reply, names));
+    fn getxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let name = name.to_owned();
+        let run = move |core: &Arc<Core>| fit(core.fs.xattr(Ino(ino.0), name.as_bytes())?, size);
+        self.xattr(request, "getxattr", ino, run, reply);
+    }
+
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let run = move |core: &Arc<Core>| fit(core.fs.xattrs(Ino(ino.0))?, size);
+        self.xattr(request, "listxattr", ino, run, reply);
     }
 
     fn lseek(&self, _: &Request, _: INodeNo, _: FileHandle, _: i64, _: i32, reply: ReplyLseek) {
@@ -552,31 +539,4 @@ impl Filesystem for Kernel {
     fn fallocate(&self, _: &Request, _: INodeNo, _: FileHandle, _: u64, _: u64, _: i32, reply: ReplyEmpty) {
         reply.error(READ_ONLY);
     }
-}
-
-/// Adds a name with its attributes to a listing; true if there was no room.
-fn add_plus(core: &Core, parent: INodeNo, entry: &DirEntry<'_>, reply: &mut ReplyDirectoryPlus) -> bool {
-    let name = OsStr::from_bytes(&entry.name);
-    let is_dots = matches!(&entry.name[..], b"." | b"..");
-    // fuser cannot give a name without attributes but with an inode's number, and programs skip names of number 0: what
-    // has no attributes yet is looked up. The kernel takes no references by `.` and `..`.
-    let found = match entry.attr {
-        None if !is_dots => core.fs.lookup(Ino(parent.0), &entry.name).ok(),
-        _ => None,
-    };
-    let attr = match (entry.attr, found) {
-        (Some(attr), _) | (None, Some(Lookup::Found { attr, .. })) => Some(attr),
-        _ => None,
-    };
-    // What cannot be read is listed all the same, and asked for again, with the error, by whoever uses it.
-    let (to_live, attr_shown) = match &attr {
-        Some(attr) => (time_to_live(entry.cacheable), file_attr(attr)),
-        None => (&NEVER, bare_attr(entry.ino, entry.kind)),
-    };
-    let ino = INodeNo(attr_shown.ino.0);
-    let full = reply.add(ino, entry.cookie, name, to_live, &attr_shown, Generation(0));
-    if let (true, Some(Lookup::Found { attr, .. })) = (full, found) {
-        core.fs.forget(attr.ino, 1);
-    }
-    full
 }

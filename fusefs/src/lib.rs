@@ -11,6 +11,7 @@ mod fs;
 mod handle;
 mod inode;
 mod kernel;
+mod linger;
 mod materialise;
 mod mount;
 mod names;
@@ -23,6 +24,7 @@ mod slow;
 pub mod takeover;
 #[cfg(test)]
 mod testing;
+mod timings;
 
 pub use attr::{Attr, Capacity, DirEntry, FsStats, Ino, Kind, Lookup};
 pub use damage::Damage;
@@ -32,3 +34,4 @@ pub use fs::{Fs, FsOptions, Xattr, fit};
 pub use inode::{SavedInodes, SavedInodesError};
 pub use mount::{Mount, MountError, MountOptions, MountStatus, Passthrough, is_dead, mounted, unmount_dead};
 pub use session::End;
+pub use timings::{Spread, Timings};

@@ -11,7 +11,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cairn_store::{Platform, ProfileName, Store, View};
 use fuser::{Session, SessionACL, Version};
@@ -24,9 +24,11 @@ use crate::files::Files;
 use crate::fs::{Fs, FsOptions};
 use crate::handle::Opens;
 use crate::kernel::{Core, Kernel};
+use crate::linger::Linger;
 use crate::pause::Gate;
 use crate::session::{self, End, Serving};
 use crate::slow::Pool;
+use crate::timings::{Spread, Timings};
 
 use attach::failed;
 pub use error::MountError;
@@ -63,14 +65,14 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// Whether the kernel may read whole files by itself.
     pub passthrough: Passthrough,
-    /// Threads that answer the kernel.
+    /// Threads that read the kernel's requests.
     pub threads: usize,
 }
 
 impl MountOptions {
-    /// Threads that answer the kernel where nothing is said: more find nothing to do on few cores, fewer let one slow
-    /// disk stop everybody.
-    pub const THREADS: usize = 4;
+    /// Threads that read the kernel's requests where nothing is said. One answers a few hundred thousand a second, and need
+    /// not be woken for each (see `linger`); what takes reading or decoding is done by others.
+    pub const THREADS: usize = 1;
 
     /// The usual mount of a profile.
     #[must_use]
@@ -104,8 +106,8 @@ pub struct MountStatus {
     pub epoch: bool,
     /// Inodes that are open.
     pub open_files: u64,
-    /// Changes of which the kernel had to be told.
-    pub flips: u64,
+    /// Changes of which the kernel had to be told: how long look-ups were held back for each.
+    pub flips: Spread,
     /// Figures about names.
     pub fs: FsStats,
 }
@@ -121,7 +123,7 @@ pub struct Mount {
     pub(crate) device_name: String,
     /// Somebody here ends it, or another process has it now.
     pub(crate) let_go: Arc<AtomicBool>,
-    pub(crate) flips: AtomicU64,
+    pub(crate) flips: Timings,
 }
 
 /// What a mount was begun with and keeps, whichever process serves it.
@@ -153,11 +155,25 @@ impl Legacy {
     }
 
     /// All that answers for a mount.
-    pub(crate) fn core(&self, fs: Fs, files: Arc<Files>, device: Arc<Device>) -> io::Result<Arc<Core>> {
+    pub(crate) fn core(
+        &self,
+        fs: Fs,
+        files: Arc<Files>,
+        device: Arc<Device>,
+        threads: usize,
+    ) -> io::Result<Arc<Core>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let pool = Pool::new(cores.max(SLOW_THREADS_MIN))?;
         let opens = Opens::new(Arc::clone(&files), Arc::clone(&device), self.passthrough);
-        Ok(Arc::new(Core { fs, files, opens, gate: Gate::default(), device, pool }))
+        Ok(Arc::new(Core {
+            fs,
+            files,
+            opens,
+            gate: Gate::default(),
+            device,
+            pool,
+            linger: Linger::new(threads),
+        }))
     }
 }
 
@@ -210,7 +226,7 @@ impl Mount {
             passthrough: wants_passthrough && takes_backing_files(&device, files.dir()),
         };
         let fs = legacy.fs(store, view, options);
-        kernel.begin(legacy.core(fs, files, device).map_err(broken)?);
+        kernel.begin(legacy.core(fs, files, device, options.threads).map_err(broken)?);
         let core = kernel.core().ok_or_else(|| broken(Errno::PROTO.into()))?;
         // The kernel answers for a root that was just mounted without asking.
         let device = match &attached.detached {
@@ -249,7 +265,7 @@ impl Mount {
         let serving = Serving::start(session, move |end| report(&dir, end, &known));
         let broken = |source| MountError::Io { action: "serve", dir: options.dir.clone(), source };
         let serving = serving.map_err(broken)?;
-        Ok(Self { options, core, serving, legacy, device_name, let_go, flips: AtomicU64::new(0) })
+        Ok(Self { options, core, serving, legacy, device_name, let_go, flips: Timings::default() })
     }
 
     fn raise_read_ahead(&self) {
@@ -322,7 +338,7 @@ impl Mount {
             passthrough: self.core.opens.has_passthrough(),
             epoch: self.legacy.has_epoch(),
             open_files: self.core.opens.len(),
-            flips: self.flips.load(Ordering::Relaxed),
+            flips: self.flips.spread(),
             fs: self.core.fs.stats(),
         }
     }

@@ -386,7 +386,8 @@ impl Heir {
         let fs = offered.legacy.fs(store.clone(), Arc::clone(view), &offered.options);
         fs.restore(&offered.inodes).map_err(|error| TakeoverError::Garbled(error.to_string()))?;
         let device = Arc::new(Device::new(device));
-        let core = offered.legacy.core(fs, Arc::clone(files), device).map_err(&failed)?;
+        let core =
+            offered.legacy.core(fs, Arc::clone(files), device, offered.options.threads).map_err(&failed)?;
         let kernel = Kernel::new(None);
         let config = session::config(offered.options.threads);
         let adopted = Adopted::new(kernel.clone(), offered.legacy.handshake, config).map_err(&failed)?;

@@ -1,10 +1,11 @@
 //! 10: the flip: whether anybody ever sees what it must not show, and how long it takes, by itself and as a whole command.
 //!
 //! Readers are four processes, flips whole `cairn switch` commands against the daemon, each with its entry in the journal
-//! made durable. How long the kernel is busy with a flip only the daemon knows: its `status` says it.
+//! made durable. How long look-ups are held back by a flip only the daemon knows: its `status` says it.
 
 mod packages;
 mod stress;
+mod told;
 
 use std::path::Path;
 
@@ -32,12 +33,14 @@ pub(super) fn rows(bench: &Bench, ground: &Ground) -> Result<Vec<Row>> {
     let mounted = MountedCairn::start(ground, &repo, &[("few", FEW), ("many", MANY)])?;
     let mut rows = Vec::new();
     rows.push(by_size(bench, ground, &repo)?);
+    rows.extend(told::rows(ground, &repo, mounted.dir(0), told::ALONE)?);
     let scale = bench.options.scale;
     let extent = Extent { generations: GENERATIONS, flips: scale.flips, lookups: scale.lookups };
     let switch = |to| ground.cairn().switch(&repo, FEW, to).run().map(drop);
     switch(1)?;
     let stressed = stress(&bench.probe_path()?, mounted.dir(0), &ground.join("counters"), extent, switch)?;
     rows.extend(seen(bench, &stressed));
+    rows.extend(told::rows(ground, &repo, mounted.dir(0), told::BESIDE_READERS)?);
     rows.extend(commands(bench, ground, &repo)?);
     mounted.stop()?;
     Ok(rows)

@@ -56,10 +56,25 @@ pub(super) fn rows(bench: &Bench, ground: &Ground) -> Result<Vec<Row>> {
             sites.take_turns(turns, each(), |site| probe(site, "absent", &absent)),
         ),
         row(
-            "cold `ls -l` of one folder",
+            "cold list of one folder, a look at each entry",
             Limit::AtLeast(LIST_LIMIT_PER_S),
             sites.take_turns(turns, Series::rates(f64::from(names)), |site| {
                 drop_caches()?;
+                measured_inside(&bench.probe("list")?.arg(site.tree().join(FLAT)).arg("0"))
+            }),
+        ),
+        row(
+            "cold `ls -l` of it, sorting and printing too",
+            Limit::None,
+            sites.take_turns(turns, Series::rates(f64::from(names)), |site| {
+                drop_caches()?;
+                Line::new("ls").arg("-l").arg(site.tree().join(FLAT)).run()
+            }),
+        ),
+        row(
+            "warm `ls -l` of it, sorting and printing too",
+            Limit::None,
+            sites.take_turns(turns, Series::rates(f64::from(names)), |site| {
                 Line::new("ls").arg("-l").arg(site.tree().join(FLAT)).run()
             }),
         ),

@@ -71,6 +71,11 @@ impl Cairn {
         mounts.iter().fold(self.on(repo).arg("daemon"), |line, mount| line.arg("--mount").arg(mount))
     }
 
+    /// What a daemon says of itself and its mounts, as JSON.
+    pub(crate) fn status(&self, repo: &Repo) -> Line {
+        self.on(repo).arg("--json").arg("status")
+    }
+
     fn on(&self, repo: &Repo) -> Line {
         repo.line(&self.program).arg("--store").arg(repo.store())
     }

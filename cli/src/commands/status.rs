@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use cairn_fusefs::{CacheStatus, MountStatus};
+use cairn_fusefs::{CacheStatus, MountStatus, Spread};
 use cairn_store::View;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::daemon::Took;
+use crate::daemon::Takeover;
 use crate::error::Outcome;
 use crate::output::{JsonPath, OutputResult, Table};
 use crate::text;
@@ -43,6 +43,7 @@ struct Running {
     version: &'static str,
     uptime_ms: u64,
     took_over: Option<TookOver>,
+    changes: Took,
 }
 
 /// How the daemon came by its store and mounts.
@@ -50,6 +51,22 @@ struct Running {
 struct TookOver {
     pid: u32,
     paused_us: u64,
+}
+
+/// How often something happened, and how long it took the last times, in nanoseconds.
+#[derive(Serialize)]
+struct Took {
+    count: u64,
+    p50_ns: u128,
+    p99_ns: u128,
+    max_ns: u128,
+}
+
+impl From<Spread> for Took {
+    fn from(spread: Spread) -> Self {
+        let Spread { count, p50, p99, max } = spread;
+        Self { count, p50_ns: p50.as_nanos(), p99_ns: p99.as_nanos(), max_ns: max.as_nanos() }
+    }
 }
 
 #[derive(Serialize)]
@@ -71,7 +88,7 @@ struct MountLine<'a> {
     inodes: Option<u64>,
     inode_bytes: Option<u64>,
     open_files: Option<u64>,
-    flips: Option<u64>,
+    flips: Option<Took>,
     /// Where it is, if it was moved.
     moved_to: Option<JsonPath<'a>>,
 }
@@ -100,7 +117,7 @@ struct DamageLine<'a> {
 /// Everything that is told.
 struct Found {
     store: std::path::PathBuf,
-    daemon: Option<(Duration, Option<Took>)>,
+    daemon: Option<(Duration, Spread, Option<Takeover>)>,
     view: std::sync::Arc<View>,
     mounts: Vec<MountStatus>,
     /// Mounts of cairn that this process does not serve.
@@ -117,7 +134,7 @@ pub(crate) fn run(app: &mut App, _: &StatusArgs) -> anyhow::Result<Outcome> {
     others.retain(|dir| mounts.iter().all(|mount| mount.place.as_ref() != Some(dir)));
     let found = Found {
         store: store.path().to_owned(),
-        daemon: daemon.as_ref().map(|daemon| (daemon.uptime(), daemon.took())),
+        daemon: daemon.as_ref().map(|daemon| (daemon.uptime(), daemon.changes(), daemon.takeover())),
         view,
         mounts,
         others,
@@ -168,7 +185,7 @@ fn report(found: &Found) -> Report<'_> {
         inodes: Some(mount.fs.inodes),
         inode_bytes: Some(mount.fs.inode_bytes),
         open_files: Some(mount.open_files),
-        flips: Some(mount.flips),
+        flips: Some(mount.flips.into()),
         moved_to: moved_to(mount).map(JsonPath::of),
     });
     let others = found.others.iter().map(|dir| MountLine {
@@ -191,14 +208,15 @@ fn report(found: &Found) -> Report<'_> {
     });
     Report {
         store: JsonPath::of(&found.store),
-        daemon: found.daemon.map(|(uptime, took)| Running {
+        daemon: found.daemon.map(|(uptime, changes, takeover)| Running {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION"),
             uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
-            took_over: took.map(|took| TookOver {
+            took_over: takeover.map(|took| TookOver {
                 pid: took.pid,
                 paused_us: u64::try_from(took.paused.as_micros()).unwrap_or(u64::MAX),
             }),
+            changes: changes.into(),
         }),
         profiles: profiles.collect(),
         mounts: served.chain(others).collect(),
@@ -217,6 +235,13 @@ fn report(found: &Found) -> Report<'_> {
     }
 }
 
+/// `3 flips, look-ups held back for 1.2 us (median), 4 us (99 of 100)`.
+fn took(one: &str, what: &str, spread: &Spread) -> String {
+    let us = |duration: Duration| format!("{:.1} us", duration.as_secs_f64() * 1e6);
+    let count = text::count(spread.count, one);
+    format!("{count}, {what} {} (median), {} (99 of 100)", us(spread.p50), us(spread.p99))
+}
+
 fn print(app: &mut App, found: &Found) -> OutputResult {
     let mut facts = Table::facts();
     facts.fact("store", text::path(JsonPath::of(&found.store).0));
@@ -224,13 +249,16 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
     facts.fact(
         "daemon",
         match found.daemon {
-            Some((up, _)) => format!("{version}, process {}, up {}", std::process::id(), text::duration(up)),
+            Some((up, ..)) => format!("{version}, process {}, up {}", std::process::id(), text::duration(up)),
             None => "none runs".to_owned(),
         },
     );
-    if let Some((_, Some(took))) = found.daemon {
+    if let Some((_, _, Some(took))) = found.daemon {
         let pause = text::duration(took.paused);
         facts.fact("daemon", format!("took over from process {}, nobody was answered for {pause}", took.pid));
+    }
+    if let Some((_, changes, _)) = found.daemon.filter(|(_, changes, _)| changes.count > 0) {
+        facts.fact("changes", took("change", "from request to visible", &changes));
     }
     for (name, profile) in &found.view.profiles {
         let packages = profile.current().map_or(0, |generation| generation.packages.len());
@@ -250,6 +278,9 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
         let moved = moved_to(mount).map(|place| format!(" to {}", text::path(JsonPath::of(place).0)));
         let state = format!("{}{}", state(mount), moved.unwrap_or_default());
         facts.fact("mount", format!("{dir}: {state}, {} {shows}, {how}, {counts}", mount.profile));
+        if mount.flips.count > 0 {
+            facts.fact("flips", took("flip", "look-ups held back for", &mount.flips));
+        }
     }
     for dir in &found.others {
         facts.fact("mount", format!("{}: {}", text::path(JsonPath::of(dir).0), state_of_other(dir)));

@@ -26,7 +26,7 @@ pub(crate) struct Inheritance {
 
 /// How a daemon came by its mounts.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Took {
+pub(crate) struct Takeover {
     /// The process that had them.
     pub(crate) pid: u32,
     /// How long nobody was answered.
@@ -38,7 +38,7 @@ pub(crate) struct Inherited {
     pub(crate) writer: Writer,
     pub(crate) mounts: Arc<Mounts>,
     pub(crate) control: Listening,
-    pub(crate) took: Took,
+    pub(crate) takeover: Takeover,
     /// It waits until this is dropped.
     pub(crate) predecessor: Predecessor,
 }
@@ -92,10 +92,10 @@ impl Inheritance {
         let Taken { mounts: taken, paused, predecessor } =
             taken.context("cannot take over from the daemon that runs")?;
         writer.succeed(COMMAND);
-        let took = Took { pid, paused };
+        let takeover = Takeover { pid, paused };
         let inodes: u64 = taken.iter().map(|mount| mount.status().fs.inodes).sum();
         tracing::info!(process = pid, mounts = taken.len(), inodes, ?paused, "took over");
         mounts.adopt(taken)?;
-        Ok(Inherited { writer, mounts, control: control.place()?, took, predecessor })
+        Ok(Inherited { writer, mounts, control: control.place()?, takeover, predecessor })
     }
 }

@@ -35,6 +35,11 @@ impl Support {
         self.unsupported.load(Ordering::Relaxed)
     }
 
+    /// Whether nothing more has to be read to know.
+    pub(super) fn is_decided(&self) -> bool {
+        self.is_unsupported() || self.full.load(Ordering::Relaxed)
+    }
+
     pub(super) fn is_hiding(&self) -> bool {
         self.is_unsupported() && self.full.load(Ordering::Relaxed)
     }
@@ -120,7 +125,7 @@ impl Fs {
     }
 
     /// Whether extended attributes are unsupported; reads some more artifacts to find out.
-    fn decide_xattrs(&self) -> bool {
+    pub(super) fn decide_xattrs(&self) -> bool {
         if self.xattrs.is_unsupported() {
             return true;
         }

@@ -4,6 +4,7 @@
 //!
 //! - `read`, `map` FILE ROUNDS: a whole file, by `read` or touched page by page through a mapping.
 //! - `stat`, `absent`, `open` LIST ROUNDS: for each path of a list.
+//! - `list` FOLDER ROUNDS: a folder's entries, and a look at each.
 //! - `watch-flips`: what a reader sees while `current` is switched.
 //! - `janitor`: waits for the bench to end, and lets go of what it left mounted or running.
 #![expect(
@@ -28,6 +29,7 @@ use serde_json::{Value, json};
 const USAGE: &str = "\
 probe read|map FILE ROUNDS        ROUNDS 0: once, and nothing is read before
 probe stat|absent|open LIST ROUNDS
+probe list FOLDER ROUNDS
 probe watch-flips MOUNT SHARED
 probe janitor";
 
@@ -59,6 +61,11 @@ fn run(args: Vec<OsString>) -> Result<Value> {
             let once: fn(&std::path::Path) -> Result<u64> =
                 if task == "read" { files::read } else { files::map };
             timed(rounds, || once(&file))
+        }
+        "list" => {
+            let folder = path()?;
+            let rounds = rounds(&path()?)?;
+            timed(rounds, || paths::list(&folder))
         }
         "stat" | "absent" | "open" => {
             let list = paths::List::read(&path()?)?;
