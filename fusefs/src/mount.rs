@@ -191,7 +191,9 @@ impl Mount {
         options.dir = attach::prepare(&options.dir)?;
         options.allow_other |= attach::is_root();
         let attached = attach::attach(&options.dir, options.allow_other)?;
-        let begun = Self::begin(store, view, files, &options, attached);
+        let wants_passthrough = options.passthrough == Passthrough::Auto && attach::is_root();
+        let kernel = Kernel::new(wants_passthrough.then(|| stack_depth(files.dir())));
+        let begun = Self::begin(kernel, store, view, files, &options, attached);
         if begun.is_err() && !attach::is_root() {
             // The helper has put it in its place already.
             let _ = attach::detach(&options.dir, true);
@@ -200,6 +202,7 @@ impl Mount {
     }
 
     fn begin(
+        kernel: Kernel,
         store: Store,
         view: Arc<View>,
         files: Arc<Files>,
@@ -209,8 +212,6 @@ impl Mount {
         let dir = &options.dir;
         let broken = |source: io::Error| MountError::Io { action: "mount", dir: dir.clone(), source };
         let device = Arc::new(Device::new(attached.device.try_clone().map_err(broken)?));
-        let wants_passthrough = options.passthrough == Passthrough::Auto && attach::is_root();
-        let kernel = Kernel::new(wants_passthrough.then(|| stack_depth(files.dir())));
         let config = session::config(options.threads);
         let session = Session::from_fd(kernel.clone(), attached.device, SessionACL::All, config);
         let session = session.map_err(broken)?;
@@ -223,7 +224,7 @@ impl Mount {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
             handshake,
-            passthrough: wants_passthrough && takes_backing_files(&device, files.dir()),
+            passthrough: kernel.wants_passthrough() && takes_backing_files(&device, files.dir()),
         };
         let fs = legacy.fs(store, view, options);
         kernel.begin(legacy.core(fs, files, device, options.threads).map_err(broken)?);

@@ -29,8 +29,6 @@ use crate::socket;
 /// Bytes of standard input that are read at a time, and such pieces that are on their way.
 const PIECE_BYTES: usize = 128 << 10;
 const PIECES_MAX: usize = 2;
-/// Pieces that are sent before a server has begun.
-const KEPT_MAX: usize = 8;
 /// How long a server that was taken over may take to give way to its successor, and how often that is tried.
 const MOVE_MAX: Duration = Duration::from_secs(30);
 const MOVE_PAUSE: Duration = Duration::from_millis(5);
@@ -93,7 +91,7 @@ impl Client {
         let deadline = Instant::now() + MOVE_MAX;
         let response = loop {
             let body = match &input {
-                Some(input) => Body::new(Upload::new(line.clone(), Arc::clone(input))),
+                Some(input) => Body::new(Upload { line: Some(line.clone()), input: Arc::clone(input) }),
                 None => Body::from(line.clone()),
             };
             match self.ask(Method::POST, "/v1/control/run", body).await {
@@ -232,11 +230,10 @@ impl Answer {
     }
 }
 
-/// Standard input, read by a thread. It is kept until a server has begun the job, so that it can be sent to another one.
+/// Standard input, read by a thread. None of it is sent before a server has begun the job: one that sends the request on
+/// to another server would have swallowed it.
 struct Input {
     pieces: mpsc::Receiver<io::Result<Bytes>>,
-    /// What was sent to a server that had not begun yet.
-    kept: Vec<Bytes>,
     has_begun: bool,
     /// Waits for the beginning.
     waker: Option<Waker>,
@@ -265,11 +262,11 @@ impl Input {
         };
         let thread = std::thread::Builder::new().name("input".to_owned()).spawn(read);
         thread.map_err(|error| ClientError::Http(error.into()))?;
-        let input = Self { pieces, kept: Vec::new(), has_begun: false, waker: None };
+        let input = Self { pieces, has_begun: false, waker: None };
         Ok(Arc::new(Mutex::new(input)))
     }
 
-    /// A server has the job: nothing has to be kept any more.
+    /// A server has the job.
     fn begin(input: &Mutex<Self>) {
         let mut input = input.lock().unwrap_or_else(PoisonError::into_inner);
         input.has_begun = true;
@@ -278,20 +275,12 @@ impl Input {
         }
     }
 
-    /// The piece at a place, counted from 0.
-    fn poll(&mut self, place: usize, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        if let Some(kept) = self.kept.get(place) {
-            return Poll::Ready(Some(Ok(kept.clone())));
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.has_begun {
+            return self.pieces.poll_recv(context);
         }
-        if !self.has_begun && self.kept.len() >= KEPT_MAX {
-            self.waker = Some(context.waker().clone());
-            return Poll::Pending;
-        }
-        let polled = self.pieces.poll_recv(context);
-        if let (false, Poll::Ready(Some(Ok(piece)))) = (self.has_begun, &polled) {
-            self.kept.push(piece.clone());
-        }
-        polled
+        self.waker = Some(context.waker().clone());
+        Poll::Pending
     }
 }
 
@@ -299,14 +288,6 @@ impl Input {
 struct Upload {
     line: Option<Bytes>,
     input: Arc<Mutex<Input>>,
-    /// Pieces that were sent.
-    sent: usize,
-}
-
-impl Upload {
-    fn new(line: Bytes, input: Arc<Mutex<Input>>) -> Self {
-        Self { line: Some(line), input, sent: 0 }
-    }
 }
 
 impl HttpBody for Upload {
@@ -320,11 +301,7 @@ impl HttpBody for Upload {
         if let Some(line) = self.line.take() {
             return Poll::Ready(Some(Ok(Frame::data(line))));
         }
-        let polled = {
-            let mut input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
-            input.poll(self.sent, context)
-        };
-        self.sent += usize::from(polled.is_ready());
+        let polled = self.input.lock().unwrap_or_else(PoisonError::into_inner).poll(context);
         polled.map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 }

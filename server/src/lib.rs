@@ -13,6 +13,8 @@ mod error;
 pub mod events;
 mod job;
 mod limits;
+#[cfg(test)]
+mod move_tests;
 mod routes;
 mod run;
 mod shutdown;

@@ -152,9 +152,13 @@ fn a_daemon_that_is_told_to_stop_while_its_mount_is_in_use_leaves_its_place() {
     let Some(mut world) = World::mounted("SIGTERM while in use") else { return };
     let mut echo = Echo::start(&world.at("current/tool/bin/tool"));
     let held = File::open(world.at("tool/1/large")).unwrap();
+    let root = File::open(&world.mnt).unwrap();
     let daemon = world.daemon.take().unwrap();
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.ended(), Some(0));
+    let flags = rustix::fs::OFlags::RDONLY;
+    let opened = rustix::fs::openat(&root, "tool/2/small", flags, rustix::fs::Mode::empty());
+    assert_eq!(opened.unwrap_err().raw_os_error(), DISCONNECTED);
     assert!(world.log().contains("it is in use; it goes from its place now"), "{}", world.log());
     assert!(fs::read_dir(&world.mnt).unwrap().next().is_none());
     echo.check();

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -66,6 +66,7 @@ fn fifty_daemons_follow_each_other_and_no_operation_fails() {
         .spawn();
     let mut mapper = mapper.map_err(|error| eprintln!("SKIPPED: mappings: no python3: {error}")).ok();
     let mut mapped = mapper.as_mut().map(|child| BufReader::new(child.stdout.take().unwrap()));
+    let inode = fs::metadata(world.at("tool/1/large")).unwrap().ino();
     let (stop, counts) = (AtomicBool::new(false), [const { AtomicU64::new(0) }; 5]);
     let mut pauses = Vec::new();
     let current = world.at("current/tool");
@@ -129,6 +130,7 @@ fn fifty_daemons_follow_each_other_and_no_operation_fails() {
                 assert_eq!(fs::read_to_string(world.at(path)).unwrap(), version, "after exchange {number}");
             }
             assert!(fs::read_link(world.at("tool/current")).unwrap().ends_with(version));
+            assert_eq!(fs::metadata(world.at("tool/1/large")).unwrap().ino(), inode);
             echo.check();
             let mut bytes = [0; 1000];
             let at = (number * 7919) % (LARGE - 1000);

@@ -283,3 +283,37 @@ fn without_passthrough_it_reads_the_same() {
         assert!(std::fs::read(mount.dir().join("tool/2/great")).unwrap() == noise(2, BIG));
     }
 }
+
+#[test]
+fn a_kernel_that_cannot_be_told_of_flips_asks_for_what_may_change() {
+    if !is_root() {
+        return;
+    }
+    const FLIPS: u64 = 300;
+    let mut world = World::new();
+    let options = MountOptions { allow_other: true, ..world.options() };
+    let kernel = Kernel::new(Some(stack_depth(world.files.dir())));
+    // The last version of the protocol without epochs.
+    kernel.pretend(Handshake { abi: (7, 43), capabilities: 0 });
+    let attached = attach::attach(&options.dir, true).unwrap();
+    let (store, view) = (world.scratch.store().clone(), Arc::new(world.view.clone()));
+    let mount = Mount::begin(kernel, store, view, Arc::clone(&world.files), &options, attached).unwrap();
+    assert!(!mount.status().epoch && mount.status().passthrough);
+    let dir = mount.dir().to_owned();
+    let held = std::fs::File::open(dir.join("current/tool/great")).unwrap();
+    for flip in 0..FLIPS {
+        let shown = 1 + flip % 2;
+        mount.publish(&world.switch(shown));
+        let (number, shown) = (format!("generations/{shown}"), shown.to_string());
+        assert_eq!(std::fs::read_link(dir.join("current")).unwrap(), Path::new(&number), "flip {flip}");
+        assert_eq!(std::fs::read_link(dir.join("tool/current")).unwrap(), Path::new(&shown));
+        for path in ["current/tool/small", "tool/current/small", "tool/current/link"] {
+            assert_eq!(text(dir.join(path)), shown, "{path} after flip {flip}");
+        }
+        assert!(text(dir.join("bin/tool")).contains(&format!("echo {shown}")));
+    }
+    let mut bytes = vec![0; BIG];
+    rustix::io::pread(&held, &mut bytes, 0).unwrap();
+    assert!(bytes == noise(1, BIG), "what is open stays what it was");
+    mount.unmount(true).unwrap();
+}
