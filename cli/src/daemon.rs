@@ -154,6 +154,7 @@ struct Begun {
     /// What is still to be mounted.
     missing: Vec<MountOptions>,
     predecessor: Option<Predecessor>,
+    signals: Signals,
 }
 
 async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
@@ -167,8 +168,7 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
         Some(inheritance) => begin_with(global, args, &path, inheritance)?,
         None => begin(global, args, &path).await?,
     };
-    let Begun { daemon, control, settings, missing, predecessor } = begun;
-    let mut signals = Signals::watch()?;
+    let Begun { daemon, control, settings, missing, predecessor, mut signals } = begun;
     let jobs = Jobs::new(settings.jobs());
     let mounts = Arc::clone(daemon.mounts());
     if predecessor.is_none() {
@@ -255,7 +255,8 @@ async fn begin(global: &Global, args: DaemonArgs, path: &Path) -> anyhow::Result
     let control = Listening::open(&settings.socket, settings.group)?;
     let daemon = Daemon::new(writer, mounts, None);
     let missing = options_of(args.mount)?;
-    Ok(Begun { daemon, control, settings, missing, predecessor: None })
+    let signals = Signals::watch()?;
+    Ok(Begun { daemon, control, settings, missing, predecessor: None, signals })
 }
 
 /// Begins where another daemon was until now.
@@ -267,10 +268,12 @@ fn begin_with(
 ) -> anyhow::Result<Begun> {
     let settings = Settings::new(global, &args, path, Some(&inheritance.settings))?;
     let missing = options_of(inheritance.missing(std::mem::take(&mut args.mount))?)?;
+    // From the moment on at which it has the mounts it ends in order.
+    let signals = Signals::watch()?;
     let Inherited { writer, mounts, control, takeover, predecessor } =
         inheritance.take(path, &settings, &writer_options(global))?;
     let daemon = Daemon::new(writer, mounts, Some(takeover));
-    Ok(Begun { daemon, control, settings, missing, predecessor: Some(predecessor) })
+    Ok(Begun { daemon, control, settings, missing, predecessor: Some(predecessor), signals })
 }
 
 fn options_of(args: Vec<MountArg>) -> anyhow::Result<Vec<MountOptions>> {
