@@ -263,7 +263,9 @@ impl Mount {
     ) -> Result<Self, MountError> {
         let let_go = Arc::new(AtomicBool::new(false));
         let (known, dir) = (Arc::clone(&let_go), options.dir.clone());
-        let serving = Serving::start(session, move |end| report(&dir, end, &known));
+        let (device, place) = (device_name.clone(), dir.clone());
+        let is_seen = move || table::place(&device, &place).is_some();
+        let serving = Serving::start(session, is_seen, move |end| report(&dir, end, &known));
         let broken = |source| MountError::Io { action: "serve", dir: options.dir.clone(), source };
         let serving = serving.map_err(broken)?;
         Ok(Self { options, core, serving, legacy, device_name, let_go, flips: Timings::default() })
