@@ -21,6 +21,8 @@ use crate::{error, job};
 
 /// How long a daemon's job that was asked to stop may take to say its last words.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long after a daemon that is stopping somebody else is looked for.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Runs a command to its end; gives its exit code.
 pub(crate) fn run(global: &Global, command: Command) -> anyhow::Result<u8> {
@@ -35,19 +37,6 @@ pub(crate) fn run(global: &Global, command: Command) -> anyhow::Result<u8> {
 async fn ask(global: &Global, mut command: Command) -> anyhow::Result<u8> {
     let mut interrupts = Interrupts::watch();
     command.make_paths_absolute()?;
-    let mut client = find(global, &command)?;
-    let mut started = None;
-    if let Command::Mount(args) = &command
-        && !client.is_remote()
-    {
-        let daemon = Started::new(global, args)?;
-        let socket = socket(global).context("there is nowhere to look for a store")?;
-        client = tokio::select! {
-            connected = daemon.ready(&socket) => connected?,
-            () = interrupts.next() => return Err(cairn_store::Error::Cancelled.into()),
-        };
-        started = Some(daemon);
-    }
     let request = Request {
         json: global.json,
         quiet: global.quiet,
@@ -56,10 +45,19 @@ async fn ask(global: &Global, mut command: Command) -> anyhow::Result<u8> {
         wait_ms: u64::try_from(global.wait.as_millis()).unwrap_or(u64::MAX),
         command,
     };
-    let input = request.command.takes_input().then(|| Box::new(io::stdin()) as Box<dyn Read + Send>);
-    let answer = tokio::select! {
-        answer = client.run(&request, input) => answer?,
-        () = interrupts.next() => return Err(cairn_store::Error::Cancelled.into()),
+    let patience = Instant::now() + global.wait + LAST_WORDS;
+    let (mut client, started, answer) = loop {
+        let (mut client, started) = reach(global, &request.command, &mut interrupts).await?;
+        let input = request.command.takes_input().then(|| Box::new(io::stdin()) as Box<dyn Read + Send>);
+        let asked = tokio::select! {
+            answer = client.run(&request, input) => answer,
+            () = interrupts.next() => return Err(cairn_store::Error::Cancelled.into()),
+        };
+        match asked {
+            // Its socket goes at once: the next who looks finds another daemon, or none.
+            Err(ClientError::Stopping) if Instant::now() < patience => tokio::time::sleep(AGAIN).await,
+            asked => break (client, started, asked?),
+        }
     };
     let code = follow(&mut client, answer, interrupts).await?;
     if let Some(daemon) = started.filter(|_| code == 0) {
@@ -68,7 +66,27 @@ async fn ask(global: &Global, mut command: Command) -> anyhow::Result<u8> {
     Ok(code)
 }
 
-/// Who runs the command.
+/// Who runs the command; for a mount a daemon, which is started if none is there.
+async fn reach(
+    global: &Global,
+    command: &Command,
+    interrupts: &mut Interrupts,
+) -> anyhow::Result<(Client, Option<Started>)> {
+    let client = find(global, command)?;
+    let Command::Mount(args) = command else { return Ok((client, None)) };
+    if client.is_remote() {
+        return Ok((client, None));
+    }
+    let daemon = Started::new(global, args)?;
+    let socket = socket(global).context("there is nowhere to look for a store")?;
+    let client = tokio::select! {
+        connected = daemon.ready(&socket) => connected?,
+        () = interrupts.next() => return Err(cairn_store::Error::Cancelled.into()),
+    };
+    Ok((client, Some(daemon)))
+}
+
+/// Who runs the command as things are.
 fn find(global: &Global, command: &Command) -> anyhow::Result<Client> {
     if !command.is_of_this_process()
         && let Some(socket) = socket(global)

@@ -95,6 +95,18 @@ pub(crate) fn on_conflict(error: Error, hint: &'static str) -> anyhow::Error {
     }
 }
 
+/// What a daemon says of a failure where it has something else to say than a process of its own: its writer lives on.
+pub(crate) fn in_daemon(error: anyhow::Error) -> anyhow::Error {
+    if !matches!(error.downcast_ref(), Some(Error::Poisoned { .. })) {
+        return error;
+    }
+    let hint = "restart the daemon: it recovers the store when it opens it; until then only reading goes on";
+    match error.downcast() {
+        Ok(error) => Hinted { error, hint }.into(),
+        Err(error) => error,
+    }
+}
+
 /// The command line asks for what cannot be; found after clap was content with it.
 #[derive(Debug, thiserror::Error)]
 #[error("{problem}")]
@@ -216,6 +228,9 @@ fn judge(error: &anyhow::Error) -> (FailureKind, Option<String>) {
         let kind = serde_json::from_value(kind.as_str().into()).unwrap_or(FailureKind::Failed);
         return (kind, hint.clone());
     }
+    if let Some(ClientError::Stopping) = error.downcast_ref() {
+        return (FailureKind::Busy, Some("run it again in a moment".to_owned()));
+    }
     if error.is::<InUse>() {
         let hint = "end them, or take it from its place with --lazy: who uses it may finish";
         return (FailureKind::Busy, Some(hint.to_owned()));
@@ -334,6 +349,16 @@ mod tests {
         assert_eq!(judge(&error), (FailureKind::Conflict, Some("--replace".to_owned())));
         assert_eq!(message(&error), conflict().to_string());
         assert_eq!(judge(&on_conflict(Error::Cancelled, "--replace")).0, FailureKind::Interrupted);
+    }
+
+    #[test]
+    fn a_writer_that_stopped_is_another_matter_in_a_daemon() {
+        let hint = |error: anyhow::Error| judge(&error).1.unwrap();
+        let poisoned = || anyhow::Error::from(Error::Poisoned { path: "s".into() });
+        assert!(hint(poisoned()).contains("run the command again"));
+        assert!(hint(in_daemon(poisoned())).contains("restart the daemon"));
+        assert!(hint(in_daemon(poisoned().context("while adding"))).contains("restart the daemon"));
+        assert_eq!(message(&in_daemon(anyhow::anyhow!("other").context("while"))), "while: other");
     }
 
     #[test]

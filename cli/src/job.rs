@@ -33,6 +33,7 @@ impl Commands for Jobs {
             Ok(Outcome::Done) => 0,
             Ok(Outcome::DamageFound) => error::DAMAGED,
             Err(error) => {
+                let error = if app.daemon().is_some() { error::in_daemon(error) } else { error };
                 let told = error::tell(&error, json);
                 io.err(&told.text);
                 told.code

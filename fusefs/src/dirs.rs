@@ -6,6 +6,7 @@
 
 mod packed;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -76,15 +77,21 @@ impl Dirs {
     }
 
     fn decode(&self, tree: &TreeId) -> Result<PackedDir, Error> {
-        let mut packer = packed::Packer::default();
-        for entry in tree::entries(tree, &self.store) {
-            packer.push(&entry?, &self.identities).map_err(|packed::TooLong| Error::Invalid {
-                what: "directory",
-                given: tree.to_string(),
-                reason: "its entries take more than 4 GiB".to_owned(),
-            })?;
+        // Of one thread's, again and again: growing a new one for each leaves holes of all sizes in the heap.
+        thread_local! {
+            static PACKER: RefCell<packed::Packer> = RefCell::default();
         }
-        Ok(packer.finish())
+        PACKER.with_borrow_mut(|packer| {
+            packer.clear();
+            for entry in tree::entries(tree, &self.store) {
+                packer.push(&entry?, &self.identities).map_err(|packed::TooLong| Error::Invalid {
+                    what: "directory",
+                    given: tree.to_string(),
+                    reason: "its entries take more than 4 GiB".to_owned(),
+                })?;
+            }
+            Ok(packer.finish())
+        })
     }
 
     /// How many are kept, and the bytes that they take.
@@ -109,6 +116,70 @@ impl Cache {
             {
                 self.bytes -= kept.dir.bytes() + KEPT_LEN;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cairn_store::tree::Node;
+
+    use super::*;
+    use crate::testing::names::{Item, Scratch, file};
+
+    /// All that a directory says: its names, and what is under each.
+    fn said(dir: &PackedDir, identities: &Identities) -> Vec<(Vec<u8>, crate::attr::Attr)> {
+        let owner = Owner { uid: 1, gid: 2 };
+        let records = (0..).map_while(|index| dir.get(index));
+        let parent = crate::attr::Ino(7);
+        let attr = |record: packed::Record<'_>| {
+            let ino = crate::attr::Ino(record.identity(parent, identities).home);
+            (record.name.to_vec(), record.attr(ino, owner))
+        };
+        records.map(attr).collect()
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded_and_what_was_dropped_is_listed_the_same_again() {
+        let scratch = Scratch::new();
+        let paths: Vec<String> =
+            (0..40).flat_map(|dir| (0..50).map(move |name| format!("{dir:02}/file-{name}"))).collect();
+        let items: Vec<(&str, Item)> = paths.iter().map(|path| (&**path, file(path))).collect();
+        let artifact = scratch.artifact("many", "1", &items);
+        let root = scratch.store().artifact(&artifact).unwrap().root;
+        let trees: Vec<TreeId> = tree::entries(&root, scratch.store())
+            .map(|entry| match entry.unwrap().node {
+                Node::Dir { tree } => tree,
+                node => panic!("{node:?}"),
+            })
+            .collect();
+        let identities = Identities::new([3; 32]);
+        let all = Dirs::new(scratch.store().clone(), identities.clone(), usize::MAX);
+        let expected: Vec<_> = trees.iter().map(|tree| said(&all.get(tree).unwrap(), &identities)).collect();
+        assert_eq!((all.kept().0, expected[0].len()), (40, 50));
+        let bytes_max = usize::try_from(all.kept().1).unwrap() / 4;
+        let some = Dirs::new(scratch.store().clone(), identities.clone(), bytes_max);
+        let mut held = Vec::new();
+        for round in 0..3 {
+            for (tree, expected) in trees.iter().zip(&expected) {
+                let dir = some.get(tree).unwrap();
+                assert_eq!(said(&dir, &identities), *expected, "round {round}");
+                held.push(dir);
+                // One that is asked for all the time stays.
+                let first = some.get(&trees[0]).unwrap();
+                assert!(round > 0 || Arc::ptr_eq(&first, &held[0]));
+                assert!(some.kept().1 <= bytes_max as u64, "{:?} of {bytes_max}", some.kept());
+            }
+            assert!((2..=10).contains(&some.kept().0), "{:?}", some.kept());
+        }
+        // What somebody holds is whole, dropped or not.
+        let repeated = expected.iter().cycle();
+        assert!(held.iter().zip(repeated).all(|(dir, expected)| said(dir, &identities) == *expected));
+        // One that is longer than the bound is kept alone.
+        let least = Dirs::new(scratch.store().clone(), identities, 1);
+        for tree in &trees {
+            let dir = least.get(tree).unwrap();
+            assert!(least.kept().0 == 1 && Arc::ptr_eq(&dir, &least.get(tree).unwrap()));
         }
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! Nothing here reads what files hold.
 
+mod damaged;
 mod fetch;
 mod list;
 mod path;
@@ -14,8 +15,6 @@ mod publish;
 mod roots;
 mod xattrs;
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use cairn_store::id::TreeId;
@@ -23,9 +22,11 @@ use cairn_store::{ArtifactId, Error, Name, Platform, ProfileName, Store, View};
 
 pub use self::xattrs::{Xattr, fit};
 
+use self::damaged::Damaged;
 use self::roots::Roots;
 use self::xattrs::Support;
 use crate::attr::{Attr, Capacity, FsStats, Ino, Kind, Lookup};
+use crate::damage::Damage;
 use crate::dirs::{Dirs, Owner, PORTABLE_MTIME_S, PackedDir};
 use crate::errno::Errno;
 use crate::files::FileSpec;
@@ -34,10 +35,8 @@ use crate::names::{COOKIE_BITS, Shown, Shows};
 
 /// Longest name, in bytes.
 const NAME_LEN_MAX: usize = 255;
-/// Bytes of decoded directories that are kept.
-const DIRS_BYTES_MAX: usize = 32 << 20;
-/// Damaged directories that are remembered so as not to be logged again.
-const DAMAGED_MAX: usize = 4096;
+/// Bytes of decoded directories that are kept: of some 40,000 files. The kernel asks for most names once.
+const DIRS_BYTES_MAX: usize = 4 << 20;
 /// Permission bits of the directories that the mount makes up.
 const MADE_UP_MODE: u16 = 0o555;
 /// What `statfs` counts in.
@@ -91,14 +90,6 @@ pub struct Fs {
     roots: Roots,
     xattrs: Support,
     damaged: Damaged,
-}
-
-/// What is known of damaged directories.
-#[derive(Default)]
-struct Damaged {
-    count: AtomicU64,
-    /// Guards the ids that were logged. A leaf lock.
-    logged: Mutex<HashSet<[u8; 32]>>,
 }
 
 impl Fs {
@@ -356,7 +347,7 @@ impl Fs {
             inode_bytes: self.inodes.bytes(),
             directories,
             directory_bytes,
-            damaged: self.damaged.count.load(Ordering::Relaxed),
+            damaged: self.damaged.count(),
             xattrs_unsupported: self.xattrs.is_unsupported(),
             xattrs_hidden: self.xattrs.is_hiding(),
         }
@@ -367,15 +358,16 @@ impl Fs {
         self.dirs.get(tree).map_err(|error| self.failed(tree.0, &self.path_of(ino), &error))
     }
 
-    /// Counts what could not be read, and logs it the first time.
+    /// Takes note of what could not be read; says what who asked is told.
     fn failed(&self, id: [u8; 32], path: &[u8], error: &Error) -> Errno {
-        self.damaged.count.fetch_add(1, Ordering::Relaxed);
-        let mut logged = self.damaged.logged.lock().unwrap_or_else(PoisonError::into_inner);
-        if logged.len() < DAMAGED_MAX && logged.insert(id) {
-            let (id, path) = (TreeId(id), path.escape_ascii());
-            tracing::error!(%id, %path, %error, "a directory cannot be read");
-        }
+        self.damaged.note(id, path, error);
         Errno::from(error)
+    }
+
+    /// Directories that could not be read, by path, not all if they are many; and how many there are.
+    #[must_use]
+    pub fn damage(&self) -> (Vec<Damage>, u64) {
+        self.damaged.list()
     }
 }
 

@@ -9,6 +9,7 @@
 
 mod identity;
 mod interned;
+mod node_map;
 mod saved;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ use cairn_store::id::{ArtifactId, TreeId};
 
 pub(crate) use identity::{Being, Identities, Identity};
 use interned::{Ids, Texts};
+use node_map::NodeMap;
 pub use saved::{SavedInodes, SavedInodesError};
 
 use crate::attr::Ino;
@@ -140,7 +142,7 @@ pub(crate) enum New<'a> {
 
 #[derive(Default)]
 struct Shard {
-    nodes: HashMap<u64, Node, IsHash>,
+    nodes: NodeMap,
     /// Inodes that are not where their hash says. Nearly always empty.
     moved: HashMap<Identity, u64>,
     /// Numbers of what changed since the table was last copied, if it was.
@@ -192,7 +194,7 @@ impl Inodes {
         }
         let mut ino = home;
         loop {
-            match shard.nodes.get(&ino) {
+            match shard.nodes.get(ino) {
                 Some(node) if node.check == identity.check && ino == home => return (ino, true),
                 // 0 is no inode, and 1 is the root.
                 None if ino > Ino::ROOT.0 => return (ino, false),
@@ -215,7 +217,7 @@ impl Inodes {
             changed.insert(ino);
         }
         if there {
-            if let Some(node) = shard.nodes.get_mut(&ino) {
+            if let Some(node) = shard.nodes.get_mut(ino) {
                 node.lookups = node.lookups.saturating_add(1);
             }
             return Ino(ino);
@@ -231,7 +233,7 @@ impl Inodes {
     /// Takes `count` references off an inode, which goes with the last of them.
     pub(crate) fn forget(&self, ino: Ino, count: u64) {
         let mut shard = self.shard(ino.0);
-        let Some(node) = shard.nodes.get_mut(&ino.0) else { return };
+        let Some(node) = shard.nodes.get_mut(ino.0) else { return };
         if node.lookups == u32::MAX {
             return;
         }
@@ -243,7 +245,7 @@ impl Inodes {
         if left > 0 {
             return;
         }
-        shard.nodes.remove(&ino.0);
+        shard.nodes.remove(ino.0);
         if !shard.moved.is_empty() {
             shard.moved.retain(|_, moved| *moved != ino.0);
         }
@@ -260,7 +262,7 @@ impl Inodes {
             return Some(Inode { what: What::Root, parent: Ino::ROOT });
         }
         let shard = self.shard(ino.0);
-        let node = shard.nodes.get(&ino.0)?;
+        let node = shard.nodes.get(ino.0)?;
         Some(Inode { what: self.what(&node.body), parent: Ino(node.parent) })
     }
 
@@ -274,7 +276,7 @@ impl Inodes {
     pub(crate) fn bytes(&self) -> u64 {
         let bytes = |shard: &Mutex<Shard>| {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            map_bytes::<u64, Node>(shard.nodes.capacity())
+            shard.nodes.bytes()
                 + map_bytes::<Identity, u64>(shard.moved.capacity())
                 + shard.changed.as_ref().map_or(0, |changed| map_bytes::<u64, ()>(changed.capacity()))
                 + size_of::<Mutex<Shard>>()

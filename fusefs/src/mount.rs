@@ -19,6 +19,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx};
 use rustix::io::Errno;
 
 use crate::attr::FsStats;
+use crate::damage::Damage;
 use crate::device::{Device, Handshake};
 use crate::files::Files;
 use crate::fs::{Fs, FsOptions};
@@ -110,6 +111,10 @@ pub struct MountStatus {
     pub flips: Spread,
     /// Figures about names.
     pub fs: FsStats,
+    /// Directories that could not be read, by path: not all if they are many.
+    pub damage: Vec<Damage>,
+    /// How many could not be read.
+    pub damage_count: u64,
 }
 
 /// A profile of a store, mounted and served by this process.
@@ -333,6 +338,7 @@ impl Mount {
     /// Figures.
     #[must_use]
     pub fn status(&self) -> MountStatus {
+        let (damage, damage_count) = self.core.fs.damage();
         MountStatus {
             dir: self.options.dir.clone(),
             profile: self.options.profile.clone(),
@@ -343,6 +349,8 @@ impl Mount {
             open_files: self.core.opens.len(),
             flips: self.flips.spread(),
             fs: self.core.fs.stats(),
+            damage,
+            damage_count,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! (`blocks`); long lists of chunks are kept in pieces (`layout`); who reads on and on has the next blocks decoded ahead
 //! (`pattern`, `ahead`), who jumps about gets what was asked for and no more.
 //!
-//! A chunk that is damaged or absent fails the reads that touch it, and no others.
+//! A chunk that is damaged or lost fails the reads that touch it, and no others.
 
 mod ahead;
 mod blocks;
@@ -16,7 +16,7 @@ mod tests;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cairn_store::{ChunkRef, Content, Error, Store};
+use cairn_store::{ChunkRef, Content, Store};
 
 use self::ahead::Ahead;
 use self::blocks::Blocks;
@@ -160,16 +160,16 @@ impl Shared {
         mut take: impl FnMut(u64, &[u8]),
     ) -> cairn_store::Result<usize> {
         let (start, chunk) = chunks[0];
-        let place = self.store.block_of(&chunk.id)?;
-        let (block, slot) = place.ok_or_else(|| Error::Absent { what: format!("chunk {}", chunk.id) })?;
-        if let Ok(block) = self.blocks.get(block) {
+        if let Some((block, slot)) = self.store.block_of(&chunk.id)?
+            && let Ok(block) = self.blocks.get(block)
+        {
             let (count, bytes) = block.run(slot, chunks);
             if count > 0 {
                 take(start, bytes);
                 return Ok(count);
             }
         }
-        // Damaged, or not where the index says: the slow way tries again, or says exactly what is wrong.
+        // Damaged, lost, or not where the index says: the slow way tries again, or says exactly what is wrong.
         take(start, &self.store.whole_chunk(chunk)?);
         Ok(1)
     }

@@ -4,8 +4,7 @@ use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -19,7 +18,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tower::ServiceExt;
 
-use crate::error::{ClientError, Failed, MOVED};
+use crate::error::{ClientError, Failed, MOVED, STOPPING};
 use crate::events::{Event, JOB_HEADER, Request};
 use crate::limits::Limits;
 use crate::routes::health::Health;
@@ -70,11 +69,12 @@ impl Client {
         matches!(self.0, Server::Daemon { .. })
     }
 
-    /// Starts a command; what `input` gives is its standard input, read by a thread of its own. A daemon that was taken
-    /// over in this moment has not begun it: then it is started by its successor.
+    /// Starts a command; what `input` gives is its standard input, read by a thread of its own once the command has
+    /// started. If another daemon takes over in this moment, it is started by that one.
     ///
     /// # Errors
-    /// [`ClientError`]; [`ClientError::Refused`] when it is not started.
+    /// [`ClientError`]; when it is not started, [`ClientError::Refused`], and [`ClientError::Stopping`] where somebody
+    /// else may be asked. Then nothing was read of `input`.
     pub async fn run<C: Serialize>(
         &mut self,
         request: &Request<C>,
@@ -87,11 +87,11 @@ impl Client {
             return Err(ClientError::TooLong { len: line.len(), max });
         }
         line.push(b'\n');
-        let (line, input) = (Bytes::from(line), input.map(Input::start).transpose()?);
-        let deadline = Instant::now() + MOVE_MAX;
-        let response = loop {
+        let (line, deadline) = (Bytes::from(line), Instant::now() + MOVE_MAX);
+        let (response, pieces) = loop {
+            let (pieces, received) = mpsc::channel(PIECES_MAX);
             let body = match &input {
-                Some(input) => Body::new(Upload { line: Some(line.clone()), input: Arc::clone(input) }),
+                Some(_) => Body::new(Upload { pieces: received, line: Some(line.clone()) }),
                 None => Body::from(line.clone()),
             };
             match self.ask(Method::POST, "/v1/control/run", body).await {
@@ -99,11 +99,11 @@ impl Client {
                 Err(ClientError::Refused(failure)) if failure.kind == MOVED && Instant::now() < deadline => {
                     tokio::time::sleep(MOVE_PAUSE).await;
                 }
-                answered => break answered?,
+                answered => break (answered?, pieces),
             }
         };
-        if let Some(input) = &input {
-            Input::begin(input);
+        if let Some(input) = input {
+            upload(input, pieces)?;
         }
         let job = response.headers().get(JOB_HEADER).and_then(|value| value.to_str().ok()?.parse().ok());
         Ok(Answer { body: response.into_body(), read: Vec::new(), at: 0, job })
@@ -181,6 +181,7 @@ async fn collect(body: Body) -> Result<Bytes, ClientError> {
 
 fn refused(status: StatusCode, body: &[u8]) -> ClientError {
     match serde_json::from_slice::<Failed>(body) {
+        Ok(failed) if failed.error.kind == STOPPING => ClientError::Stopping,
         Ok(failed) => ClientError::Refused(failed.error),
         Err(_) => ClientError::NotUnderstood { detail: format!("status {status}") },
     }
@@ -230,64 +231,37 @@ impl Answer {
     }
 }
 
-/// Standard input, read by a thread. None of it is sent before a server has begun the job: one that sends the request on
-/// to another server would have swallowed it.
-struct Input {
-    pieces: mpsc::Receiver<io::Result<Bytes>>,
-    has_begun: bool,
-    /// Waits for the beginning.
-    waker: Option<Waker>,
-}
-
-impl Input {
-    fn start(mut input: Box<dyn Read + Send>) -> Result<Arc<Mutex<Self>>, ClientError> {
-        let (sender, pieces) = mpsc::channel(PIECES_MAX);
-        let read = move || {
-            loop {
-                let mut buffer = vec![0; PIECE_BYTES];
-                let piece = match input.read(&mut buffer) {
-                    Ok(0) => return,
-                    Ok(len) => {
-                        buffer.truncate(len);
-                        Ok(Bytes::from(buffer))
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    Err(error) => Err(error),
-                };
-                let is_last = piece.is_err();
-                if sender.blocking_send(piece).is_err() || is_last {
-                    return;
-                }
-            }
-        };
-        let thread = std::thread::Builder::new().name("input".to_owned()).spawn(read);
-        thread.map_err(|error| ClientError::Http(error.into()))?;
-        let input = Self { pieces, has_begun: false, waker: None };
-        Ok(Arc::new(Mutex::new(input)))
-    }
-
-    /// A server has the job.
-    fn begin(input: &Mutex<Self>) {
-        let mut input = input.lock().unwrap_or_else(PoisonError::into_inner);
-        input.has_begun = true;
-        if let Some(waker) = input.waker.take() {
-            waker.wake();
-        }
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        if self.has_begun {
-            return self.pieces.poll_recv(context);
-        }
-        self.waker = Some(context.waker().clone());
-        Poll::Pending
-    }
-}
-
-/// A request's body: its first line, then standard input.
+/// A request's body: its first line, then what a thread reads.
 struct Upload {
+    pieces: mpsc::Receiver<io::Result<Bytes>>,
     line: Option<Bytes>,
-    input: Arc<Mutex<Input>>,
+}
+
+/// Reads what a command is given, on a thread of its own.
+fn upload(
+    mut input: Box<dyn Read + Send>,
+    pieces: mpsc::Sender<io::Result<Bytes>>,
+) -> Result<(), ClientError> {
+    let read = move || {
+        loop {
+            let mut buffer = vec![0; PIECE_BYTES];
+            let piece = match input.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(len) => {
+                    buffer.truncate(len);
+                    Ok(Bytes::from(buffer))
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+            let is_last = piece.is_err();
+            if pieces.blocking_send(piece).is_err() || is_last {
+                return;
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("input".to_owned()).spawn(read);
+    thread.map(drop).map_err(|error| ClientError::Http(error.into()))
 }
 
 impl HttpBody for Upload {
@@ -301,7 +275,6 @@ impl HttpBody for Upload {
         if let Some(line) = self.line.take() {
             return Poll::Ready(Some(Ok(Frame::data(line))));
         }
-        let polled = self.input.lock().unwrap_or_else(PoisonError::into_inner).poll(context);
-        polled.map(|piece| piece.map(|piece| piece.map(Frame::data)))
+        self.pieces.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
     }
 }

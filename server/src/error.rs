@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 /// A failure as clients see it. The body of every answer that is not a success is `{"error": …}` with one of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// What kind of failure it is, in the words of the command line: `usage`, `busy`.
+    /// What kind of failure it is, in the words of the command line: `usage`, `busy`; or `stopping`, for a server that
+    /// carries nothing out any more.
     pub kind: String,
     /// What went wrong, for people.
     pub message: String,
@@ -21,6 +22,8 @@ pub struct Failure {
 
 /// The kind of failure that says: nothing was done, and another process listens at the same place by now.
 pub(crate) const MOVED: &str = "moved";
+/// The kind of a failure of a server that is stopping: another one, or none, carries the request out.
+pub(crate) const STOPPING: &str = "stopping";
 
 /// The body around a [`Failure`].
 #[derive(Serialize, Deserialize)]
@@ -69,7 +72,7 @@ impl Refusal {
             Self::Full { .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", Some("wait longer with --wait 60s"))
             }
-            Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "busy", Some("run it again in a moment")),
+            Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, STOPPING, Some("run it again in a moment")),
             Self::Moved => (StatusCode::SERVICE_UNAVAILABLE, MOVED, Some("send it again")),
             Self::NoJob(_) => (StatusCode::NOT_FOUND, "not_found", None),
             Self::NotYours(_) => (StatusCode::FORBIDDEN, "failed", None),
@@ -117,6 +120,9 @@ pub enum ClientError {
     /// The request was refused.
     #[error("{}", .0.message)]
     Refused(Failure),
+    /// The server is about to end, and did not begin with the request.
+    #[error("the daemon is stopping")]
+    Stopping,
     /// What came back is no event.
     #[error("the answer is not understood: {detail}")]
     NotUnderstood {

@@ -140,6 +140,14 @@ impl Listening {
                 }
             }
         };
+        // Who connected before the socket's name went is told, and not cut off.
+        while let Ok((stream, _)) = self.listener.accept()
+            && let Ok(place) = Arc::clone(&places).try_acquire_owned()
+            && let Ok(stream) =
+                stream.set_nonblocking(true).and_then(|()| tokio::net::UnixStream::from_std(stream))
+        {
+            connections.spawn(converse(stream, place, router.clone(), limits.request_time_max));
+        }
         drop(listener);
         let ended = async { while connections.join_next().await.is_some() {} };
         if tokio::time::timeout(last_answers, ended).await.is_err() {
@@ -293,5 +301,39 @@ async fn converse(
     http.keep_alive(false);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(pid = caller.pid, uid = caller.uid, %error, "a connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn who_has_connected_is_answered_though_the_server_stops() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        for _ in 0..20 {
+            let listening = Listening::open(&path, None).unwrap();
+            let mut streams: Vec<UnixStream> =
+                (0..8).map(|_| connect(&path).unwrap().expect("somebody listens")).collect();
+            for stream in &mut streams {
+                stream.write_all(b"GET / HTTP/1.1\r\nhost: c\r\n\r\n").unwrap();
+            }
+            listening.withdraw();
+            assert!(connect(&path).unwrap().is_none());
+            let limits = Limits::default();
+            runtime
+                .block_on(listening.serve(Router::new(), &limits, std::future::ready(Duration::from_secs(2))))
+                .unwrap();
+            for mut stream in streams {
+                let mut answer = String::new();
+                stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+                stream.read_to_string(&mut answer).unwrap();
+                assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+            }
+        }
     }
 }

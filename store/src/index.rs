@@ -203,8 +203,8 @@ fn remove(io: &dyn Io, path: &Path) -> Result<()> {
 
 /// The ids of the sealed packs in a directory.
 pub(crate) fn list_packs(io: &dyn Io, dir: &Path) -> Result<HashSet<PackId>> {
-    let listed = io.list(dir).map_err(Error::io("list", dir))?;
-    Ok(listed.iter().filter_map(|entry| pack_id(&entry.name)).collect())
+    let names = io.names(dir).map_err(Error::io("list", dir))?;
+    Ok(names.iter().filter_map(|name| pack_id(name)).collect())
 }
 
 fn pack_id(name: &str) -> Option<PackId> {

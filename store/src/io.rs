@@ -51,6 +51,10 @@ pub trait Io: Send + Sync {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// The entries of a directory, in no order.
     fn list(&self, path: &Path) -> io::Result<Vec<Listed>>;
+    /// Their names alone, which takes no look at each.
+    fn names(&self, path: &Path) -> io::Result<Vec<String>> {
+        Ok(self.list(path)?.into_iter().map(|listed| listed.name).collect())
+    }
 
     /// A whole small file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {

@@ -16,7 +16,7 @@ pub use format::FORMAT;
 pub(crate) use format::{check_format, write_format};
 
 use crate::artifact::Artifact;
-use crate::block::{Block, Decompressor};
+use crate::block::{BLOCK_TARGET, Block, Decompressor};
 use crate::error::{Error, Result};
 use crate::id::{ArtifactId, ChunkId, PackId};
 use crate::index::{Index, IndexSummary, Place};
@@ -29,8 +29,8 @@ use crate::refs::View;
 
 /// Packs that are held open, at most.
 const OPEN_PACKS_MAX: usize = 128;
-/// Decoded blocks that are kept, at most: 4 MiB, enough for the nodes on the way to a file.
-const KEPT_BLOCKS_MAX: usize = 16;
+/// Decoded bytes of blocks that are kept, about: enough for the nodes on the way to a file.
+const KEPT_BLOCK_BYTES_MAX: usize = 3 << 20;
 
 /// A store, open for reading. Clones share what is open.
 #[derive(Clone)]
@@ -46,11 +46,34 @@ struct Inner {
     /// Guards the open packs. A leaf lock.
     packs: Mutex<HashMap<PackId, Arc<Pack>>>,
     /// Guards the decoded blocks, oldest first. A leaf lock.
-    blocks: Mutex<VecDeque<(PackId, u16, Arc<Block>)>>,
+    blocks: Mutex<KeptBlocks>,
     /// Guards what is known to be missing of artifacts. The index is asked before it is taken.
     presence: Mutex<Known>,
     /// Guards the context that decodes blocks for readers without one of their own. `blocks` is not held with it.
     decompressor: Mutex<Decompressor>,
+}
+
+#[derive(Default)]
+struct KeptBlocks {
+    blocks: VecDeque<(PackId, u16, Arc<Block>)>,
+    /// Their decoded bytes.
+    bytes: usize,
+}
+
+impl KeptBlocks {
+    /// Drops the oldest until there is room for another; gives out the memory of one of them, since getting and freeing
+    /// that much again and again leaves holes in the heap.
+    fn make_room(&mut self) -> Vec<u8> {
+        let mut room = Vec::new();
+        while self.bytes + BLOCK_TARGET > KEPT_BLOCK_BYTES_MAX {
+            let Some((_, _, block)) = self.blocks.pop_front() else { break };
+            self.bytes -= block.capacity();
+            if let Ok(block) = Arc::try_unwrap(block) {
+                room = block.into_buffer();
+            }
+        }
+        room
+    }
 }
 
 /// A chunk's bytes, which hash to its id.
@@ -127,7 +150,7 @@ impl Store {
             view: Mutex::new(None),
             index: Mutex::new(None),
             packs: Mutex::new(HashMap::new()),
-            blocks: Mutex::new(VecDeque::new()),
+            blocks: Mutex::default(),
             presence: Mutex::default(),
             decompressor: Mutex::new(Decompressor::default()),
         }))
@@ -318,16 +341,15 @@ impl Store {
 
     fn block(&self, place: Place) -> Result<Arc<Block>> {
         let is_it = |kept: &&(PackId, u16, Arc<Block>)| kept.0 == place.pack && kept.1 == place.frame;
-        if let Some((_, _, block)) = lock(&self.0.blocks).iter().find(is_it) {
+        if let Some((_, _, block)) = lock(&self.0.blocks).blocks.iter().find(is_it) {
             return Ok(Arc::clone(block));
         }
         let pack = self.pack(place.pack)?;
-        let block = Arc::new(pack.block(place.frame, &mut lock(&self.0.decompressor), Vec::new())?);
-        let mut blocks = lock(&self.0.blocks);
-        if blocks.len() >= KEPT_BLOCKS_MAX {
-            blocks.pop_front();
-        }
-        blocks.push_back((place.pack, place.frame, Arc::clone(&block)));
+        let room = lock(&self.0.blocks).make_room();
+        let block = Arc::new(pack.block(place.frame, &mut lock(&self.0.decompressor), room)?);
+        let mut kept = lock(&self.0.blocks);
+        kept.bytes += block.capacity();
+        kept.blocks.push_back((place.pack, place.frame, Arc::clone(&block)));
         Ok(block)
     }
 

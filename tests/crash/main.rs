@@ -3,5 +3,6 @@
 
 mod fault;
 mod history;
+mod profiles;
 mod recovery;
 mod sync;

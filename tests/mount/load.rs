@@ -69,7 +69,7 @@ fn twenty_thousand_files_are_open_at_once() {
         said.find(|line| line == "open" || line.starts_with("not allowed")).unwrap() == "open"
     });
     if allowed {
-        assert!(mounted.open_files() >= FILES as u64, "{}", mounted.open_files());
+        assert!(mounted.status().open_files >= FILES as u64, "{:?}", mounted.status());
         let large = File::open(root.join("large")).unwrap();
         let mut found = vec![0; LARGE];
         large.read_exact_at(&mut found, 0).unwrap();

@@ -6,6 +6,7 @@
 mod damage;
 mod limits;
 mod load;
+mod metadata;
 mod mounted;
 mod panics;
 mod semantics;

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_fusefs::{CacheOptions, Files, Mount, MountOptions};
+use cairn_fusefs::{CacheOptions, Files, Mount, MountOptions, MountStatus};
 use cairn_store::generation::{Switched, UseOptions};
 use cairn_store::{
-    IngestOptions, Input, MetadataPolicy, ProfileName, PublishOptions, Spec, Writer, WriterOptions,
+    IngestOptions, Input, MetadataPolicy, ProfileName, PublishOptions, Spec, Store, Writer, WriterOptions,
 };
 use harness::scratch::Scratch;
 use harness::user::{is_root, skip};
@@ -22,10 +22,10 @@ pub(crate) const LARGE: usize = 700_000;
 pub(crate) struct Mounted {
     mount: Arc<Mount>,
     files: Arc<Files>,
-    pub(crate) writer: Writer,
+    pub(crate) writer: Arc<Writer>,
     pub(crate) dir: PathBuf,
     // Dropped after the mount itself.
-    pub(crate) scratch: Scratch,
+    pub(crate) scratch: Arc<Scratch>,
 }
 
 impl Mounted {
@@ -48,19 +48,28 @@ impl Mounted {
             who: "test@test".to_owned(),
         };
         let folder = scratch.join("store");
-        let writer = open(&folder, &options);
-        let files =
-            Files::open(writer.store().clone(), CacheOptions::new(folder.join("cache/files"))).unwrap();
-        let dir = scratch.folder("bins");
+        let writer = Arc::new(open(&folder, &options));
+        let store = writer.store().clone();
+        Some(Self::of(store, "bins", writer, Arc::new(scratch)))
+    }
+
+    /// One more mount of the same store, which has not read anything of it yet.
+    pub(crate) fn anew(&self) -> Self {
+        let store = Store::open(&self.scratch.join("store")).unwrap();
+        Self::of(store, "bins-anew", Arc::clone(&self.writer), Arc::clone(&self.scratch))
+    }
+
+    fn of(store: Store, name: &str, writer: Arc<Writer>, scratch: Arc<Scratch>) -> Self {
+        let cache = CacheOptions::new(scratch.join("store/cache").join(name));
+        let files = Files::open(store.clone(), cache).unwrap();
+        let dir = scratch.folder(name);
         let options = MountOptions::new(dir.clone(), ProfileName::default());
-        let mount = Arc::new(
-            Mount::new(writer.store().clone(), writer.names(), Arc::clone(&files), options).unwrap(),
-        );
+        let mount = Arc::new(Mount::new(store, writer.names(), Arc::clone(&files), options).unwrap());
         let shown = Arc::clone(&mount);
         writer.observe(Box::new(move |view| {
             shown.publish(view);
         }));
-        Some(Self { mount, files, writer, dir, scratch })
+        Self { mount, files, writer, dir, scratch }
     }
 
     /// Adds a version that holds these files. A name that begins with `bin/` is executable.
@@ -93,6 +102,7 @@ impl Mounted {
     pub(crate) fn add_tree(&self, name: &str, version: &str, tree: &Path, policy: MetadataPolicy) {
         let options = IngestOptions {
             policy,
+            special_files: true,
             ..IngestOptions::package(name.parse().unwrap(), version.parse().unwrap())
         };
         let ingested = self.writer.ingest(Input::Paths(vec![tree.to_owned()]), &options, &()).unwrap();
@@ -119,9 +129,8 @@ impl Mounted {
         self.dir.join(path)
     }
 
-    /// Inodes that are open.
-    pub(crate) fn open_files(&self) -> u64 {
-        self.mount.status().open_files
+    pub(crate) fn status(&self) -> MountStatus {
+        self.mount.status()
     }
 
     pub(crate) fn files(&self) -> &Files {

@@ -9,6 +9,7 @@ mod large_directory;
 mod limits;
 mod names;
 mod presence;
+mod profile_model;
 mod profiles;
 mod ranges;
 mod restoring;

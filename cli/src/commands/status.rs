@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use cairn_fusefs::{CacheStatus, MountStatus, Spread};
+use cairn_fusefs::{CacheStatus, Damage, MountStatus, Spread};
 use cairn_store::View;
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -125,6 +125,14 @@ struct Found {
     cache: Option<CacheStatus>,
 }
 
+impl Found {
+    /// What was found damaged: of files, then of directories.
+    fn damage(&self) -> impl Iterator<Item = &Damage> {
+        let files = self.cache.iter().flat_map(|cache| &cache.damage);
+        files.chain(self.mounts.iter().flat_map(|mount| &mount.damage))
+    }
+}
+
 pub(crate) fn run(app: &mut App, _: &StatusArgs) -> anyhow::Result<Outcome> {
     let store = app.store()?;
     let view = store.view()?;
@@ -200,7 +208,7 @@ fn report(found: &Found) -> Report<'_> {
         flips: None,
         moved_to: None,
     });
-    let damage = found.cache.iter().flat_map(|cache| &cache.damage).map(|damage| DamageLine {
+    let damage = found.damage().map(|damage| DamageLine {
         chunk: damage.chunk.map(|chunk| chunk.to_string()),
         path: JsonPath(&damage.path),
         detail: &damage.detail,
@@ -231,7 +239,8 @@ fn report(found: &Found) -> Report<'_> {
             unavailable: cache.unavailable.clone(),
         }),
         damage: damage.collect(),
-        damage_count: found.cache.as_ref().map_or(0, |cache| cache.damage_count),
+        damage_count: found.cache.as_ref().map_or(0, |cache| cache.damage_count)
+            + found.mounts.iter().map(|mount| mount.damage_count).sum::<u64>(),
     }
 }
 
@@ -291,10 +300,10 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
         if let Some(why) = &cache.unavailable {
             facts.fact("cache", format!("takes nothing: {why}"));
         }
-        for damage in &cache.damage {
-            let path = text::path(&damage.path);
-            facts.fact("damage", format!("{path}: {} (met {} times)", damage.detail, damage.times));
-        }
+    }
+    for damage in found.damage() {
+        let path = text::path(&damage.path);
+        facts.fact("damage", format!("{path}: {} (met {} times)", damage.detail, damage.times));
     }
     app.out.table(&facts)
 }

@@ -190,6 +190,15 @@ impl Drop for World {
         if std::thread::panicking() {
             eprintln!("the daemons' log:\n{}", self.log());
         }
+        // A daemon that this does not know as its child wrote its number there.
+        let holder = fs::read(self.path("store/lock")).unwrap_or_default();
+        let holder = serde_json::from_slice::<Value>(&holder).ok().and_then(|holder| holder["pid"].as_i64());
+        let holder = holder.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        if let Some(pid) =
+            holder.filter(|pid| self.daemon.as_ref().is_none_or(|one| Pid::from_child(&one.child) != *pid))
+        {
+            let _ = kill_process(pid, Signal::KILL);
+        }
         for dir in &self.mounts {
             // Without a mount it says so.
             let _ = Command::new("umount").arg("--lazy").arg(dir).stderr(Stdio::null()).status();

@@ -29,6 +29,8 @@ const HAS_FULL: u8 = 0x80;
 const HAS_IDENTITY: u8 = 0x40;
 /// A chunk reference: id and length.
 const CHUNK_LEN: usize = 36;
+/// Room that a packer keeps for its next directory, in bytes.
+const ROOM_MAX: usize = 1 << 20;
 /// Owner, group, seconds, nanoseconds, link group.
 const FULL_LEN: usize = 24;
 
@@ -94,8 +96,20 @@ impl Packer {
         Ok(())
     }
 
-    pub(crate) fn finish(self) -> PackedDir {
-        PackedDir { records: self.records.into_boxed_slice(), starts: self.starts.into_boxed_slice() }
+    /// The directory, in no more memory than it takes. The packer is empty again, with the room that it has.
+    pub(crate) fn finish(&mut self) -> PackedDir {
+        let dir =
+            PackedDir { records: self.records.as_slice().into(), starts: self.starts.as_slice().into() };
+        self.clear();
+        dir
+    }
+
+    /// Forgets what was packed.
+    pub(crate) fn clear(&mut self) {
+        self.records.clear();
+        self.starts.clear();
+        self.records.shrink_to(ROOM_MAX);
+        self.starts.shrink_to(ROOM_MAX / 16);
     }
 }
 

@@ -157,7 +157,9 @@ fn an_artifact_that_is_not_there_fails_by_itself_alone() {
     assert_eq!(fs.lookup(tool, b"3.0"), Err(Errno::IO));
     assert_eq!(names(&fs, tool, 10, true), ["1.0", "2.0", "3.0", "current"]);
     assert_eq!(there(&fs, "tool/1.0").kind, Kind::Dir);
-    assert_eq!((fs.stats().damaged, fs.damaged.logged.lock().unwrap().len()), (2, 1));
+    let (listed, count) = fs.damage();
+    assert_eq!((fs.stats().damaged, listed.len(), count), (2, 1, 1));
+    assert_eq!((listed[0].times, listed[0].path.as_slice()), (2, &b"tool/3.0"[..]));
 }
 
 #[test]
@@ -230,7 +232,7 @@ fn readers_never_see_a_generation_before_one_that_they_have_seen() {
         for _ in 0..3 {
             scope.spawn(|| {
                 let (mut newest, mut looks) = (0, 0u64);
-                while !done.load(Ordering::Relaxed) || looks == 0 {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) || looks == 0 {
                     let tool = there(&fs, "tool").ino;
                     let generations = there(&fs, "generations").ino;
                     for (parent, name) in [(Ino::ROOT, "current"), (tool, "current")] {
@@ -261,7 +263,7 @@ fn readers_never_see_a_generation_before_one_that_they_have_seen() {
                 assert!(fs.publish(Arc::new(view.clone()), || ()));
             }
         }
-        done.store(true, Ordering::Relaxed);
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert_eq!(fs.shown().current(), Some(FLIPS));
 }

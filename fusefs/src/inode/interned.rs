@@ -1,10 +1,12 @@
 //! Ids and texts that inodes refer to by a number of 4 bytes.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use super::IsHash;
+use hashbrown::HashTable;
+
+/// The slots grow by so many at least.
+const SLOTS_GROWTH_MIN: usize = 64;
 
 /// Numbers of ids, each counted by the inodes that refer to it.
 #[derive(Default)]
@@ -15,7 +17,8 @@ pub(super) struct Ids {
 
 #[derive(Default)]
 struct IdTable {
-    numbers: HashMap<[u8; 32], u32, IsHash>,
+    /// Numbers, found by the ids in their slots.
+    numbers: HashTable<u32>,
     slots: Vec<IdSlot>,
     free: Vec<u32>,
 }
@@ -27,20 +30,29 @@ struct IdSlot {
     live: bool,
 }
 
+/// An id is a hash.
+fn hash(id: &[u8; 32]) -> u64 {
+    id.first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+}
+
+impl IdTable {
+    /// The number of an id, with one more use, if it has one.
+    fn reuse(&self, id: &[u8; 32]) -> Option<u32> {
+        let number = *self.numbers.find(hash(id), |number| self.slots[*number as usize].id == *id)?;
+        self.slots[number as usize].uses.fetch_add(1, Ordering::Relaxed);
+        Some(number)
+    }
+}
+
 impl Ids {
     /// The number of an id, with one more use.
     pub(super) fn take(&self, id: &[u8; 32]) -> u32 {
-        {
-            let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-            if let Some(number) = table.numbers.get(id) {
-                table.slots[*number as usize].uses.fetch_add(1, Ordering::Relaxed);
-                return *number;
-            }
+        if let Some(number) = self.table.read().unwrap_or_else(PoisonError::into_inner).reuse(id) {
+            return number;
         }
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(number) = table.numbers.get(id) {
-            table.slots[*number as usize].uses.fetch_add(1, Ordering::Relaxed);
-            return *number;
+        if let Some(number) = table.reuse(id) {
+            return number;
         }
         let slot = IdSlot { id: *id, uses: AtomicU32::new(1), live: true };
         let number = match table.free.pop() {
@@ -49,11 +61,16 @@ impl Ids {
                 number
             }
             None => {
+                if table.slots.len() == table.slots.capacity() {
+                    let growth = (table.slots.len() / 8).max(SLOTS_GROWTH_MIN);
+                    table.slots.reserve_exact(growth);
+                }
                 table.slots.push(slot);
                 u32::try_from(table.slots.len() - 1).expect("4 billion directories do not fit into memory")
             }
         };
-        table.numbers.insert(*id, number);
+        let IdTable { numbers, slots, .. } = &mut *table;
+        numbers.insert_unique(hash(id), number, |number| hash(&slots[*number as usize].id));
         number
     }
 
@@ -70,8 +87,10 @@ impl Ids {
         // It may have been taken again since, and released again, too.
         if slot.live && slot.uses.load(Ordering::Relaxed) == 0 {
             slot.live = false;
-            let id = slot.id;
-            table.numbers.remove(&id);
+            let hash = hash(&slot.id);
+            if let Ok(entry) = table.numbers.find_entry(hash, |other| *other == number) {
+                entry.remove();
+            }
             table.free.push(number);
         }
     }
@@ -82,7 +101,7 @@ impl Ids {
 
     pub(super) fn bytes(&self) -> usize {
         let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-        super::map_bytes::<[u8; 32], u32>(table.numbers.capacity())
+        table.numbers.allocation_size()
             + table.slots.capacity() * size_of::<IdSlot>()
             + table.free.capacity() * size_of::<u32>()
     }

@@ -143,8 +143,8 @@ impl Inodes {
     pub(crate) fn save(&self) -> SavedInodes {
         self.saving(true, |saving, shard| {
             shard.changed = Some(HashSet::default());
-            for (ino, node) in &shard.nodes {
-                saving.put(*ino, node);
+            for (ino, node) in shard.nodes.iter() {
+                saving.put(ino, node);
             }
         })
     }
@@ -153,7 +153,7 @@ impl Inodes {
     pub(crate) fn changes(&self) -> SavedInodes {
         self.saving(false, |saving, shard| {
             for ino in shard.changed.take().into_iter().flatten() {
-                match shard.nodes.get(&ino) {
+                match shard.nodes.get(ino) {
                     Some(node) => saving.put(ino, node),
                     None => saving.saved.gone.push(ino),
                 }
@@ -212,12 +212,12 @@ impl Inodes {
     fn clear(&self) {
         for shard in &self.shards {
             let nodes = std::mem::take(&mut shard.lock().unwrap_or_else(PoisonError::into_inner).nodes);
-            nodes.into_values().for_each(|node| self.release(node.body));
+            nodes.into_nodes().for_each(|node| self.release(node.body));
         }
     }
 
     fn remove(&self, ino: u64) {
-        let removed = self.shard(ino).nodes.remove(&ino);
+        let removed = self.shard(ino).nodes.remove(ino);
         removed.iter().for_each(|node| self.release(node.body));
     }
 

@@ -115,7 +115,7 @@ fn an_inode_takes_few_bytes_however_many_there_are() {
         if number == count {
             let each = inodes.bytes() / number;
             println!("{number} inodes: {each} bytes each");
-            assert!(each <= 125, "{each} bytes an inode with {number} of them");
+            assert!(each <= 75, "{each} bytes an inode with {number} of them");
             next = checks.next();
         }
     }

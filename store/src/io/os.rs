@@ -58,6 +58,14 @@ impl Io for Os {
         }
         Ok(listed)
     }
+
+    fn names(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(path)? {
+            names.extend(entry?.file_name().into_string().ok());
+        }
+        Ok(names)
+    }
 }
 
 struct OsFile(File);
