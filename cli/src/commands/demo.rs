@@ -3,6 +3,7 @@
 mod compare;
 mod damage;
 mod material;
+mod mounted;
 mod scratch;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use self::material::Release;
+use self::mounted::Shown;
 use self::scratch::Scratch;
 use super::{add, diff, export, ls, stats, verify};
 use crate::app::App;
@@ -25,7 +27,8 @@ use crate::{text, wire};
 
 const EXAMPLES: &str = "\
 Needs up to six times the size of a release in the temporary folder ($TMPDIR, else /tmp), which it removes at the
-end and on Ctrl-C. Nothing else is touched.
+end and on Ctrl-C. Nothing else is touched. Where something can be mounted, a command of each release is run through
+the mount with --version; of folders that you give it is the first command.
 
 Examples:
   cairn demo
@@ -36,7 +39,7 @@ const DIFFERENCES_SHOWN: usize = 12;
 /// The name that the releases get.
 const NAME: &str = "demo";
 
-/// Show it all: two releases chunked, deduplicated, listed, compared, restored and verified
+/// Show it all: two releases chunked, deduplicated, listed, compared, restored, mounted, flipped and verified
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
 #[serde(deny_unknown_fields)]
@@ -65,6 +68,7 @@ struct Report {
     transfer_bytes: u64,
     identical: bool,
     damage_found: bool,
+    flips: Option<u64>,
     elapsed_ms: u128,
 }
 
@@ -99,8 +103,9 @@ pub(crate) fn run(app: &mut App, args: DemoArgs) -> anyhow::Result<Outcome> {
     for release in &mut told {
         release.exported = Some(export_and_check(app, &scratch, release)?);
     }
+    let shown = mounted::show(app, &scratch, [&told[0].source, &told[1].source])?;
     prove_damage_is_found(app, &scratch)?;
-    finish(app, &told, transfer_bytes, started.elapsed())?;
+    finish(app, &told, transfer_bytes, &shown, started.elapsed())?;
     Ok(Outcome::Done)
 }
 
@@ -230,7 +235,13 @@ fn relative<'a>(path: &'a Path, scratch: &Scratch) -> &'a Path {
     path.strip_prefix(scratch.path()).unwrap_or(path)
 }
 
-fn finish(app: &mut App, told: &[Told], transfer_bytes: u64, elapsed: Duration) -> anyhow::Result<()> {
+fn finish(
+    app: &mut App,
+    told: &[Told],
+    transfer_bytes: u64,
+    shown: &Shown,
+    elapsed: Duration,
+) -> anyhow::Result<()> {
     let stats = app.store()?.stats()?;
     let stored_bytes = stats.data.file_bytes + stats.metadata.file_bytes;
     if app.json() {
@@ -244,6 +255,10 @@ fn finish(app: &mut App, told: &[Told], transfer_bytes: u64, elapsed: Duration) 
             transfer_bytes,
             identical: true,
             damage_found: true,
+            flips: match shown {
+                Shown::Flipped(flips) => Some(flips.count),
+                Shown::Refused(_) => None,
+            },
             elapsed_ms: elapsed.as_millis(),
         })?;
         return Ok(());
@@ -288,6 +303,9 @@ fn finish(app: &mut App, told: &[Told], transfer_bytes: u64, elapsed: Duration) 
     app.out.line("")?;
     app.out.table(&table)?;
     let (transfer, elapsed) = (text::size(transfer_bytes), text::duration(elapsed));
+    if let (Shown::Refused(why), true) = (shown, app.quiet()) {
+        app.warn(&format!("nothing was mounted: {why}"));
+    }
     app.out.line(format!(
         "\nWho has release 1 transfers {transfer} to have release 2. All of this took {elapsed}."
     ))?;

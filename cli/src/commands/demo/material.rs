@@ -29,6 +29,11 @@ const INSERTED_BYTES: usize = 1000;
 /// Where executables are, besides $PATH.
 const FOLDERS: [&str; 4] = ["/usr/bin", "/bin", "/usr/sbin", "/usr/local/bin"];
 
+/// The command that says which release it is of.
+pub(super) const SAYS_RELEASE: &str = "demo-release";
+/// This program in a release.
+pub(super) const OWN: &str = "cairn";
+
 /// A folder to be published, and what it honestly is.
 pub(super) struct Release {
     pub(super) folder: PathBuf,
@@ -90,6 +95,9 @@ pub(super) fn gather(scratch: &Scratch) -> anyhow::Result<Vec<Release>> {
         if let Ok(bytes) = fs::read(path) {
             put(1, name, &bytes)?;
         }
+    }
+    for (release, number) in [(0, 1), (1, 2)] {
+        put(release, SAYS_RELEASE, format!("#!/bin/sh\necho release {number} of the demo\n").as_bytes())?;
     }
     let own = own.and_then(|path| fs::read(path).ok());
     if let Some(bytes) = &own {
