@@ -362,3 +362,37 @@ fn the_map_has_every_module() {
     }
     nothing("ARCHITECTURE.md does not name these", &found);
 }
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn every_sentence_about_what_processes_see_has_its_test() {
+    let text = read(Path::new("docs/semantics.md"));
+    let sources: Vec<_> =
+        files().into_iter().filter(|file| is_rust(file)).map(|file| (read(&file), file)).collect();
+    let rows = text.lines().filter(|line| line.starts_with("| ") && *line != "| what | test |");
+    let mut found = Vec::new();
+    let mut count = 0;
+    for row in rows {
+        let cell = row.trim_end_matches([' ', '|']).rsplit_once(" | ").map_or("", |(_, cell)| cell);
+        // A path behind the names says where they are.
+        let folder = quoted(cell).find(|word| word.contains('/')).unwrap_or("tests/mount/");
+        let names: Vec<_> = quoted(cell).filter(|word| !word.contains('/')).collect();
+        for name in &names {
+            let function = format!("fn {name}(");
+            let mut there = sources.iter().filter(|(_, file)| file.starts_with(folder));
+            if !there.any(|(source, _)| source.contains(&function)) {
+                found.push(format!("{name} is not in {folder}"));
+            }
+        }
+        if names.is_empty() {
+            found.push(format!("no test: {row}"));
+        }
+        count += names.len();
+    }
+    assert!(count > 30, "the page was not understood: {count} tests");
+    nothing("docs/semantics.md", &found);
+}

@@ -1,34 +1,54 @@
 //! The daemon: the one process that writes the store for as long as it runs, its mounts, and its socket.
 //!
 //! It begins in this order: the lock, the mounts, the socket, "ready". It ends the other way round: the socket's name
-//! goes, so that new commands run in their own processes; jobs end; mounts end; the lock is given back.
+//! goes, so that new commands run in their own processes; jobs end; mounts end; the lock is given back. A daemon that is
+//! taken over gives all of that to its successor instead (`handover`), which began with it (`inherit`).
 
+mod detach;
+mod handover;
+mod inherit;
 pub(crate) mod mounts;
+mod settings;
 mod turn;
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use cairn_fusefs::{Spread, Timings};
+use cairn_fusefs::takeover::Predecessor;
+use cairn_fusefs::{MountOptions, Spread, Timings};
 use cairn_server::socket::Listening;
 use cairn_server::{About, Caller, Client, Jobs, Limits};
 use cairn_store::{Error, Store, Writer, WriterOptions};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::handover::Handover;
+pub(crate) use self::inherit::Takeover;
+use self::inherit::{Inheritance, Inherited};
 use self::mounts::Mounts;
+use self::settings::Settings;
 pub(crate) use self::turn::Taken;
 use self::turn::{Holder, Refused, Turn};
 use crate::app::{self, Place};
 use crate::args::Global;
 use crate::commands::daemon::DaemonArgs;
-use crate::error::Usage;
-use crate::{client, job};
+use crate::job;
 
 /// How long jobs that were asked to stop may take.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long answers may take to leave after the last job has ended.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// The same when another daemon has taken over, and nobody waits for this one to end.
+const LATE_ANSWERS: Duration = Duration::from_secs(600);
+/// How long after another daemon answers at the socket somebody may still come to this one.
+const LAST_CALLERS: Duration = Duration::from_millis(50);
+/// What it is to those who wait for the store.
+const COMMAND: &str = "cairn daemon";
 
 /// What the jobs of a daemon share.
 pub(crate) struct Daemon {
@@ -36,11 +56,24 @@ pub(crate) struct Daemon {
     mounts: Arc<Mounts>,
     turn: Turn,
     started: Instant,
+    takeover: Option<Takeover>,
     /// From when a request was accepted until what it changed in a profile was durable and to be seen.
     changes: Timings,
 }
 
 impl Daemon {
+    fn new(writer: Writer, mounts: Arc<Mounts>, takeover: Option<Takeover>) -> Arc<Self> {
+        let shown = Arc::clone(&mounts);
+        writer.observe(Box::new(move |view| shown.publish(view)));
+        let (turn, started, changes) = (Turn::default(), Instant::now(), Timings::default());
+        Arc::new(Self { writer, mounts, turn, started, takeover, changes })
+    }
+
+    /// Whom it took the store over from.
+    pub(crate) fn takeover(&self) -> Option<Takeover> {
+        self.takeover
+    }
+
     /// Mounts a profile.
     pub(crate) fn mount(
         &self,
@@ -99,65 +132,92 @@ impl Daemon {
 
 /// Runs until it is told to stop.
 pub(crate) fn run(global: &Global, args: DaemonArgs) -> anyhow::Result<u8> {
+    if args.detach {
+        return detach::run(global);
+    }
     if args.auto && args.other.is_none() {
         // It outlives the terminal of whoever started it. Who leads a group has one of its own already.
         let _ = rustix::process::setsid();
     }
+    raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
     runtime.block_on(live(global, args))?;
     Ok(0)
 }
 
-async fn live(global: &Global, args: DaemonArgs) -> anyhow::Result<()> {
-    let path = std::path::absolute(app::locate_store(global.store.clone())?)?;
-    let socket = client::socket(global).map(std::path::absolute).transpose()?;
-    let socket = socket.unwrap_or_else(|| path.join(app::SOCKET));
-    let group = args.socket_group.as_deref().map(group).transpose()?;
-    refuse_second(&socket, &path).await?;
-    let options =
-        WriterOptions { wait: global.wait, command: "cairn daemon".to_owned(), who: app::who(own_uid()) };
-    let writer = Writer::open(&path, &options, &())?;
-    let mounts = Mounts::new(args.cache_max);
-    let shown = Arc::clone(&mounts);
-    writer.observe(Box::new(move |view| shown.publish(view)));
-    let daemon = Arc::new(Daemon {
-        writer,
-        mounts: Arc::clone(&mounts),
-        turn: Turn::default(),
-        started: Instant::now(),
-        changes: Timings::default(),
-    });
-    let listening = Listening::open(&socket, group)?;
-    let mut signals = Signals::watch()?;
-    let named = args.mount.into_iter().map(MountArg::into_options);
-    let mounted = named.chain(args.other.map(Ok)).try_for_each(|options| {
-        let options = options?;
-        mounts.add(&daemon.writer, options).map(drop)
-    });
-    if let Err(error) = mounted {
-        mounts.end();
-        return Err(error);
-    }
+/// What a daemon begins with.
+struct Begun {
+    daemon: Arc<Daemon>,
+    control: Listening,
+    settings: Settings,
+    /// What is still to be mounted.
+    missing: Vec<MountOptions>,
+    predecessor: Option<Predecessor>,
+    signals: Signals,
+}
 
-    let limits = Limits { jobs: args.jobs.get(), ..Limits::default() };
-    let jobs = Jobs::new(limits.jobs);
+async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
+    let path = std::path::absolute(app::locate_store(global.store.clone())?)?;
+    let inheritance = if args.takeover { inherit::ask(&path)? } else { None };
+    if args.takeover && inheritance.is_none() {
+        tracing::info!("no daemon runs that could be taken over: this one begins by itself");
+    }
+    let other = args.other.take();
+    let begun = match inheritance {
+        Some(inheritance) => begin_with(global, args, &path, inheritance)?,
+        None => begin(global, args, &path).await?,
+    };
+    let Begun { daemon, control, settings, missing, predecessor, mut signals } = begun;
+    let jobs = Jobs::new(settings.jobs());
+    let mounts = Arc::clone(daemon.mounts());
+    if predecessor.is_none() {
+        let mut all = missing.iter().chain(&other);
+        if let Err(error) = all.try_for_each(|options| daemon.mount(options.clone()).map(drop)) {
+            mounts.end();
+            return Err(error);
+        }
+    }
+    let limits = Limits { jobs: settings.jobs(), ..Limits::default() };
     let about = About { version: env!("CARGO_PKG_VERSION"), store: path.clone(), started: Instant::now() };
-    let commands = job::Jobs::new(Place::Daemon(daemon));
+    let commands = job::Jobs::new(Place::Daemon(Arc::clone(&daemon)));
     let router = cairn_server::router(commands.into(), Arc::clone(&jobs), limits.clone(), about);
-    tell(&[NotifyState::Ready, NotifyState::Status(&format!("serving {}", path.display()))]);
-    tracing::info!(store = %path.display(), socket = %socket.display(), "ready");
+    let (grace, is_auto) = (settings.grace(), settings.auto);
+    let (handover, gone) = Handover::listen(&path, Arc::clone(&daemon), Arc::clone(&jobs), settings)?;
+    let status = format!("serving {}", path.display());
+    tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready, NotifyState::Status(&status)]);
+    tracing::info!(store = %path.display(), socket = %control.path().display(), "ready");
+    say_ready();
+    if predecessor.is_some() {
+        // Nobody who uses what was taken over pays for what is new.
+        drop(predecessor);
+        for options in missing {
+            let dir = options.dir.clone();
+            if let Err(error) = daemon.mount(options) {
+                tracing::error!(dir = %dir.display(), error = format!("{error:#}"), "cannot mount");
+            }
+        }
+        mounts.report_if_empty();
+    }
+    let (mut gone, mut successor) = (std::pin::pin!(gone), None);
     let stop = async {
-        let is_auto = args.auto;
         tokio::select! {
             () = signals.next() => {}
             () = mounts.emptied.notified(), if is_auto => {}
+            Ok(handed) = &mut gone => {
+                tell(&[NotifyState::Status("taken over")]);
+                control.withdraw();
+                // Whoever found this one's socket just before has connected by then.
+                tokio::time::sleep(LAST_CALLERS).await;
+                successor = Some(handed);
+                return LATE_ANSWERS;
+            }
         }
         tell(&[NotifyState::Stopping, NotifyState::Status("waiting for commands to end")]);
         tracing::info!(jobs = jobs.count(), "stopping");
-        listening.withdraw();
+        control.withdraw();
         tokio::select! {
-            _ = cairn_server::drain(&jobs, args.grace, LAST_WORDS) => {}
+            _ = cairn_server::drain(&jobs, grace, LAST_WORDS) => {}
             () = signals.next() => {
                 jobs.cancel_all();
                 tokio::select! {
@@ -166,15 +226,84 @@ async fn live(global: &Global, args: DaemonArgs) -> anyhow::Result<()> {
                 }
             }
         }
+        LAST_ANSWERS
     };
-    listening.serve(router, &limits, stop).await.context("cannot serve the socket")?;
-    tokio::task::spawn_blocking(move || mounts.end()).await.context("cannot end the mounts")?;
+    control.serve(router, &limits, stop).await.context("cannot serve the socket")?;
+    if successor.take().is_some() {
+        // The process ends.
+        return std::future::pending().await;
+    }
+    let end = move || {
+        let _alone = handover.stop();
+        mounts.end();
+    };
+    tokio::task::spawn_blocking(end).await.context("cannot end the mounts")?;
     tracing::info!("stopped");
     Ok(())
 }
 
+fn writer_options(global: &Global) -> WriterOptions {
+    WriterOptions { wait: global.wait, command: COMMAND.to_owned(), who: app::who(own_uid()) }
+}
+
+/// Begins where no daemon was.
+async fn begin(global: &Global, args: DaemonArgs, path: &Path) -> anyhow::Result<Begun> {
+    let settings = Settings::new(global, &args, path, None)?;
+    refuse_second(&settings.socket, path).await?;
+    let writer = Writer::open(path, &writer_options(global), &())?;
+    let mounts = Mounts::new(settings.cache_max);
+    let control = Listening::open(&settings.socket, settings.group)?;
+    let daemon = Daemon::new(writer, mounts, None);
+    let missing = options_of(args.mount)?;
+    let signals = Signals::watch()?;
+    Ok(Begun { daemon, control, settings, missing, predecessor: None, signals })
+}
+
+/// Begins where another daemon was until now.
+fn begin_with(
+    global: &Global,
+    mut args: DaemonArgs,
+    path: &Path,
+    inheritance: Inheritance,
+) -> anyhow::Result<Begun> {
+    let settings = Settings::new(global, &args, path, Some(&inheritance.settings))?;
+    let missing = options_of(inheritance.missing(std::mem::take(&mut args.mount))?)?;
+    // From the moment on at which it has the mounts it ends in order.
+    let signals = Signals::watch()?;
+    let Inherited { writer, mounts, control, takeover, predecessor } =
+        inheritance.take(path, &settings, &writer_options(global))?;
+    let daemon = Daemon::new(writer, mounts, Some(takeover));
+    Ok(Begun { daemon, control, settings, missing, predecessor: Some(predecessor), signals })
+}
+
+fn options_of(args: Vec<MountArg>) -> anyhow::Result<Vec<MountOptions>> {
+    args.into_iter().map(MountArg::into_options).collect()
+}
+
+/// Each open file of a mount may cost a descriptor, and the soft limit is often 1,024.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if limit != raised
+        && let Err(errno) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!(%errno, "the limit of open files stays as it is");
+    }
+}
+
+/// Tells whoever started this, and reads what it prints, that it is ready. Nothing is printed after that.
+fn say_ready() {
+    let mut stdout = std::io::stdout().lock();
+    // Nobody has to listen.
+    let _ = stdout.write_all(detach::READY.as_bytes()).and_then(|()| stdout.flush());
+    let null = rustix::fs::open("/dev/null", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty());
+    if let Err(errno) = null.and_then(rustix::stdio::dup2_stdout) {
+        tracing::debug!(%errno, "standard output stays open");
+    }
+}
+
 /// A daemon that answers at the socket has the store.
-async fn refuse_second(socket: &std::path::Path, store: &std::path::Path) -> anyhow::Result<()> {
+async fn refuse_second(socket: &Path, store: &Path) -> anyhow::Result<()> {
     let Some(mut there) = Client::connect(socket)? else { return Ok(()) };
     let health =
         tokio::time::timeout(LAST_WORDS, there.health()).await.context("the daemon does not answer")??;
@@ -192,21 +321,6 @@ fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "systemd does not hear");
     }
-}
-
-/// The number of a group, given by number or by name in the form of group(5).
-fn group(given: &str) -> Result<u32, Usage> {
-    let groups = std::fs::read_to_string("/etc/group").unwrap_or_default();
-    let named = || {
-        groups.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            (fields.next()? == given).then(|| fields.nth(1)?.parse().ok())?
-        })
-    };
-    given.parse().ok().or_else(named).ok_or_else(|| Usage {
-        problem: format!("there is no group {given}"),
-        hint: "--socket-group takes a name of /etc/group, or a number",
-    })
 }
 
 /// SIGTERM and SIGINT; SIGHUP is heard and means nothing, so that a terminal that closes ends no daemon.

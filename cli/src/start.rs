@@ -24,6 +24,14 @@ const EVERY: Duration = Duration::from_millis(10);
 /// Of a log no more than this is told.
 const TOLD_BYTES_MAX: usize = 2000;
 
+/// Opens the log of daemons that no terminal and no service manager listens to.
+pub(crate) fn open_log(store: &Path) -> anyhow::Result<File> {
+    let log = store.join(LOG);
+    let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC;
+    let file = rustix::fs::open(&log, flags, Mode::from_raw_mode(0o600));
+    Ok(file.with_context(|| format!("cannot open the log {}", log.display()))?.into())
+}
+
 /// A daemon that this process started. It is ended when this is dropped, unless it is kept.
 pub(crate) struct Started {
     child: Mutex<Option<Child>>,
@@ -40,10 +48,7 @@ impl Started {
         // Nothing is made for a store that is not there.
         app::open(&store)?;
         let log = store.join(LOG);
-        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::CLOEXEC;
-        let file = rustix::fs::open(&log, flags, Mode::from_raw_mode(0o600))
-            .with_context(|| format!("cannot open the log {}", log.display()))?;
-        let file = File::from(file);
+        let file = open_log(&store)?;
         let log_from = file.metadata().map_or(0, |metadata| metadata.len());
         let mut command = Command::new(std::env::current_exe().context("cannot find this program")?);
         command.arg("--store").arg(&store);

@@ -77,6 +77,16 @@ impl Device {
         rustix::io::write(&self.fd, &header).map(|_| ())
     }
 
+    /// Lets go of the connection, which is another process' now: as long as any descriptor leads to it, its mount does
+    /// not notice if that process dies. Whatever is asked of this afterwards is an error.
+    pub(crate) fn abandon(&self) -> Result<(), Errno> {
+        let nothing = rustix::fs::open("/dev/null", rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
+        // SAFETY: the descriptor is this value's own and stays open: what it refers to is replaced in one step, and
+        // `ManuallyDrop` keeps the second handle from closing it.
+        let mut target = ManuallyDrop::new(unsafe { OwnedFd::from_raw_fd(self.fd.as_raw_fd()) });
+        rustix::io::dup3(nothing, &mut target, rustix::io::DupFlags::CLOEXEC)
+    }
+
     /// Makes an open file one that the kernel can read by itself. The number is the connection's until it is closed,
     /// whichever process serves it.
     pub(crate) fn open_backing(&self, file: BorrowedFd<'_>) -> io::Result<BackingFile> {

@@ -80,6 +80,17 @@ impl Kernel {
         self.handshake.get().copied()
     }
 
+    /// Whether the kernel is to read backing files by itself.
+    pub(crate) fn wants_passthrough(&self) -> bool {
+        self.stack_depth.is_some()
+    }
+
+    /// Whatever the kernel says, it is taken for one that says this.
+    #[cfg(test)]
+    pub(crate) fn pretend(&self, handshake: Handshake) {
+        self.handshake.set(handshake).unwrap();
+    }
+
     /// From here on there is something to answer with. Before the first request, and once.
     pub(crate) fn begin(&self, core: Arc<Core>) {
         // A second one would be a programmer's error without consequence: the first stays.
@@ -191,6 +202,10 @@ fn guarded_part<T>(
 fn open_slowly(core: &Arc<Core>, ino: INodeNo, file: &Arc<OpenFile>, reply: ReplyOpen) {
     let path = || core.fs.path_of(Ino(ino.0));
     let whole = guarded_part("open", ino, || core.opens.prepare(file, path));
+    if whole.is_err() {
+        // It was held first of all.
+        core.files.release(&file.id);
+    }
     let _inside = core.gate.pass();
     let way =
         whole.and_then(|whole| guarded_part("open", ino, || core.opens.finish(Ino(ino.0), file, whole)));

@@ -33,6 +33,7 @@ use crate::timings::{Spread, Timings};
 
 use attach::failed;
 pub use error::MountError;
+pub(crate) use table::place;
 pub use table::{is_dead, mounted, unmount_dead};
 
 /// The read-ahead of a mount, in KiB; INIT can only lower the 128 that it begins with.
@@ -97,8 +98,9 @@ pub struct MountStatus {
     pub profile: ProfileName,
     /// How it ended, if it has.
     pub end: Option<End>,
-    /// Whether it is seen at its mount point. It may be unmounted there and still be in use.
-    pub attached: bool,
+    /// Where it is seen: at its mount point, unless a directory above that was renamed. Nowhere if it is unmounted and
+    /// still in use.
+    pub place: Option<PathBuf>,
     /// Whether the kernel reads whole files by itself.
     pub passthrough: bool,
     /// Whether the kernel can be told at once that names have changed; else it asks again for those that may.
@@ -194,7 +196,9 @@ impl Mount {
         options.dir = attach::prepare(&options.dir)?;
         options.allow_other |= attach::is_root();
         let attached = attach::attach(&options.dir, options.allow_other)?;
-        let begun = Self::begin(store, view, files, &options, attached);
+        let wants_passthrough = options.passthrough == Passthrough::Auto && attach::is_root();
+        let kernel = Kernel::new(wants_passthrough.then(|| stack_depth(files.dir())));
+        let begun = Self::begin(kernel, store, view, files, &options, attached);
         if begun.is_err() && !attach::is_root() {
             // The helper has put it in its place already.
             let _ = attach::detach(&options.dir, true);
@@ -203,6 +207,7 @@ impl Mount {
     }
 
     fn begin(
+        kernel: Kernel,
         store: Store,
         view: Arc<View>,
         files: Arc<Files>,
@@ -212,8 +217,6 @@ impl Mount {
         let dir = &options.dir;
         let broken = |source: io::Error| MountError::Io { action: "mount", dir: dir.clone(), source };
         let device = Arc::new(Device::new(attached.device.try_clone().map_err(broken)?));
-        let wants_passthrough = options.passthrough == Passthrough::Auto && attach::is_root();
-        let kernel = Kernel::new(wants_passthrough.then(|| stack_depth(files.dir())));
         let config = session::config(options.threads);
         let session = Session::from_fd(kernel.clone(), attached.device, SessionACL::All, config);
         let session = session.map_err(broken)?;
@@ -226,7 +229,7 @@ impl Mount {
             uid: rustix::process::geteuid().as_raw(),
             gid: rustix::process::getegid().as_raw(),
             handshake,
-            passthrough: wants_passthrough && takes_backing_files(&device, files.dir()),
+            passthrough: kernel.wants_passthrough() && takes_backing_files(&device, files.dir()),
         };
         let fs = legacy.fs(store, view, options);
         kernel.begin(legacy.core(fs, files, device, options.threads).map_err(broken)?);
@@ -265,7 +268,9 @@ impl Mount {
     ) -> Result<Self, MountError> {
         let let_go = Arc::new(AtomicBool::new(false));
         let (known, dir) = (Arc::clone(&let_go), options.dir.clone());
-        let serving = Serving::start(session, move |end| report(&dir, end, &known));
+        let (device, place) = (device_name.clone(), dir.clone());
+        let is_seen = move || table::place(&device, &place).is_some();
+        let serving = Serving::start(session, is_seen, move |end| report(&dir, end, &known));
         let broken = |source| MountError::Io { action: "serve", dir: options.dir.clone(), source };
         let serving = serving.map_err(broken)?;
         Ok(Self { options, core, serving, legacy, device_name, let_go, flips: Timings::default() })
@@ -298,11 +303,10 @@ impl Mount {
         self.serving.ended().is_none()
     }
 
-    /// Whether it is what is seen at its mount point.
+    /// Where it is seen. A mount point is not lost when a directory above it is renamed: it is at another path then.
     #[must_use]
-    pub fn is_attached(&self) -> bool {
-        let top = table::top(&self.options.dir);
-        matches!(top, Ok(Some(top)) if top.device == self.device_name)
+    pub fn place(&self) -> Option<PathBuf> {
+        table::place(&self.device_name, &self.options.dir)
     }
 
     /// Waits until it ends, by whomever.
@@ -316,11 +320,11 @@ impl Mount {
     /// # Errors
     /// [`MountError::Busy`] if somebody uses it; [`MountError::NotMounted`] if it is not there any more.
     pub fn unmount(&self, lazy: bool) -> Result<(), MountError> {
-        if !self.is_attached() {
+        let Some(place) = self.place() else {
             return Err(MountError::NotMounted { dir: self.options.dir.clone() });
-        }
+        };
         self.let_go.store(true, Ordering::SeqCst);
-        let detached = attach::detach(&self.options.dir, lazy);
+        let detached = attach::detach(&place, lazy);
         match &detached {
             Ok(()) if !lazy => {
                 self.wait();
@@ -339,7 +343,7 @@ impl Mount {
             dir: self.options.dir.clone(),
             profile: self.options.profile.clone(),
             end: self.serving.ended(),
-            attached: self.is_attached(),
+            place: self.place(),
             passthrough: self.core.opens.has_passthrough(),
             epoch: self.legacy.has_epoch(),
             open_files: self.core.opens.len(),

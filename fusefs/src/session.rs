@@ -45,12 +45,14 @@ pub(crate) fn config(threads: usize) -> Config {
 }
 
 impl Serving {
-    /// Serves until the connection ends, and reports that.
+    /// Serves until the connection ends, and reports that. `is_seen` tells whether the mount is in any place: the kernel
+    /// breaks a connection off too when the last use of its mount goes while a request is on its way.
     ///
     /// # Errors
     /// There is no thread for it.
     pub(crate) fn start<F: Filesystem>(
         session: Session<F>,
+        is_seen: impl FnOnce() -> bool + Send + 'static,
         report: impl FnOnce(&End) + Send + 'static,
     ) -> io::Result<Self> {
         let serving = Self { line: Line::of(&session), ending: Arc::default() };
@@ -58,6 +60,9 @@ impl Serving {
         let serve = move || {
             let end = match session.run() {
                 Ok(()) => End::Unmounted,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted && !is_seen() => {
+                    End::Unmounted
+                }
                 Err(error) => End::Broken(error.to_string()),
             };
             report(&end);

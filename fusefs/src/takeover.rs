@@ -33,7 +33,7 @@ use crate::handle::OpenFile;
 use crate::kernel::{Core, Kernel};
 use crate::mount::{Mount, MountError};
 use crate::session;
-use wire::{DESCRIPTORS_MAX, Last, Offer, Offered, VERSION, Word, receive, send};
+use wire::{DESCRIPTORS_MAX, Hello, Last, Offer, Offered, VERSION, Word, receive, send};
 
 /// How long the new process may take to make itself ready, and the old one to copy.
 const PREPARE_MAX: Duration = Duration::from_secs(120);
@@ -80,6 +80,12 @@ pub enum TakeoverError {
     /// What the other process said makes no sense.
     #[error("the other process is not understood: {0}")]
     Garbled(String),
+    /// The other process keeps its mounts, and says why.
+    #[error("the other process keeps its mounts: {why}")]
+    Refused {
+        /// Its own words.
+        why: String,
+    },
     /// The old process goes on.
     #[error("the other process went on serving its mounts")]
     Stayed,
@@ -93,13 +99,6 @@ pub enum TakeoverError {
         /// What it came to.
         source: io::Error,
     },
-    /// A mount that was taken could not be served.
-    #[error("a mount that was taken over cannot be served")]
-    Serve {
-        /// Why.
-        #[from]
-        source: MountError,
-    },
 }
 
 impl TakeoverError {
@@ -111,11 +110,25 @@ impl TakeoverError {
 /// The mounts are another process's now. This one has nothing left to do but to end.
 #[must_use = "mounts that nobody answers for hang"]
 pub struct HandedOver<'a> {
-    /// Nothing is answered any more.
-    _closed: Vec<RwLockWriteGuard<'a, ()>>,
+    _stopped: Stopped<'a>,
+    stream: UnixStream,
+}
+
+/// Nothing is answered any more.
+struct Stopped<'a> {
+    _gates: Vec<RwLockWriteGuard<'a, ()>>,
+    /// The threads wait in it: if they ended, it would seem that the mounts had.
+    _parking: Parking,
 }
 
 impl HandedOver<'_> {
+    /// Waits until the new process has dropped its [`Predecessor`], or `max`.
+    pub fn wait_for_successor(&mut self, max: Duration) {
+        // Nothing more is said: what comes is the end.
+        let _ = self.stream.set_read_timeout(Some(max));
+        let _ = io::Read::read(&mut self.stream, &mut [0]);
+    }
+
     /// Ends the process at once: nothing is unmounted, unlocked or removed.
     pub fn exit(self) -> ! {
         exit_now(0)
@@ -143,11 +156,28 @@ pub fn offer<'a>(
     if mounts.len() >= DESCRIPTORS_MAX {
         return Err(TakeoverError::TooMany { mounts: mounts.len() });
     }
-    let handed = offer_checked(&mut stream, mounts, lock, extra);
-    if handed.is_err() {
-        mounts.iter().for_each(|mount| mount.core.fs.end_saving());
+    match offer_checked(&mut stream, mounts, lock, extra) {
+        Ok(stopped) => Ok(HandedOver { _stopped: stopped, stream }),
+        Err(error) => {
+            mounts.iter().for_each(|mount| mount.core.fs.end_saving());
+            Err(error)
+        }
     }
-    handed
+}
+
+/// Tells the process at the other end why it does not get the mounts.
+///
+/// # Errors
+/// [`TakeoverError`]: it was not told.
+pub fn refuse(mut stream: UnixStream, why: String) -> Result<(), TakeoverError> {
+    check_peer(&stream)?;
+    limit_writing(&stream)?;
+    send(&mut stream, &Hello { version: VERSION, refused: Some(why) })
+}
+
+fn limit_writing(stream: &UnixStream) -> Result<(), TakeoverError> {
+    let limited = stream.set_write_timeout(Some(PREPARE_MAX));
+    limited.map_err(|source| TakeoverError::Lost { action: "reach", source })
 }
 
 fn offer_checked<'a>(
@@ -155,7 +185,7 @@ fn offer_checked<'a>(
     mounts: &[&'a Mount],
     lock: BorrowedFd<'_>,
     extra: Vec<u8>,
-) -> Result<HandedOver<'a>, TakeoverError> {
+) -> Result<Stopped<'a>, TakeoverError> {
     let offered = mounts.iter().map(|mount| Offered {
         options: mount.options.clone(),
         legacy: mount.legacy,
@@ -163,10 +193,9 @@ fn offer_checked<'a>(
         inodes: mount.core.fs.save(),
         open: mount.core.opens.save(),
     });
-    let offer = Offer { version: VERSION, extra, mounts: offered.collect() };
-    stream
-        .set_write_timeout(Some(PREPARE_MAX))
-        .map_err(|source| TakeoverError::Lost { action: "reach", source })?;
+    let offer = Offer { extra, mounts: offered.collect() };
+    limit_writing(stream)?;
+    send(stream, &Hello { version: VERSION, refused: None })?;
     send(stream, &offer)?;
     drop(offer);
     let mut descriptors = vec![lock];
@@ -177,7 +206,7 @@ fn offer_checked<'a>(
 }
 
 /// The pause.
-fn hand_over<'a>(stream: &mut UnixStream, mounts: &[&'a Mount]) -> Result<HandedOver<'a>, TakeoverError> {
+fn hand_over<'a>(stream: &mut UnixStream, mounts: &[&'a Mount]) -> Result<Stopped<'a>, TakeoverError> {
     let mut sessions = Vec::with_capacity(mounts.len());
     for mount in mounts {
         let device = mount.core.device.as_fd().try_clone_to_owned();
@@ -204,8 +233,13 @@ fn hand_over<'a>(stream: &mut UnixStream, mounts: &[&'a Mount]) -> Result<Handed
         }
         return Err(error);
     }
-    mounts.iter().for_each(|mount| mount.let_go.store(true, Ordering::SeqCst));
-    Ok(HandedOver { _closed: closed })
+    for mount in mounts {
+        mount.let_go.store(true, Ordering::SeqCst);
+        if let Err(errno) = mount.core.device.abandon() {
+            tracing::warn!(dir = %mount.dir().display(), %errno, "the connection stays open until this process ends");
+        }
+    }
+    Ok(Stopped { _gates: closed, _parking: parking })
 }
 
 /// What another process offers. It still serves its mounts.
@@ -218,13 +252,17 @@ pub struct Offering {
 
 /// Mounts that were taken over.
 pub struct Taken {
-    /// They are served.
+    /// They are served. One that could not be is left out, and the log says so.
     pub mounts: Vec<Mount>,
-    /// The open file description that holds the store's lock.
-    pub lock: OwnedFd,
     /// How long nobody was answered.
     pub paused: Duration,
+    /// The process that had them, until it is let go.
+    pub predecessor: Predecessor,
 }
+
+/// The process that had the mounts. It may wait until this is dropped before it ends: whoever still turns to it is to be
+/// told that this one can be found.
+pub struct Predecessor(#[expect(dead_code, reason = "its end is the message")] UnixStream);
 
 /// Asks the process at the other end for its mounts.
 ///
@@ -232,10 +270,14 @@ pub struct Taken {
 /// [`TakeoverError`]: nothing has changed.
 pub fn ask(mut stream: UnixStream) -> Result<Offering, TakeoverError> {
     check_peer(&stream)?;
-    let Offer { version, extra, mounts } = receive(&mut stream, PREPARE_MAX)?;
+    let Hello { version, refused } = receive(&mut stream, PREPARE_MAX)?;
+    if let Some(why) = refused {
+        return Err(TakeoverError::Refused { why });
+    }
     if version != VERSION {
         return Err(TakeoverError::Version { version });
     }
+    let Offer { extra, mounts } = receive(&mut stream, PREPARE_MAX)?;
     if mounts.len() >= DESCRIPTORS_MAX {
         return Err(TakeoverError::TooMany { mounts: mounts.len() });
     }
@@ -252,16 +294,30 @@ impl Offering {
         &self.extra
     }
 
-    /// Where the mounts are, and what they show.
-    pub fn mounts(&self) -> impl Iterator<Item = (&Path, &ProfileName)> {
-        self.mounts.iter().map(|(offered, _)| (&*offered.options.dir, &offered.options.profile))
+    /// The open file description that holds the store's lock.
+    #[must_use]
+    pub fn lock(&self) -> BorrowedFd<'_> {
+        self.lock.as_fd()
+    }
+
+    /// The other process' number; 0 if it is not known.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        let peer = rustix::net::sockopt::socket_peercred(&self.stream);
+        peer.ok().and_then(|peer| u32::try_from(peer.pid.as_raw_nonzero().get()).ok()).unwrap_or(0)
+    }
+
+    /// Where the mounts are seen, and what they show. One that was unmounted and is still in use is not seen.
+    pub fn mounts(&self) -> impl Iterator<Item = (PathBuf, &ProfileName)> {
+        self.mounts.iter().filter_map(|(Offered { options, device_name, .. }, _)| {
+            Some((crate::mount::place(device_name, &options.dir)?, &options.profile))
+        })
     }
 
     /// Takes the mounts over and serves them. `view` is what the other process shows.
     ///
     /// # Errors
-    /// [`TakeoverError`]: the other process serves them as before, if it still lives. Only
-    /// [`TakeoverError::Serve`] comes too late for that.
+    /// [`TakeoverError`]: the other process serves them as before, if it still lives.
     pub fn take(
         mut self,
         store: &Store,
@@ -284,9 +340,9 @@ impl Offering {
         }
         send(&mut self.stream, &Word::Took)?;
         wait_for_go(&mut self.stream)?;
-        let mounts: Result<Vec<_>, _> = heirs.into_iter().map(Heir::serve).collect();
+        let mounts = heirs.into_iter().filter_map(Heir::serve).collect();
         let paused = now().saturating_sub(last.paused_at);
-        Ok(Taken { mounts: mounts?, lock: self.lock, paused })
+        Ok(Taken { mounts, paused, predecessor: Predecessor(self.stream) })
     }
 }
 
@@ -346,15 +402,28 @@ impl Heir {
         known.or_else(|| Some(Arc::new(OpenFile::new(self.core.fs.file(ino).ok()?))))
     }
 
-    fn serve(self) -> Result<Mount, TakeoverError> {
+    /// It is too late for an error: one mount that cannot be served, most likely because it was just unmounted, must not
+    /// cost the others.
+    fn serve(self) -> Option<Mount> {
         let Self { offered: Offered { options, legacy, device_name, .. }, kernel, adopted, core, .. } = self;
-        let failed = |errno: rustix::io::Errno| TakeoverError::mount("take over", &options.dir)(errno.into());
+        let dir = options.dir.clone();
         kernel.begin(Arc::clone(&core));
-        let session = adopted.connect(core.device.as_fd()).map_err(failed)?;
-        core.device.resend().map_err(failed)?;
-        let mount = Mount::serve(session, core, options, legacy, device_name)?;
-        tracing::info!(dir = %mount.dir().display(), profile = %mount.profile(), "took over");
-        Ok(mount)
+        let failed = |errno: rustix::io::Errno| MountError::Io {
+            action: "serve",
+            dir: dir.clone(),
+            source: errno.into(),
+        };
+        let session = adopted.connect(core.device.as_fd()).map_err(failed);
+        let session = session.and_then(|session| core.device.resend().map(|()| session).map_err(failed));
+        let served = session.and_then(|session| Mount::serve(session, core, options, legacy, device_name));
+        match &served {
+            Ok(mount) => tracing::info!(dir = %dir.display(), profile = %mount.profile(), "took over"),
+            Err(error) => {
+                let why = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+                tracing::error!(dir = %dir.display(), %error, why, "a mount was lost in the takeover");
+            }
+        }
+        served.ok()
     }
 }
 

@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
@@ -17,7 +18,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tower::ServiceExt;
 
-use crate::error::{ClientError, Failed, STOPPING};
+use crate::error::{ClientError, Failed, MOVED, STOPPING};
 use crate::events::{Event, JOB_HEADER, Request};
 use crate::limits::Limits;
 use crate::routes::health::Health;
@@ -27,6 +28,9 @@ use crate::socket;
 /// Bytes of standard input that are read at a time, and such pieces that are on their way.
 const PIECE_BYTES: usize = 128 << 10;
 const PIECES_MAX: usize = 2;
+/// How long a server that was taken over may take to give way to its successor, and how often that is tried.
+const MOVE_MAX: Duration = Duration::from_secs(30);
+const MOVE_PAUSE: Duration = Duration::from_millis(5);
 /// A line of an answer is no longer, nor any answer that is not events.
 const LINE_BYTES_MAX: usize = 4 << 20;
 
@@ -66,7 +70,7 @@ impl Client {
     }
 
     /// Starts a command; what `input` gives is its standard input, read by a thread of its own once the command has
-    /// started.
+    /// started. If another daemon takes over in this moment, it is started by that one.
     ///
     /// # Errors
     /// [`ClientError`]; when it is not started, [`ClientError::Refused`], and [`ClientError::Stopping`] where somebody
@@ -83,12 +87,21 @@ impl Client {
             return Err(ClientError::TooLong { len: line.len(), max });
         }
         line.push(b'\n');
-        let (pieces, received) = mpsc::channel(PIECES_MAX);
-        let body = match &input {
-            Some(_) => Body::new(Upload { pieces: received, line: Some(line.into()) }),
-            None => Body::from(line),
+        let (line, deadline) = (Bytes::from(line), Instant::now() + MOVE_MAX);
+        let (response, pieces) = loop {
+            let (pieces, received) = mpsc::channel(PIECES_MAX);
+            let body = match &input {
+                Some(_) => Body::new(Upload { pieces: received, line: Some(line.clone()) }),
+                None => Body::from(line.clone()),
+            };
+            match self.ask(Method::POST, "/v1/control/run", body).await {
+                // Nothing was done.
+                Err(ClientError::Refused(failure)) if failure.kind == MOVED && Instant::now() < deadline => {
+                    tokio::time::sleep(MOVE_PAUSE).await;
+                }
+                answered => break (answered?, pieces),
+            }
         };
-        let response = self.ask(Method::POST, "/v1/control/run", body).await?;
         if let Some(input) = input {
             upload(input, pieces)?;
         }

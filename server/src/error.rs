@@ -20,6 +20,8 @@ pub struct Failure {
     pub hint: Option<String>,
 }
 
+/// The kind of failure that says: nothing was done, and another process listens at the same place by now.
+pub(crate) const MOVED: &str = "moved";
 /// The kind of a failure of a server that is stopping: another one, or none, carries the request out.
 pub(crate) const STOPPING: &str = "stopping";
 
@@ -44,6 +46,8 @@ pub(crate) enum Refusal {
     Full { running: usize, waited_ms: u64 },
     #[error("the daemon is stopping")]
     Stopping,
+    #[error("another daemon has taken over")]
+    Moved,
     #[error("no job has the number {0}")]
     NoJob(String),
     #[error("job {0} is another user's")]
@@ -69,6 +73,7 @@ impl Refusal {
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", Some("wait longer with --wait 60s"))
             }
             Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, STOPPING, Some("run it again in a moment")),
+            Self::Moved => (StatusCode::SERVICE_UNAVAILABLE, MOVED, Some("send it again")),
             Self::NoJob(_) => (StatusCode::NOT_FOUND, "not_found", None),
             Self::NotYours(_) => (StatusCode::FORBIDDEN, "failed", None),
             Self::NoRoute(_) => (StatusCode::NOT_FOUND, "not_found", Some("docs/cli.md has what there is")),

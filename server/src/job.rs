@@ -135,8 +135,7 @@ pub(crate) struct Rest {
 }
 
 /// Makes both ends of a job's connection: the command's, and the body of the answer. A task feeds standard input.
-pub(crate) fn connect(rest: Rest, alive_every: Option<Duration>) -> (JobIo, Arc<Cancel>, Body) {
-    let cancel = Arc::<Cancel>::default();
+pub(crate) fn connect(rest: Rest, alive_every: Option<Duration>, cancel: Arc<Cancel>) -> (JobIo, Body) {
     let (events, received) = mpsc::channel(EVENTS_MAX);
     let (pieces, fed) = mpsc::channel(PIECES_MAX);
     let mut input = Input { pieces: fed, rest: rest.begun, is_over: false };
@@ -151,7 +150,7 @@ pub(crate) fn connect(rest: Rest, alive_every: Option<Duration>) -> (JobIo, Arc<
     });
     let input = Arc::new(Mutex::new(Some(input)));
     let io = JobIo { events, cancel: Arc::clone(&cancel), input };
-    (io, Arc::clone(&cancel), Body::new(Answer { received, cancel, alive }))
+    (io, Body::new(Answer { received, cancel, alive }))
 }
 
 /// Hands a body on, piece by piece, until it ends or the job does.

@@ -13,6 +13,8 @@ mod error;
 pub mod events;
 mod job;
 mod limits;
+#[cfg(test)]
+mod move_tests;
 mod routes;
 mod run;
 mod shutdown;
@@ -25,5 +27,5 @@ pub use events::{Event, Request, Task};
 pub use job::{Input, JobIo};
 pub use limits::Limits;
 pub use routes::health::Health;
-pub use run::{Caller, Commands, Jobs};
+pub use run::{Caller, Commands, Hold, Jobs};
 pub use shutdown::drain;

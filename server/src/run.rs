@@ -5,12 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::error::Refusal;
 use crate::events::Request;
@@ -56,11 +56,50 @@ pub struct Jobs {
     places: Arc<Semaphore>,
     places_max: usize,
     next: AtomicU64,
-    /// Guards the list of those that run. A leaf lock.
+    /// Guards the list of those that run, and that none begins after `intake` has changed. Only that is locked under it.
     running: Mutex<BTreeMap<u64, Running>>,
     /// Woken when one ends.
     ended: Notify,
-    is_closed: AtomicBool,
+    /// What becomes of those that come.
+    intake: watch::Sender<Intake>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Intake {
+    /// They begin.
+    Open,
+    /// They wait.
+    Held,
+    /// Another server has taken over, and runs them.
+    Moved,
+    /// Nobody runs them any more.
+    Closed,
+}
+
+/// No job begins while this lives; those that come wait.
+#[derive(Debug)]
+pub struct Hold {
+    jobs: Arc<Jobs>,
+}
+
+impl Hold {
+    /// Sends those that wait, and all that come, to the server that has taken over.
+    pub fn moved(self) {
+        self.jobs.turn(Intake::Held, Intake::Moved);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.jobs.turn(Intake::Held, Intake::Open);
+    }
+}
+
+/// The right to begin one job. It counts as one that runs.
+pub(crate) struct Admitted {
+    place: OwnedSemaphorePermit,
+    listed: Listed,
+    pub(crate) cancel: Arc<Cancel>,
 }
 
 #[derive(Debug)]
@@ -79,7 +118,7 @@ impl Jobs {
             next: AtomicU64::new(1),
             running: Mutex::default(),
             ended: Notify::new(),
-            is_closed: AtomicBool::new(false),
+            intake: watch::Sender::new(Intake::Open),
         })
     }
 
@@ -90,8 +129,25 @@ impl Jobs {
 
     /// Lets no more begin.
     pub fn close(&self) {
-        self.is_closed.store(true, Ordering::Relaxed);
+        let _list = self.list();
+        self.intake.send_replace(Intake::Closed);
         self.places.close();
+    }
+
+    /// Lets no more begin until what this returns is dropped: they wait. None if that is so already, or all is over.
+    pub fn hold(self: &Arc<Self>) -> Option<Hold> {
+        self.turn(Intake::Open, Intake::Held).then(|| Hold { jobs: Arc::clone(self) })
+    }
+
+    fn turn(&self, from: Intake, to: Intake) -> bool {
+        let _list = self.list();
+        self.intake.send_if_modified(|intake| {
+            let is_from = *intake == from;
+            if is_from {
+                *intake = to;
+            }
+            is_from
+        })
     }
 
     /// Asks all that run to stop.
@@ -125,8 +181,29 @@ impl Jobs {
         Ok(())
     }
 
-    /// A place among those that run, as soon as there is one.
-    pub(crate) async fn admit(&self, wait: Duration) -> Result<OwnedSemaphorePermit, Refusal> {
+    /// A place among those that run, as soon as there is one, for a job of `uid`.
+    pub(crate) async fn admit(self: &Arc<Self>, wait: Duration, uid: u32) -> Result<Admitted, Refusal> {
+        let mut intake = self.intake.subscribe();
+        loop {
+            // The sender lives as long as this.
+            let _ = intake.wait_for(|intake| *intake != Intake::Held).await;
+            let place = self.place(wait).await?;
+            let mut list = self.list();
+            match *self.intake.borrow() {
+                Intake::Open => {}
+                Intake::Held => continue,
+                Intake::Moved => return Err(Refusal::Moved),
+                Intake::Closed => return Err(Refusal::Stopping),
+            }
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            let cancel = Arc::<Cancel>::default();
+            list.insert(number, Running { uid, cancel: Arc::clone(&cancel) });
+            drop(list);
+            return Ok(Admitted { place, listed: Listed { jobs: Arc::clone(self), number }, cancel });
+        }
+    }
+
+    async fn place(&self, wait: Duration) -> Result<OwnedSemaphorePermit, Refusal> {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Ok(place);
         }
@@ -140,19 +217,14 @@ impl Jobs {
 
     /// Starts a job on a thread of its own; gives its number.
     pub(crate) fn start<C: Commands>(
-        self: &Arc<Self>,
-        place: OwnedSemaphorePermit,
+        admitted: Admitted,
         commands: Arc<C>,
         request: Request<C::Command>,
         caller: Caller,
-        (io, cancel): (JobIo, Arc<Cancel>),
+        io: JobIo,
     ) -> Result<u64, Refusal> {
-        if self.is_closed.load(Ordering::Relaxed) {
-            return Err(Refusal::Stopping);
-        }
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.list().insert(number, Running { uid: caller.uid, cancel });
-        let listed = Listed { jobs: Arc::clone(self), number };
+        let Admitted { place, listed, .. } = admitted;
+        let number = listed.number;
         let work = move || {
             let ran = catch_unwind(AssertUnwindSafe(|| commands.run(request, caller, io.clone())));
             let code = ran.unwrap_or_else(|panic| {

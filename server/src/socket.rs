@@ -2,7 +2,8 @@
 //!
 //! A socket's file keeps the name of a daemon that died. It is replaced by renaming the new one over it, so that there
 //! is no moment without one; whether somebody still listens behind it is asked by connecting. Permissions are set
-//! between binding and listening, while every connection is refused.
+//! between binding and listening, while every connection is refused. A daemon that takes over from another prepares its
+//! socket beside the other's, and puts it in its place when it is the one to answer.
 
 use std::fs;
 use std::io;
@@ -32,8 +33,6 @@ use crate::run::Caller;
 const BACKLOG: i32 = 128;
 /// How long to wait when the system is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long answers may take to leave after the last job has ended.
-const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Bytes of a request's head that are taken.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 
@@ -55,25 +54,7 @@ impl Listening {
         if is_taken(path)? {
             return Err(SocketError::Taken(path.to_owned()));
         }
-        let failed =
-            |action| move |source: io::Error| SocketError::Io { action, path: path.to_owned(), source };
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}", std::process::id()));
-        let new = path.with_file_name(name);
-        // A process of the same number may have died here.
-        match rustix::fs::unlink(&new) {
-            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-            Err(errno) => return Err(failed("listen at")(errno.into())),
-        }
-        let listening = Self::bind(&new, group).and_then(|(listener, identity)| {
-            rustix::fs::rename(&new, path)?;
-            Ok(Self { listener, path: path.to_owned(), identity })
-        });
-        listening.map_err(|error| {
-            // It may not have been made.
-            let _ = rustix::fs::unlink(&new);
-            failed("listen at")(error)
-        })
+        Prepared::new(path, group)?.place()
     }
 
     fn bind(path: &Path, group: Option<u32>) -> io::Result<(UnixListener, (u64, u64))> {
@@ -108,8 +89,28 @@ impl Listening {
         }
     }
 
-    /// Answers connections until `stop` comes, and then no new ones; afterwards waits a moment for answers to leave.
-    /// Who stops it lets the jobs end first.
+    /// Waits for somebody to connect; blocks.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn accept(&self) -> io::Result<UnixStream> {
+        loop {
+            let mut waits = [rustix::event::PollFd::new(&self.listener, rustix::event::PollFlags::IN)];
+            match rustix::event::poll(&mut waits, None) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            match self.listener.accept() {
+                Ok((stream, _)) => return Ok(stream),
+                Err(error)
+                    if [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted].contains(&error.kind()) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Answers connections until `stop` comes, and then no new ones; afterwards waits for answers to leave, as long as
+    /// `stop` says. Who stops it lets the jobs end first.
     ///
     /// # Errors
     /// When the runtime does not take the socket.
@@ -117,15 +118,15 @@ impl Listening {
         &self,
         router: Router,
         limits: &Limits,
-        stop: impl Future<Output = ()>,
+        stop: impl Future<Output = Duration>,
     ) -> io::Result<()> {
         let listener = tokio::net::UnixListener::from_std(self.listener.try_clone()?)?;
         let places = Arc::new(Semaphore::new(limits.connections));
         let mut connections = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
-        loop {
+        let last_answers = loop {
             let accepted = tokio::select! {
-                () = &mut stop => break,
+                time = &mut stop => break time,
                 Some(_) = connections.join_next() => continue,
                 accepted = accept(&listener, &places) => accepted,
             };
@@ -138,7 +139,7 @@ impl Listening {
                     tokio::time::sleep(PAUSE).await;
                 }
             }
-        }
+        };
         // Who connected before the socket's name went is told, and not cut off.
         while let Ok((stream, _)) = self.listener.accept()
             && let Ok(place) = Arc::clone(&places).try_acquire_owned()
@@ -149,7 +150,7 @@ impl Listening {
         }
         drop(listener);
         let ended = async { while connections.join_next().await.is_some() {} };
-        if tokio::time::timeout(LAST_ANSWERS, ended).await.is_err() {
+        if tokio::time::timeout(last_answers, ended).await.is_err() {
             tracing::info!("connections are cut off that took no answer");
         }
         Ok(())
@@ -159,6 +160,63 @@ impl Listening {
 impl Drop for Listening {
     fn drop(&mut self) {
         self.withdraw();
+    }
+}
+
+/// A socket that is listened on under a name that nobody knows, ready to be put in the place of another one.
+#[derive(Debug)]
+pub struct Prepared {
+    listener: UnixListener,
+    path: PathBuf,
+    new: PathBuf,
+    identity: (u64, u64),
+    is_placed: bool,
+}
+
+impl Prepared {
+    /// Listens beside `path`, for this user (mode 0600) or for a group too (0660).
+    ///
+    /// # Errors
+    /// [`SocketError`].
+    pub fn new(path: &Path, group: Option<u32>) -> Result<Self, SocketError> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}", std::process::id()));
+        let new = path.with_file_name(name);
+        let failed =
+            |source: io::Error| SocketError::Io { action: "listen at", path: path.to_owned(), source };
+        // A process of the same number may have died here.
+        match rustix::fs::unlink(&new) {
+            Ok(()) | Err(rustix::io::Errno::NOENT) => {}
+            Err(errno) => return Err(failed(errno.into())),
+        }
+        let bound = Listening::bind(&new, group).inspect_err(|_| {
+            // It may not have been made.
+            let _ = rustix::fs::unlink(&new);
+        });
+        let (listener, identity) = bound.map_err(failed)?;
+        Ok(Self { listener, path: path.to_owned(), new, identity, is_placed: false })
+    }
+
+    /// Puts it in its place, also where another process listens: who connects from now on comes here.
+    ///
+    /// # Errors
+    /// [`SocketError`].
+    pub fn place(mut self) -> Result<Listening, SocketError> {
+        let failed =
+            |source: io::Error| SocketError::Io { action: "listen at", path: self.path.clone(), source };
+        rustix::fs::rename(&self.new, &self.path).map_err(|errno| failed(errno.into()))?;
+        self.is_placed = true;
+        let listener = self.listener.try_clone().map_err(failed)?;
+        Ok(Listening { listener, path: self.path.clone(), identity: self.identity })
+    }
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        if !self.is_placed {
+            // A file that stays is nobody's, and the next process of this number removes it.
+            let _ = rustix::fs::unlink(&self.new);
+        }
     }
 }
 
@@ -267,7 +325,9 @@ mod tests {
             listening.withdraw();
             assert!(connect(&path).unwrap().is_none());
             let limits = Limits::default();
-            runtime.block_on(listening.serve(Router::new(), &limits, std::future::ready(()))).unwrap();
+            runtime
+                .block_on(listening.serve(Router::new(), &limits, std::future::ready(Duration::from_secs(2))))
+                .unwrap();
             for mut stream in streams {
                 let mut answer = String::new();
                 stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

@@ -170,7 +170,8 @@ impl Catalogue {
         })
     }
 
-    fn close(&mut self) {
+    /// Closes the database, which one process at a time can have open. It is opened again at the next use.
+    pub fn close(&mut self) {
         if let Some(tables) = self.tables.take() {
             // Closing a database that is in trouble may be trouble.
             let _ = guarded(|| {

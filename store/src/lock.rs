@@ -3,9 +3,13 @@
 //! It is an exclusive `flock(2)` on the file `lock` of the store: the kernel gives it back when its holder ends,
 //! however that ends. The file says who holds it, for the message that others show, and is never removed: two processes could
 //! otherwise hold locks on different files of one name. Readers do not lock.
+//!
+//! A `flock` belongs to the open file, not to the process: who is given the descriptor has the lock, and at no moment
+//! has nobody. Until it says that the lock is its own ([`Lock::keep`]), dropping it leaves the lock with the giver.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags};
@@ -36,6 +40,8 @@ struct Holder {
 #[derive(Debug)]
 pub struct Lock {
     file: OwnedFd,
+    /// Not while it is still the lock of the process that gave it.
+    is_ours: AtomicBool,
 }
 
 impl Lock {
@@ -69,12 +75,49 @@ impl Lock {
             std::thread::sleep(pause.min(left));
             pause = (pause * 2).min(PAUSE_MAX);
         }
-        let lock = Self { file };
+        let lock = Self { file, is_ours: AtomicBool::new(true) };
         // On a full disk the lock still locks, so that bytes can be collected.
         if let Err(error) = lock.sign(command) {
             tracing::debug!(path = %path.display(), %error, "cannot say in the lock file who holds it");
         }
         Ok(lock)
+    }
+
+    /// The lock of the store at `dir` that another process holds and gave this one the descriptor of. It stays the
+    /// other's until [`Lock::keep`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it is the lock of something else, or of nobody; [`Error::Io`].
+    pub fn inherit(dir: &Path, file: OwnedFd) -> Result<Self> {
+        let path = dir.join(FILE_NAME);
+        let failed = |errno: Errno| Error::io("look at", &path)(errno.into());
+        let invalid = |reason: &str| Error::Invalid {
+            what: "lock",
+            given: path.display().to_string(),
+            reason: reason.to_owned(),
+        };
+        let (given, named) =
+            (rustix::fs::fstat(&file).map_err(failed)?, rustix::fs::stat(&path).map_err(failed)?);
+        if (given.st_dev, given.st_ino) != (named.st_dev, named.st_ino) {
+            return Err(invalid("the descriptor that was handed over is another file's"));
+        }
+        // Whoever has the lock gets it again; anybody else would be refused.
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { file, is_ours: AtomicBool::new(false) }),
+            Err(Errno::WOULDBLOCK) => {
+                Err(invalid("another process holds it, not the one that handed it over"))
+            }
+            Err(errno) => Err(failed(errno)),
+        }
+    }
+
+    /// Makes an inherited lock this process' own, which runs `command`: who is refused is told so, and dropping it
+    /// gives it back.
+    pub fn keep(&self, command: &str) {
+        self.is_ours.store(true, Ordering::SeqCst);
+        if let Err(error) = self.sign(command) {
+            tracing::debug!(%error, "cannot say in the lock file who holds it");
+        }
     }
 
     fn sign(&self, command: &str) -> Result<(), Errno> {
@@ -89,8 +132,17 @@ impl Lock {
     }
 }
 
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 impl Drop for Lock {
     fn drop(&mut self) {
+        if !*self.is_ours.get_mut() {
+            return;
+        }
         let _ = rustix::fs::ftruncate(&self.file, 0);
         // Closing would unlock too, but not before a child that is just being started has closed its copy.
         let _ = rustix::fs::flock(&self.file, FlockOperation::Unlock);
@@ -172,6 +224,35 @@ mod tests {
         };
         let error = Lock::acquire(dir.path(), LONG, "waiter", &cancelled).unwrap_err();
         assert!(matches!(error, Error::Cancelled));
+    }
+
+    #[test]
+    fn an_inherited_lock_is_the_givers_until_it_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = acquire(dir.path(), NOW).unwrap();
+        let given = || first.as_fd().try_clone_to_owned().unwrap();
+        drop(Lock::inherit(dir.path(), given()).unwrap());
+        assert_eq!(acquire(dir.path(), NOW).unwrap_err().kind(), Kind::Conflict, "still the first one's");
+        let second = Lock::inherit(dir.path(), given()).unwrap();
+        second.keep("the next");
+        let text = Os.read(&dir.path().join("lock")).unwrap();
+        let holder: Holder = serde_json::from_slice(&text).unwrap();
+        assert_eq!(holder.command, "the next");
+        assert_eq!(acquire(dir.path(), NOW).unwrap_err().kind(), Kind::Conflict);
+        drop(second);
+        acquire(dir.path(), NOW).unwrap();
+    }
+
+    #[test]
+    fn a_descriptor_without_the_lock_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let _first = acquire(dir.path(), NOW).unwrap();
+        let open = |path: &Path| rustix::fs::open(path, OFlags::RDWR, Mode::empty()).unwrap();
+        let error = Lock::inherit(dir.path(), open(&dir.path().join("lock"))).unwrap_err();
+        assert!(error.to_string().contains("another process holds it"), "{error}");
+        let other = tempfile::NamedTempFile::new().unwrap();
+        let error = Lock::inherit(dir.path(), open(other.path())).unwrap_err();
+        assert!(error.to_string().contains("another file's"), "{error}");
     }
 
     #[test]

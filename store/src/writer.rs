@@ -10,6 +10,7 @@ mod names;
 mod refs;
 
 use std::ops::Deref;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
@@ -61,7 +62,7 @@ struct Owned {
     ingesting: Mutex<()>,
     /// Held while an index run is written: its file has a fixed name until it is whole.
     running: Mutex<()>,
-    _lock: Option<Lock>,
+    lock: Option<Lock>,
 }
 
 impl Deref for Writer {
@@ -83,6 +84,36 @@ impl Writer {
         make::make(&*io, path)?;
         let held = Lock::acquire(path, options.wait, &options.command, &|| progress.cancelled())?;
         Self::begin(io, path, options, Some(held), Some(Catalogue::at(&path.join("catalogue"))))
+    }
+
+    /// Opens the store by the lock that its present writer handed over: a descriptor from [`Writer::hand_over`]. That one
+    /// stays the writer, and this may change nothing, until [`Writer::succeed`]; if it is dropped before, nothing has
+    /// changed.
+    ///
+    /// # Errors
+    /// As [`Writer::open`]; [`Error::Invalid`] if the descriptor does not hold this store's lock.
+    pub fn inherit(path: &Path, lock: OwnedFd, options: &WriterOptions) -> Result<Self> {
+        let io: Arc<dyn Io> = Arc::new(Os);
+        let held = Lock::inherit(path, lock)?;
+        Self::begin(io, path, options, Some(held), Some(Catalogue::at(&path.join("catalogue"))))
+    }
+
+    /// From now on this is the store's writer, `command` its command line, and the one that it inherited from is none any
+    /// more.
+    pub fn succeed(&self, command: &str) {
+        if let Some(lock) = &self.owned.lock {
+            lock.keep(command);
+        }
+    }
+
+    /// The lock, for the process that is to be the next writer. Whoever calls this changes nothing from here until the
+    /// other has begun or failed. What only one process can have open is closed; this opens it again if it goes on.
+    ///
+    /// None if the store is one that nobody else writes.
+    #[must_use]
+    pub fn hand_over(&self) -> Option<BorrowedFd<'_>> {
+        lock(&self.owned.names).close_catalogue();
+        self.owned.lock.as_ref().map(Lock::as_fd)
     }
 
     /// Opens a store on another file system, which nobody else writes: without lock and catalogue.
@@ -110,7 +141,7 @@ impl Writer {
         let shown = Mutex::new(Arc::clone(journal.view()));
         let names = Mutex::new(Names::new(journal, catalogue));
         let (ingesting, running) = (Mutex::default(), Mutex::default());
-        let owned = Arc::new(Owned { names, shown, ingesting, running, _lock: held });
+        let owned = Arc::new(Owned { names, shown, ingesting, running, lock: held });
         Ok(Self { store: Store::assemble(io, path), who: options.who.clone(), owned })
     }
 

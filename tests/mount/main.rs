@@ -8,5 +8,6 @@ mod limits;
 mod load;
 mod metadata;
 mod mounted;
+mod panics;
 mod semantics;
 mod tree;

@@ -31,6 +31,11 @@ pub(crate) struct Mounted {
 impl Mounted {
     /// A mount of a new store; `None`, said loudly, where nothing can be mounted.
     pub(crate) fn new(test: &str) -> Option<Self> {
+        Self::over(test, |folder, options| Writer::open(folder, options, &()).unwrap())
+    }
+
+    /// The same with a writer that is opened like this.
+    pub(crate) fn over(test: &str, open: impl FnOnce(&Path, &WriterOptions) -> Writer) -> Option<Self> {
         if !Path::new("/dev/fuse").exists() || !is_root() {
             skip(test, "it needs root and /dev/fuse");
             return None;
@@ -43,7 +48,7 @@ impl Mounted {
             who: "test@test".to_owned(),
         };
         let folder = scratch.join("store");
-        let writer = Arc::new(Writer::open(&folder, &options, &()).unwrap());
+        let writer = Arc::new(open(&folder, &options));
         let store = writer.store().clone();
         Some(Self::of(store, "bins", writer, Arc::new(scratch)))
     }

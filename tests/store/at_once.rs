@@ -1,12 +1,13 @@
-//! Several threads of one process that write one store at once.
+//! Several threads of one process that write one store at once, and one writer after another.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use cairn_store::{Error, Progress, PublishOptions, Store, UseOptions, Writer};
+use cairn_store::{Error, Progress, PublishOptions, Store, UseOptions, Writer, WriterOptions};
 use harness::bytes::noise;
 use harness::plan::{Folder, Plan, make};
 use harness::scratch::Scratch;
-use harness::stores::{add, assert_sound, at, options, writer};
+use harness::stores::{add, assert_sound, at, options, writer, writer_options};
 
 const THREADS: u64 = 4;
 const ROUNDS: u64 = 6;
@@ -114,4 +115,36 @@ fn who_waits_for_another_ingest_can_be_cancelled() {
         first.join().unwrap().unwrap();
     });
     add(&writer, &file, &options("app", "1"));
+}
+
+#[test]
+fn a_writer_hands_the_store_over_and_nobody_slips_in_between() {
+    let scratch = Scratch::new();
+    let (path, tree) = (scratch.join("store"), scratch.folder("tree"));
+    std::fs::write(tree.join("file"), b"bytes").unwrap();
+    let first = writer(&path);
+    add(&first, &tree, &options("node", "1"));
+    let busy = || {
+        let at_once = WriterOptions { wait: Duration::ZERO, ..writer_options() };
+        matches!(Writer::open(&path, &at_once, &()), Err(Error::Busy { .. }))
+    };
+    let inherit = || {
+        let lock = first.hand_over().unwrap().try_clone_to_owned().unwrap();
+        Writer::inherit(&path, lock, &writer_options()).unwrap()
+    };
+    // One that comes to nothing: the first goes on.
+    drop(inherit());
+    assert!(busy());
+    add(&first, &tree, &options("node", "2"));
+    let second = inherit();
+    assert_eq!(second.names().seq, first.names().seq);
+    second.succeed("the next");
+    // The process that it was ends without giving the lock back.
+    std::mem::forget(first);
+    assert!(busy());
+    add(&second, &tree, &options("node", "3"));
+    assert_eq!(second.names().refs.len(), 3);
+    drop(second);
+    assert!(!busy());
+    assert_sound(&writer(&path));
 }

@@ -11,11 +11,14 @@ use crate::text;
 const EXAMPLES: &str = "\
 While it runs, every command on this store is carried out by it; Ctrl-C of a command stops that command alone.
 SIGTERM and SIGINT stop the daemon: commands get --grace to end, then are cancelled. SIGHUP means nothing to it.
+--takeover puts a new program in the place of the one that runs: commands get --grace to end, new ones wait for the
+new daemon, mounts go on. What the command line does not say stays as it was. Where no daemon runs, one begins.
 
 Examples:
   cairn daemon
   cairn daemon --mount /opt/bins --mount /opt/canary=canary
   cairn daemon --socket-group ops
+  cairn daemon --takeover --detach
   curl --unix-socket /var/lib/cairn/daemon.sock http://cairn/v1/health";
 
 /// Own the store, and carry out its commands and mounts until told to stop
@@ -34,15 +37,21 @@ pub(crate) struct DaemonArgs {
     /// Let the members of this group give commands too, beside this user and root
     #[arg(long, env = "CAIRN_SOCKET_GROUP", value_name = "GROUP", hide_env_values = true)]
     pub(crate) socket_group: Option<String>,
-    /// Commands that run at a time; more wait
-    #[arg(long, env = "CAIRN_JOBS", value_name = "N", default_value = "16", hide_env_values = true)]
-    pub(crate) jobs: NonZero<usize>,
-    /// How long commands may take to end when the daemon stops
-    #[arg(long, env = "CAIRN_GRACE", value_name = "DURATION", default_value = "10s", value_parser = text::parse_duration, hide_env_values = true)]
-    pub(crate) grace: Duration,
+    /// Commands that run at a time; more wait [default: 16]
+    #[arg(long, env = "CAIRN_JOBS", value_name = "N", hide_env_values = true)]
+    pub(crate) jobs: Option<NonZero<usize>>,
+    /// How long commands may take to end when the daemon stops or is taken over [default: 10s]
+    #[arg(long, env = "CAIRN_GRACE", value_name = "DURATION", value_parser = text::parse_duration, hide_env_values = true)]
+    pub(crate) grace: Option<Duration>,
     /// Bytes that whole files for the kernel may take on disk [default: a fifth of what is free]
     #[arg(long, env = "CAIRN_CACHE_MAX", value_name = "SIZE", value_parser = text::parse_size, hide_env_values = true)]
     pub(crate) cache_max: Option<u64>,
+    /// Take the store and its live mounts over from the daemon that runs, which ends; nobody who uses them notices
+    #[arg(long)]
+    pub(crate) takeover: bool,
+    /// Go on in the background: this command ends when the daemon is ready
+    #[arg(long)]
+    pub(crate) detach: bool,
     /// End with the last mount
     #[arg(long)]
     pub(crate) auto: bool,

@@ -1,8 +1,6 @@
 //! `cairn mount`: show a profile at a directory.
 
-use std::num::NonZero;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use cairn_fusefs::{MountOptions, Passthrough};
 use clap::Args;
@@ -15,11 +13,6 @@ use crate::commands::daemon::DaemonArgs;
 use crate::error::{Outcome, Usage};
 use crate::output::JsonPath;
 use crate::{text, wire};
-
-/// As of `cairn daemon`, where nothing is said.
-const JOBS: NonZero<usize> = NonZero::new(16).expect("16 is not 0");
-/// As of `cairn daemon`, where nothing is said.
-const GRACE: Duration = Duration::from_secs(10);
 
 const EXAMPLES: &str = "\
 A daemon that has the store mounts it. Where none runs, one is started, which ends with its last mount.
@@ -75,8 +68,10 @@ impl From<MountArgs> for DaemonArgs {
         Self {
             mount: Vec::new(),
             socket_group: None,
-            jobs: JOBS,
-            grace: GRACE,
+            jobs: None,
+            grace: None,
+            takeover: false,
+            detach: false,
             cache_max: args.cache_max,
             auto: true,
             other: Some(args.options()),

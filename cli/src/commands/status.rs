@@ -9,6 +9,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
+use crate::daemon::Takeover;
 use crate::error::Outcome;
 use crate::output::{JsonPath, OutputResult, Table};
 use crate::text;
@@ -41,7 +42,15 @@ struct Running {
     pid: u32,
     version: &'static str,
     uptime_ms: u64,
+    took_over: Option<TookOver>,
     changes: Took,
+}
+
+/// How the daemon came by its store and mounts.
+#[derive(Serialize)]
+struct TookOver {
+    pid: u32,
+    paused_us: u64,
 }
 
 /// How often something happened, and how long it took the last times, in nanoseconds.
@@ -80,6 +89,8 @@ struct MountLine<'a> {
     inode_bytes: Option<u64>,
     open_files: Option<u64>,
     flips: Option<Took>,
+    /// Where it is, if it was moved.
+    moved_to: Option<JsonPath<'a>>,
 }
 
 #[derive(Serialize)]
@@ -106,7 +117,7 @@ struct DamageLine<'a> {
 /// Everything that is told.
 struct Found {
     store: std::path::PathBuf,
-    daemon: Option<(Duration, Spread)>,
+    daemon: Option<(Duration, Spread, Option<Takeover>)>,
     view: std::sync::Arc<View>,
     mounts: Vec<MountStatus>,
     /// Mounts of cairn that this process does not serve.
@@ -128,10 +139,10 @@ pub(crate) fn run(app: &mut App, _: &StatusArgs) -> anyhow::Result<Outcome> {
     let daemon = app.daemon().cloned();
     let mounts = daemon.as_ref().map(|daemon| daemon.mounts().list()).unwrap_or_default();
     let mut others = cairn_fusefs::mounted().context("cannot tell what is mounted")?;
-    others.retain(|dir| mounts.iter().all(|mount| mount.dir != *dir));
+    others.retain(|dir| mounts.iter().all(|mount| mount.place.as_ref() != Some(dir)));
     let found = Found {
         store: store.path().to_owned(),
-        daemon: daemon.as_ref().map(|daemon| (daemon.uptime(), daemon.changes())),
+        daemon: daemon.as_ref().map(|daemon| (daemon.uptime(), daemon.changes(), daemon.takeover())),
         view,
         mounts,
         others,
@@ -150,11 +161,16 @@ fn current(view: &View, profile: &cairn_store::ProfileName) -> Option<u64> {
 }
 
 fn state(mount: &MountStatus) -> &'static str {
-    match (&mount.end, mount.attached) {
+    match (&mount.end, &mount.place) {
         (Some(_), _) => "ended",
-        (None, true) => "mounted",
-        (None, false) => "detached",
+        (None, Some(place)) if *place == mount.dir => "mounted",
+        (None, Some(_)) => "moved",
+        (None, None) => "detached",
     }
+}
+
+fn moved_to(mount: &MountStatus) -> Option<&std::path::Path> {
+    mount.place.as_deref().filter(|place| *place != mount.dir)
 }
 
 fn state_of_other(dir: &std::path::Path) -> &'static str {
@@ -178,6 +194,7 @@ fn report(found: &Found) -> Report<'_> {
         inode_bytes: Some(mount.fs.inode_bytes),
         open_files: Some(mount.open_files),
         flips: Some(mount.flips.into()),
+        moved_to: moved_to(mount).map(JsonPath::of),
     });
     let others = found.others.iter().map(|dir| MountLine {
         dir: JsonPath::of(dir),
@@ -189,6 +206,7 @@ fn report(found: &Found) -> Report<'_> {
         inode_bytes: None,
         open_files: None,
         flips: None,
+        moved_to: None,
     });
     let damage = found.damage().map(|damage| DamageLine {
         chunk: damage.chunk.map(|chunk| chunk.to_string()),
@@ -198,10 +216,14 @@ fn report(found: &Found) -> Report<'_> {
     });
     Report {
         store: JsonPath::of(&found.store),
-        daemon: found.daemon.map(|(uptime, changes)| Running {
+        daemon: found.daemon.map(|(uptime, changes, takeover)| Running {
             pid: std::process::id(),
             version: env!("CARGO_PKG_VERSION"),
             uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
+            took_over: takeover.map(|took| TookOver {
+                pid: took.pid,
+                paused_us: u64::try_from(took.paused.as_micros()).unwrap_or(u64::MAX),
+            }),
             changes: changes.into(),
         }),
         profiles: profiles.collect(),
@@ -236,11 +258,15 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
     facts.fact(
         "daemon",
         match found.daemon {
-            Some((up, _)) => format!("{version}, process {}, up {}", std::process::id(), text::duration(up)),
+            Some((up, ..)) => format!("{version}, process {}, up {}", std::process::id(), text::duration(up)),
             None => "none runs".to_owned(),
         },
     );
-    if let Some((_, changes)) = found.daemon.filter(|(_, changes)| changes.count > 0) {
+    if let Some((_, _, Some(took))) = found.daemon {
+        let pause = text::duration(took.paused);
+        facts.fact("daemon", format!("took over from process {}, nobody was answered for {pause}", took.pid));
+    }
+    if let Some((_, changes, _)) = found.daemon.filter(|(_, changes, _)| changes.count > 0) {
         facts.fact("changes", took("change", "from request to visible", &changes));
     }
     for (name, profile) in &found.view.profiles {
@@ -258,7 +284,9 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
         let shows =
             generation.map_or_else(|| "nothing yet".to_owned(), |number| format!("generation {number}"));
         let dir = text::path(JsonPath::of(&mount.dir).0);
-        facts.fact("mount", format!("{dir}: {}, {} {shows}, {how}, {counts}", state(mount), mount.profile));
+        let moved = moved_to(mount).map(|place| format!(" to {}", text::path(JsonPath::of(place).0)));
+        let state = format!("{}{}", state(mount), moved.unwrap_or_default());
+        facts.fact("mount", format!("{dir}: {state}, {} {shows}, {how}, {counts}", mount.profile));
         if mount.flips.count > 0 {
             facts.fact("flips", took("flip", "look-ups held back for", &mount.flips));
         }

@@ -1,7 +1,6 @@
 //! The mounts of a daemon: made, ended and listed by its commands, and shown every change of names.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use anyhow::Context;
@@ -12,13 +11,13 @@ use tokio::sync::Notify;
 /// The folder of the store where whole files are kept for the kernel.
 const CACHE: &str = "cache/files";
 
-/// All mounts of a daemon, by their directories.
+/// All mounts of a daemon, those too that were unmounted and are still in use: several may have been at one directory.
 pub(crate) struct Mounts {
     cache_bytes_max: Option<u64>,
     /// Opened by the first mount.
     files: OnceLock<Arc<Files>>,
     /// Guards the list, and that each mount is shown views in their order. `Writer::names` is asked under it.
-    list: Mutex<BTreeMap<PathBuf, Arc<Mount>>>,
+    list: Mutex<Vec<Arc<Mount>>>,
     /// Woken when the last has ended.
     pub(crate) emptied: Notify,
 }
@@ -39,7 +38,7 @@ impl Mounts {
         let mount = Arc::new(Mount::new(writer.store().clone(), writer.names(), files, options)?);
         {
             let mut list = self.lock();
-            list.insert(mount.dir().to_owned(), Arc::clone(&mount));
+            list.push(Arc::clone(&mount));
             // What changed since it was begun; later changes wait for the list.
             mount.publish(&writer.names());
         }
@@ -48,15 +47,36 @@ impl Mounts {
         Ok(mount.status())
     }
 
+    /// Takes mounts that were another process', which show what is named now.
+    pub(crate) fn adopt(self: &Arc<Self>, mounts: Vec<Mount>) -> anyhow::Result<()> {
+        for mount in mounts.into_iter().map(Arc::new) {
+            self.lock().push(Arc::clone(&mount));
+            self.leave_at_end(mount)?;
+        }
+        Ok(())
+    }
+
+    /// Wakes who waits for the last to end, if it has.
+    pub(crate) fn report_if_empty(&self) {
+        if self.lock().is_empty() {
+            self.emptied.notify_one();
+        }
+    }
+
+    /// Those that have not ended.
+    pub(crate) fn alive(&self) -> Vec<Arc<Mount>> {
+        self.lock().iter().filter(|mount| mount.is_alive()).cloned().collect()
+    }
+
     /// Ends the mount at `dir`.
     pub(crate) fn remove(&self, dir: &Path, lazy: bool) -> Result<(), MountError> {
-        let mount = self.lock().get(dir).cloned();
+        let mount = self.lock().iter().find(|mount| mount.place().as_deref() == Some(dir)).cloned();
         mount.ok_or_else(|| MountError::NotMounted { dir: dir.to_owned() })?.unmount(lazy)
     }
 
     /// How each is.
     pub(crate) fn list(&self) -> Vec<MountStatus> {
-        let mounts: Vec<_> = self.lock().values().cloned().collect();
+        let mounts = self.lock().clone();
         mounts.iter().map(|mount| mount.status()).collect()
     }
 
@@ -67,14 +87,14 @@ impl Mounts {
 
     /// Shows all a newer view.
     pub(crate) fn publish(&self, view: &Arc<View>) {
-        for mount in self.lock().values() {
+        for mount in &*self.lock() {
             mount.publish(view);
         }
     }
 
     /// Ends all. One that is in use is taken from its place, and who uses it may finish.
     pub(crate) fn end(&self) {
-        let mounts: Vec<_> = self.lock().values().cloned().collect();
+        let mounts = self.lock().clone();
         for mount in mounts {
             let dir = mount.dir().display();
             match mount.unmount(false) {
@@ -85,12 +105,16 @@ impl Mounts {
                         tracing::warn!(%dir, %error, "cannot unmount");
                     }
                 }
+                Err(MountError::NotMounted { .. }) => {
+                    tracing::warn!(%dir, "it was unmounted and is in use; it ends with this process");
+                }
                 Err(error) => tracing::warn!(%dir, %error, "cannot unmount"),
             }
         }
     }
 
-    fn files(&self, writer: &Writer) -> anyhow::Result<Arc<Files>> {
+    /// The files of all mounts.
+    pub(crate) fn files(&self, writer: &Writer) -> anyhow::Result<Arc<Files>> {
         if let Some(files) = self.files.get() {
             return Ok(Arc::clone(files));
         }
@@ -108,10 +132,7 @@ impl Mounts {
             let end = mount.wait();
             tracing::info!(dir = %mount.dir().display(), ?end, "a mount ended");
             let mut list = mounts.lock();
-            // Another may have taken its place.
-            if list.get(mount.dir()).is_some_and(|there| Arc::ptr_eq(there, &mount)) {
-                list.remove(mount.dir());
-            }
+            list.retain(|there| !Arc::ptr_eq(there, &mount));
             if list.is_empty() {
                 mounts.emptied.notify_one();
             }
@@ -123,7 +144,7 @@ impl Mounts {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Arc<Mount>>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Mount>>> {
         // Each change is one insertion or removal: a panic elsewhere leaves it sound.
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }

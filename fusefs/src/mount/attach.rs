@@ -6,6 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -23,6 +24,9 @@ use super::table;
 const HELPER: &str = "fusermount3";
 /// What mounts of cairn are called in /proc/mounts, where their type is `fuse.cairn`.
 pub(super) const SOURCE: &str = "cairn";
+/// How long somebody who only looks at a mount may use it, and how often it is tried meanwhile.
+const LOOK_MAX: Duration = Duration::from_millis(100);
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
 /// More of what the helper says is not kept.
 const MESSAGE_BYTES_MAX: u64 = 1000;
 
@@ -108,8 +112,19 @@ fn receive(socket: &OwnedFd) -> Result<OwnedFd, Errno> {
     device.ok_or(Errno::BADMSG)
 }
 
-/// Unmounts the topmost mount at a directory; lazily means that whoever uses it may go on.
+/// Unmounts the topmost mount at a directory; lazily means that whoever uses it may go on. Who only looks at it, as df(1)
+/// does, uses it for a moment: it is in use if it is so for longer.
 pub(super) fn detach(dir: &Path, lazy: bool) -> Result<(), MountError> {
+    let begun = Instant::now();
+    loop {
+        match detach_now(dir, lazy) {
+            Err(MountError::Busy { .. }) if begun.elapsed() < LOOK_MAX => std::thread::sleep(LOOK_PAUSE),
+            detached => return detached,
+        }
+    }
+}
+
+fn detach_now(dir: &Path, lazy: bool) -> Result<(), MountError> {
     if !is_root() {
         let mut command = Command::new(HELPER);
         command.stdin(Stdio::null()).arg("-u");

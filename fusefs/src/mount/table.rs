@@ -101,6 +101,17 @@ pub(super) fn top(dir: &Path) -> Result<Option<Entry>, MountError> {
     Ok(parse(&text).filter(|mount| mount.dir == dir).last())
 }
 
+/// Where a device is mounted: at `dir` if it is what is seen there, else wherever that was moved to.
+pub(crate) fn place(device: &str, dir: &Path) -> Option<PathBuf> {
+    let text = read().ok()?;
+    let seen: Vec<Entry> = parse(&text).collect();
+    let is_seen = |place: usize| seen[place + 1..].iter().all(|later| later.dir != seen[place].dir);
+    let places = (0..seen.len()).filter(|place| seen[*place].device == device && is_seen(*place));
+    let mut places: Vec<&Path> = places.map(|place| &*seen[place].dir).collect();
+    places.sort_by_key(|place| *place != dir);
+    places.first().map(|place| (*place).to_owned())
+}
+
 fn read() -> Result<Vec<u8>, Errno> {
     let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC;
     let file = rustix::fs::open("/proc/self/mountinfo", flags, rustix::fs::Mode::empty())?;

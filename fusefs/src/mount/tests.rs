@@ -131,7 +131,7 @@ fn it_says_what_it_is() {
         assert!(line.contains(word), "{word} is not in {line}");
     }
     let status = mount.status();
-    assert!(status.attached && status.passthrough && status.end.is_none(), "{status:?}");
+    assert!(status.place.is_some() && status.passthrough && status.end.is_none(), "{status:?}");
     let device = std::fs::metadata(mount.dir()).unwrap().dev();
     let device = table::device_name(rustix::fs::major(device), rustix::fs::minor(device));
     let ahead = text(format!("/sys/class/bdi/{device}/read_ahead_kb").into());
@@ -225,7 +225,7 @@ fn in_use_it_is_busy_and_lazily_it_goes() {
     assert!(matches!(error, MountError::Busy { .. }), "{error}");
     assert_eq!(error.to_string(), format!("{} is in use", mount.dir().display()));
     mount.unmount(true).unwrap();
-    assert!(!mount.is_attached() && mount.is_alive());
+    assert!(mount.place().is_none() && mount.is_alive());
     assert!(matches!(mount.unmount(true), Err(MountError::NotMounted { .. })));
     drop(open);
     assert_eq!(mount.wait(), End::Unmounted);
@@ -282,4 +282,38 @@ fn without_passthrough_it_reads_the_same() {
     for _ in 0..3 {
         assert!(std::fs::read(mount.dir().join("tool/2/great")).unwrap() == noise(2, BIG));
     }
+}
+
+#[test]
+fn a_kernel_that_cannot_be_told_of_flips_asks_for_what_may_change() {
+    if !is_root() {
+        return;
+    }
+    const FLIPS: u64 = 300;
+    let mut world = World::new();
+    let options = MountOptions { allow_other: true, ..world.options() };
+    let kernel = Kernel::new(Some(stack_depth(world.files.dir())));
+    // The last version of the protocol without epochs.
+    kernel.pretend(Handshake { abi: (7, 43), capabilities: 0 });
+    let attached = attach::attach(&options.dir, true).unwrap();
+    let (store, view) = (world.scratch.store().clone(), Arc::new(world.view.clone()));
+    let mount = Mount::begin(kernel, store, view, Arc::clone(&world.files), &options, attached).unwrap();
+    assert!(!mount.status().epoch && mount.status().passthrough);
+    let dir = mount.dir().to_owned();
+    let held = std::fs::File::open(dir.join("current/tool/great")).unwrap();
+    for flip in 0..FLIPS {
+        let shown = 1 + flip % 2;
+        mount.publish(&world.switch(shown));
+        let (number, shown) = (format!("generations/{shown}"), shown.to_string());
+        assert_eq!(std::fs::read_link(dir.join("current")).unwrap(), Path::new(&number), "flip {flip}");
+        assert_eq!(std::fs::read_link(dir.join("tool/current")).unwrap(), Path::new(&shown));
+        for path in ["current/tool/small", "tool/current/small", "tool/current/link"] {
+            assert_eq!(text(dir.join(path)), shown, "{path} after flip {flip}");
+        }
+        assert!(text(dir.join("bin/tool")).contains(&format!("echo {shown}")));
+    }
+    let mut bytes = vec![0; BIG];
+    rustix::io::pread(&held, &mut bytes, 0).unwrap();
+    assert!(bytes == noise(1, BIG), "what is open stays what it was");
+    mount.unmount(true).unwrap();
 }

@@ -41,7 +41,8 @@ fn serve() {
     } else {
         let offering = ask(UnixStream::connect(&socket).unwrap()).unwrap();
         assert_eq!(offering.extra(), b"extra");
-        let Taken { mut mounts, lock, paused } = offering.take(&store, &view, &files).unwrap();
+        let lock = offering.lock().try_clone_to_owned().unwrap();
+        let Taken { mut mounts, paused, .. } = offering.take(&store, &view, &files).unwrap();
         (mounts.pop().unwrap(), lock, paused)
     };
     let fresh = folder.join(format!("socket.{}", std::process::id()));

@@ -25,10 +25,17 @@ const MESSAGE_BYTES_MAX: u32 = 1 << 30;
 /// Descriptors that come together: the kernel takes 253 at most.
 pub(super) const DESCRIPTORS_MAX: usize = 128;
 
-/// The first word, of who offers: everything that can be copied while it still serves.
+/// The first word, of who has the mounts. It has this form in all versions.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Hello {
+    pub(super) version: u32,
+    /// Why it keeps them; else an [`Offer`] follows.
+    pub(super) refused: Option<String>,
+}
+
+/// Everything that can be copied while it still serves.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Offer {
-    pub(super) version: u32,
     /// The caller's own.
     pub(super) extra: Vec<u8>,
     pub(super) mounts: Vec<Offered>,

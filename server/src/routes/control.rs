@@ -16,7 +16,7 @@ use crate::app::Shared;
 use crate::error::Refusal;
 use crate::events::{JOB_HEADER, MEDIA_TYPE, Request};
 use crate::job::{self, Rest};
-use crate::run::{Caller, Commands};
+use crate::run::{Caller, Commands, Jobs};
 
 pub(crate) async fn run<C: Commands>(
     State(shared): State<Arc<Shared<C>>>,
@@ -34,10 +34,9 @@ pub(crate) async fn run<C: Commands>(
     let request: Request<C::Command> = serde_json::from_slice(&line).map_err(|error| {
         Refusal::NotUnderstood { version: shared.about.version, detail: error.to_string() }
     })?;
-    let place = shared.jobs.admit(Duration::from_millis(request.wait_ms)).await?;
-    let (io, cancel, events) = job::connect(rest, limits.alive_every);
-    let commands = Arc::clone(&shared.commands);
-    let number = shared.jobs.start(place, commands, request, caller, (io, cancel))?;
+    let admitted = shared.jobs.admit(Duration::from_millis(request.wait_ms), caller.uid).await?;
+    let (io, events) = job::connect(rest, limits.alive_every, Arc::clone(&admitted.cancel));
+    let number = Jobs::start(admitted, Arc::clone(&shared.commands), request, caller, io)?;
     let mut response = Response::new(events);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));

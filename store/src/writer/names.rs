@@ -29,6 +29,13 @@ impl Names {
         Self { journal, catalogue, followed, observers: Vec::new() }
     }
 
+    /// Lets another process open the catalogue.
+    pub(super) fn close_catalogue(&mut self) {
+        if let Some(catalogue) = &mut self.catalogue {
+            catalogue.close();
+        }
+    }
+
     pub(super) fn append(&mut self, ops: Vec<Op>, who: &str) -> Result<u64> {
         self.journal.append(ops, who, now_ms())
     }

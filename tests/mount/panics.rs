@@ -1,0 +1,123 @@
+//! Code that panics while it answers the kernel: here the disk of the store does.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use cairn_store::Writer;
+use cairn_store::io::{Bytes, Io, Listed, Os, ReadFile, WriteFile};
+use rustix::io::Errno;
+
+use crate::mounted::{LARGE, Mounted, SMALL, bytes};
+
+/// The disk of this machine, until it is to panic wherever a file is read.
+#[derive(Clone, Default)]
+struct Shaky {
+    panics: Arc<AtomicBool>,
+}
+
+impl Shaky {
+    fn shake(&self) {
+        assert!(!self.panics.load(Ordering::SeqCst), "the disk panics, as this test wants it");
+    }
+}
+
+impl Io for Shaky {
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
+        self.shake();
+        Ok(Arc::new(ShakyFile { disk: self.clone(), file: Os.open(path)? }))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn WriteFile>> {
+        Os.create(path)
+    }
+
+    fn open_write(&self, path: &Path) -> io::Result<Arc<dyn WriteFile>> {
+        Os.open_write(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        Os.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Os.remove(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        Os.create_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        Os.sync_dir(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<Listed>> {
+        self.shake();
+        Os.list(path)
+    }
+}
+
+struct ShakyFile {
+    disk: Shaky,
+    file: Arc<dyn ReadFile>,
+}
+
+impl ReadFile for ShakyFile {
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.disk.shake();
+        self.file.read_exact_at(buf, offset)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.disk.shake();
+        self.file.len()
+    }
+
+    fn map(&self) -> io::Result<Bytes> {
+        self.disk.shake();
+        self.file.map()
+    }
+}
+
+#[test]
+fn a_panic_is_an_error_for_whoever_asked_and_the_mount_lives_on() {
+    let disk = Shaky::default();
+    let opened = disk.clone();
+    let test = "a panic in a handler";
+    let mounted =
+        Mounted::over(test, |folder, options| Writer::open_with(Arc::new(opened), folder, options).unwrap());
+    let Some(mounted) = mounted else { return };
+    let (small, large) = (bytes(1, SMALL), bytes(2, LARGE));
+    mounted.add("node", "1", &[("small", &small), ("large", &large), ("deep/er/file", b"x")]);
+    mounted.add("node", "2", &[("small", b"2")]);
+    mounted.use_(&["node@2"]);
+    mounted.use_(&["node@1"]);
+    let failed = |path: &str| {
+        let error = fs::read(mounted.at(path)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::IO.raw_os_error()), "{path}: {error}");
+    };
+    disk.panics.store(true, Ordering::SeqCst);
+    // Before its directory is known: the look-up panics. More often than there are threads.
+    for _ in 0..20 {
+        failed("node/1/small");
+    }
+    disk.panics.store(false, Ordering::SeqCst);
+    let names = |path: &str| fs::read_dir(mounted.at(path)).unwrap().count();
+    assert_eq!((names("node/1"), names("node/1/deep")), (3, 1));
+    disk.panics.store(true, Ordering::SeqCst);
+    // Afterwards what reads the content does: at once, on the pool, and for the whole file.
+    for _ in 0..20 {
+        failed("node/1/small");
+        failed("current/node/large");
+    }
+    mounted.switch(1);
+    assert_eq!(fs::read_link(mounted.at("node/current")).unwrap(), Path::new("2"), "flips go on");
+    disk.panics.store(false, Ordering::SeqCst);
+    assert!(fs::read(mounted.at("node/1/small")).unwrap() == small);
+    assert!(fs::read(mounted.at("node/1/large")).unwrap() == large);
+    assert_eq!(fs::read(mounted.at("node/1/deep/er/file")).unwrap(), b"x");
+    assert_eq!(fs::read(mounted.at("current/node/small")).unwrap(), b"2");
+}
