@@ -275,7 +275,10 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
             text::count(profile.generations.len() as u64, "generation"),
             text::count(packages as u64, "package"),
         );
-        facts.fact("profile", format!("{name}: generation {} of {all}, {packages}", profile.current));
+        facts.fact(
+            "profile",
+            format!("{name}: generation {} is current, of {all}; {packages}", profile.current),
+        );
     }
     for mount in &found.mounts {
         let how = if mount.passthrough { "passthrough" } else { "read through the daemon" };
