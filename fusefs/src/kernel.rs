@@ -109,7 +109,9 @@ impl Kernel {
         // Without a core nobody has asked yet. A reply that is dropped is an EIO.
         let Some(core) = self.core.get() else { return };
         core.linger.came(request.pid());
-        if core.fs.is_at_hand(Ino(ino.0), name.map(OsStr::as_bytes)) {
+        let bytes = name.map(OsStr::as_bytes);
+        let is_at_hand = guarded_part("look", ino, || core.fs.is_at_hand(Ino(ino.0), bytes));
+        if is_at_hand.unwrap_or(false) {
             job(core, name);
         } else {
             let (owned, name) = (Arc::clone(core), name.map(OsStr::to_owned));
