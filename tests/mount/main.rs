@@ -3,11 +3,11 @@
 //! They need root and `/dev/fuse`; where these are missing, each test says that it is skipped. Nothing stays mounted,
 //! also when a test fails.
 
+mod bad_disk;
 mod damage;
 mod limits;
 mod load;
 mod metadata;
 mod mounted;
-mod panics;
 mod semantics;
 mod tree;

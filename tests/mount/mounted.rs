@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use cairn_fusefs::{CacheOptions, Files, Mount, MountOptions, MountStatus};
 use cairn_store::generation::{Switched, UseOptions};
+use cairn_store::io::{Io, Os};
 use cairn_store::{
     IngestOptions, Input, MetadataPolicy, ProfileName, PublishOptions, Spec, Store, Writer, WriterOptions,
 };
@@ -55,7 +56,12 @@ impl Mounted {
 
     /// One more mount of the same store, which has not read anything of it yet.
     pub(crate) fn anew(&self) -> Self {
-        let store = Store::open(&self.scratch.join("store")).unwrap();
+        self.anew_over(Arc::new(Os))
+    }
+
+    /// Like [`Self::anew`], reading by these system calls.
+    pub(crate) fn anew_over(&self, io: Arc<dyn Io>) -> Self {
+        let store = Store::open_with(io, &self.scratch.join("store")).unwrap();
         Self::of(store, "bins-anew", Arc::clone(&self.writer), Arc::clone(&self.scratch))
     }
 

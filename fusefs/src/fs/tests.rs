@@ -97,6 +97,32 @@ fn the_tree_of_names_is_the_documented_one() {
 }
 
 #[test]
+fn what_takes_reading_is_told_apart_and_fetched() {
+    let (scratch, view) = sample();
+    let known = scratch.fs(&view);
+    let (tool, version) = (there(&known, "tool").ino, there(&known, "tool/1.0").ino);
+    let data = there(&known, "tool/1.0/lib/data.txt").ino;
+    let fs = scratch.fs(&view);
+    fs.restore(&known.save()).unwrap();
+    for ino in [Ino::ROOT, tool, Ino(12_345)] {
+        assert!(fs.is_at_hand(ino, None) && fs.is_at_hand(ino, Some(b"")), "{ino:?}");
+    }
+    assert!(fs.is_at_hand(tool, Some(b"current")) && fs.is_at_hand(tool, Some(b"9.9")));
+    let cold: [(Ino, Option<&[u8]>); 5] =
+        [(tool, Some(b"1.0")), (version, None), (version, Some(b"lib")), (version, Some(b"")), (data, None)];
+    for (ino, name) in cold {
+        let fs = scratch.fs(&view);
+        fs.restore(&known.save()).unwrap();
+        assert!(!fs.is_at_hand(ino, name), "{ino:?} {name:?}");
+        fs.fetch(ino, name);
+        assert!(fs.is_at_hand(ino, name), "{ino:?} {name:?}");
+    }
+    assert!(!fs.xattrs_at_hand());
+    fs.fetch_xattrs();
+    assert!(fs.xattrs_at_hand());
+}
+
+#[test]
 fn what_two_versions_share_is_one_inode_and_directories_are_not() {
     let (scratch, view) = sample();
     let fs = scratch.fs(&view);

@@ -1,10 +1,11 @@
-//! Code that panics while it answers the kernel: here the disk of the store does.
+//! A disk below the store that panics, as any code may that answers the kernel, and one that does not answer for a while.
 
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::time::Duration;
 
 use cairn_store::Writer;
 use cairn_store::io::{Bytes, Io, Listed, Os, ReadFile, WriteFile};
@@ -12,14 +13,28 @@ use rustix::io::Errno;
 
 use crate::mounted::{LARGE, Mounted, SMALL, bytes};
 
-/// The disk of this machine, until it is to panic wherever a file is read.
+/// Longer than an answer can take that waits for nothing.
+const FAR_TOO_LONG: Duration = Duration::from_secs(60);
+
+/// The disk of this machine, until it is to panic or to stall wherever a file is read.
 #[derive(Clone, Default)]
 struct Shaky {
     panics: Arc<AtomicBool>,
+    /// Whether it stalls, and how many wait for it.
+    stall: Arc<(Mutex<(bool, u32)>, Condvar)>,
 }
 
 impl Shaky {
     fn shake(&self) {
+        let (stall, changed) = &*self.stall;
+        let mut state = stall.lock().unwrap();
+        if state.0 {
+            state.1 += 1;
+            changed.notify_all();
+            state = changed.wait_while(state, |state| state.0).unwrap();
+            state.1 -= 1;
+        }
+        drop(state);
         assert!(!self.panics.load(Ordering::SeqCst), "the disk panics, as this test wants it");
     }
 }
@@ -120,4 +135,66 @@ fn a_panic_is_an_error_for_whoever_asked_and_the_mount_lives_on() {
     assert!(fs::read(mounted.at("node/1/large")).unwrap() == large);
     assert_eq!(fs::read(mounted.at("node/1/deep/er/file")).unwrap(), b"x");
     assert_eq!(fs::read(mounted.at("current/node/small")).unwrap(), b"2");
+}
+
+/// Lets the disk answer again, also when the test fails.
+struct Stalled<'a>(&'a Shaky);
+
+impl<'a> Stalled<'a> {
+    fn new(disk: &'a Shaky) -> Self {
+        disk.stall.0.lock().unwrap().0 = true;
+        Self(disk)
+    }
+
+    /// Waits until somebody waits for the disk.
+    fn wait(&self) {
+        let (stall, changed) = &*self.0.stall;
+        let waited = changed.wait_timeout_while(stall.lock().unwrap(), FAR_TOO_LONG, |state| state.1 == 0);
+        assert!(!waited.unwrap().1.timed_out(), "nobody reads");
+    }
+}
+
+impl Drop for Stalled<'_> {
+    fn drop(&mut self) {
+        let (stall, changed) = &*self.0.stall;
+        stall.lock().unwrap().0 = false;
+        changed.notify_all();
+    }
+}
+
+#[test]
+fn who_waits_for_the_disk_keeps_nobody_else_waiting() {
+    let Some(mounted) = Mounted::new("a disk that does not answer") else { return };
+    let small = bytes(1, SMALL);
+    mounted.add("node", "1", &[("small", &small), ("deep/file", b"x")]);
+    mounted.add("node", "2", &[("small", b"2")]);
+    mounted.use_(&["node@1"]);
+    mounted.use_(&["node@2"]);
+    let disk = Shaky::default();
+    let mounted = mounted.anew_over(Arc::new(disk.clone()));
+    assert_eq!(fs::read_dir(mounted.at("node/2")).unwrap().count(), 1);
+    assert_eq!(fs::read(mounted.at("node/2/small")).unwrap(), b"2");
+    let stalled = Stalled::new(&disk);
+    let (found, cold) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let path = mounted.at("node/1/deep/file");
+        scope.spawn(move || found.send(fs::read(path).unwrap()).unwrap());
+        stalled.wait();
+        let (answered, others) = mpsc::channel();
+        let at = |path: &str| mounted.at(path);
+        let (known, content, current) = (at("node/2/small"), at("node/2/small"), at("node/current"));
+        let mounted = &mounted;
+        scope.spawn(move || {
+            let len = fs::metadata(known).unwrap().len();
+            let absent = fs::metadata(mounted.at("node/3")).is_err();
+            let bytes = fs::read(content).unwrap();
+            mounted.switch(1);
+            answered.send((len, absent, bytes, fs::read_link(current).unwrap())).unwrap();
+        });
+        let answer = others.recv_timeout(FAR_TOO_LONG);
+        assert!(cold.try_recv().is_err(), "the disk did answer");
+        drop(stalled);
+        assert_eq!(answer.unwrap(), (1, true, b"2".to_vec(), Path::new("1").to_owned()));
+        assert_eq!(cold.recv_timeout(FAR_TOO_LONG).unwrap(), b"x");
+    });
 }
