@@ -1,5 +1,6 @@
 //! `cairn status`: who serves the store, what is mounted, and whether all is well.
 
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,6 +14,9 @@ use crate::daemon::Takeover;
 use crate::error::Outcome;
 use crate::output::{JsonPath, OutputResult, Table};
 use crate::text;
+
+/// A mount that does not answer within this time hangs.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -173,8 +177,17 @@ fn moved_to(mount: &MountStatus) -> Option<&std::path::Path> {
     mount.place.as_deref().filter(|place| *place != mount.dir)
 }
 
+/// How a mount is that this process does not serve. Whoever serves it may answer nobody: it is asked by a thread of its
+/// own, which then stays behind.
 fn state_of_other(dir: &std::path::Path) -> &'static str {
-    if cairn_fusefs::is_dead(dir) { "dead" } else { "another's" }
+    let (tell, told) = mpsc::channel();
+    let dir = dir.to_owned();
+    std::thread::spawn(move || tell.send(cairn_fusefs::is_dead(&dir)));
+    match told.recv_timeout(ANSWER_MAX) {
+        Ok(true) => "dead",
+        Ok(false) => "another's",
+        Err(_) => "hangs",
+    }
 }
 
 fn report(found: &Found) -> Report<'_> {

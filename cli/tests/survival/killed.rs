@@ -90,6 +90,28 @@ fn a_daemon_that_comes_back_serves_its_mount_again() {
 }
 
 #[test]
+fn a_daemon_that_hangs_stalls_no_status() {
+    let Some(world) = World::mounted("a daemon that hangs") else { return };
+    let (other, tree) = (world.path("other"), world.path("tree-1"));
+    let (other, tree) = (other.to_str().unwrap(), tree.to_str().unwrap());
+    world.good(&["--store", other, "add", tree, "--name", "x", "--version", "1"]);
+    let daemon = world.daemon.as_ref().unwrap();
+    daemon.signal(Signal::STOP);
+    // Who has read a request has to answer it, or its asker never ends.
+    until("all of its threads to stop", || {
+        let threads = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
+        let mut states =
+            threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")).unwrap());
+        states.all(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'))
+    });
+    let said = world.good(&["--store", other, "status"]);
+    daemon.signal(Signal::CONT);
+    assert!(said.contains(&format!("{}: hangs", world.mnt.display())), "{said}");
+    let said = world.good(&["--store", other, "status"]);
+    assert!(said.contains(&format!("{}: another's", world.mnt.display())), "{said}");
+}
+
+#[test]
 fn a_mount_in_use_stays_and_is_told_of_by_name() {
     let Some(world) = World::mounted("unmounting what is in use") else { return };
     let mnt = world.mnt.to_str().unwrap().to_owned();
