@@ -153,3 +153,60 @@ fn references_that_were_never_counted_are_no_matter() {
     assert_eq!(inodes.get(ino), None);
     assert_eq!(inodes.get(Ino::ROOT).map(|inode| inode.what), Some(What::Root));
 }
+
+/// A table with an inode of each kind, as it goes over the wire.
+fn all_kinds() -> (Inodes, Vec<u8>) {
+    let (identities, inodes) = (Identities::new([3; 32]), Inodes::new(INO_BITS));
+    let (tree, artifact) = (TreeId([4; 32]), ArtifactId([5; 32]));
+    let kinds = [
+        New::Generations,
+        New::Generation(7),
+        New::Bin(7),
+        New::Package { name: b"tool" },
+        New::Version { shown: b"1.0", tree: &tree, artifact: &artifact },
+        New::Dir { within: &tree, index: 1, tree: &TreeId([6; 32]) },
+        New::Leaf { within: &tree, index: 2 },
+        New::Link { target: b"1.0" },
+    ];
+    for (number, new) in kinds.iter().enumerate() {
+        inodes.remember(&identity(&identities, &number.to_string()), Ino::ROOT, new);
+    }
+    let bytes = postcard::to_allocvec(&inodes.save()).unwrap();
+    inodes.end_saving();
+    (inodes, bytes)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    /// What the other process sends may be anything: it is refused, or makes a table that can be used and emptied.
+    #[test]
+    fn a_garbled_table_is_refused_or_usable(edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+                                            cut in prop::option::weighted(0.2, any::<prop::sample::Index>())) {
+        let (_, mut bytes) = all_kinds();
+        for (at, byte) in edits {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        if let Some(cut) = cut {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let Ok(saved) = postcard::from_bytes::<SavedInodes>(&bytes) else { return Ok(()) };
+        let inodes = Inodes::new(INO_BITS);
+        let _ = inodes.restore(&saved);
+        let again = inodes.save();
+        prop_assert_eq!(again.len() as u64, inodes.len());
+        inodes.end_saving();
+        let numbers: Vec<u64> = inodes.shards.iter()
+            .flat_map(|shard| shard.lock().unwrap().nodes.iter().map(|(ino, _)| ino).collect::<Vec<_>>())
+            .collect();
+        for ino in numbers {
+            prop_assert!(inodes.get(Ino(ino)).is_some());
+            inodes.forget(Ino(ino), u64::MAX);
+        }
+        let pinned = inodes.shards.iter()
+            .map(|shard| shard.lock().unwrap().nodes.iter().filter(|(_, node)| node.lookups == u32::MAX).count())
+            .sum::<usize>();
+        prop_assert_eq!(inodes.len(), pinned as u64);
+    }
+}
