@@ -14,6 +14,7 @@
 )]
 
 use std::io;
+use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -110,6 +111,39 @@ pub(crate) fn trim_heap() {
 /// Other allocators do so by themselves.
 #[cfg(not(target_env = "gnu"))]
 pub(crate) fn trim_heap() {}
+
+/// While it lives, this thread is not interrupted for others that only compute: somebody waits for a lock that it holds.
+/// Where that is not allowed, it takes its chances.
+#[derive(Debug)]
+pub(crate) struct Urgent {
+    _of_this_thread: PhantomData<*const ()>,
+    is_set: bool,
+}
+
+impl Urgent {
+    /// From now on.
+    pub(crate) fn begin() -> Self {
+        // SAFETY: a question about the calling thread.
+        let is_usual = unsafe { libc::sched_getscheduler(0) } == libc::SCHED_OTHER;
+        Self { _of_this_thread: PhantomData, is_set: is_usual && schedule(libc::SCHED_FIFO, 1) }
+    }
+}
+
+impl Drop for Urgent {
+    fn drop(&mut self) {
+        if self.is_set {
+            // What could be set can be taken back.
+            schedule(libc::SCHED_OTHER, 0);
+        }
+    }
+}
+
+/// Has the calling thread scheduled in another way; whether that is allowed. See sched(7).
+fn schedule(policy: libc::c_int, priority: libc::c_int) -> bool {
+    let param = libc::sched_param { sched_priority: priority };
+    // SAFETY: the call reads the structure, which lives as long as it takes.
+    unsafe { libc::sched_setscheduler(0, policy, &raw const param) == 0 }
+}
 
 /// The number of a backing file in its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -306,4 +340,26 @@ fn last_error() -> Errno {
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.
     unsafe { libc::_exit(code) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy() -> libc::c_int {
+        // SAFETY: a question about the calling thread.
+        unsafe { libc::sched_getscheduler(0) }
+    }
+
+    #[test]
+    fn urgency_ends() {
+        let usual = policy();
+        let urgent = Urgent::begin();
+        assert_eq!(urgent.is_set, policy() == libc::SCHED_FIFO && usual == libc::SCHED_OTHER);
+        // Within another it changes nothing.
+        drop(Urgent::begin());
+        assert_eq!(urgent.is_set, policy() == libc::SCHED_FIFO && usual == libc::SCHED_OTHER);
+        drop(urgent);
+        assert_eq!(policy(), usual);
+    }
 }

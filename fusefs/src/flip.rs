@@ -5,6 +5,8 @@
 //! had come earlier; each that begins after comes to us and finds the new one. So the names of any number of packages
 //! change in the same instant, and it takes as long for one as for a thousand.
 //!
+//! Whoever flips is not interrupted meanwhile, where that is allowed: all look-ups would wait until it is its turn again.
+//!
 //! Never from a handler: look-ups that wait for it could be what it waits for.
 
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 use cairn_store::View;
 use rustix::io::Errno;
 
+use crate::device::Urgent;
 use crate::mount::Mount;
 
 impl Mount {
@@ -20,6 +23,7 @@ impl Mount {
     /// back; else there was nothing to tell.
     pub fn publish(&self, view: &Arc<View>) -> Option<Duration> {
         let mut begun = None;
+        let _urgent = Urgent::begin();
         let _inside = self.core.gate.pass();
         let told = self.core.fs.publish(Arc::clone(view), || {
             begun = Some(Instant::now());

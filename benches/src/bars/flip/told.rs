@@ -10,36 +10,27 @@ use crate::ground::Ground;
 use crate::harness::{Limit, Row, Unit};
 use crate::tools::Repo;
 
-const KERNEL_P50_LIMIT_S: f64 = 2e-6;
-const KERNEL_P99_LIMIT_S: f64 = 15e-6;
+/// Median and 99th of 100 of the kernel's part.
+const LIMITS: [Limit; 2] = [Limit::AtMost(2e-6), Limit::AtMost(15e-6)];
 
-/// The names of the rows, and the limits that the kernel's part is held to.
-pub(super) struct Told {
-    names: [&'static str; 4],
-    limits: [Limit; 2],
-}
+/// The names of the rows.
+pub(super) struct Told([&'static str; 4]);
 
 /// Nothing else goes on.
-pub(super) const ALONE: Told = Told {
-    names: [
-        "kernel part of a flip, median",
-        "kernel part of a flip, p99",
-        "from accepted to visible, median",
-        "from accepted to visible, p99",
-    ],
-    limits: [Limit::AtMost(KERNEL_P50_LIMIT_S), Limit::AtMost(KERNEL_P99_LIMIT_S)],
-};
+pub(super) const ALONE: Told = Told([
+    "kernel part of a flip, median",
+    "kernel part of a flip, p99",
+    "from accepted to visible, median",
+    "from accepted to visible, p99",
+]);
 
-/// Four readers take all processor time that they get: whoever flips is interrupted by them now and then.
-pub(super) const BESIDE_READERS: Told = Told {
-    names: [
-        "kernel part of a flip beside readers, median",
-        "kernel part of a flip beside readers, p99",
-        "from accepted to visible beside readers, median",
-        "from accepted to visible beside readers, p99",
-    ],
-    limits: [Limit::None, Limit::None],
-};
+/// Four readers take all processor time that they get.
+pub(super) const BESIDE_READERS: Told = Told([
+    "kernel part of a flip beside readers, median",
+    "kernel part of a flip beside readers, p99",
+    "from accepted to visible beside readers, median",
+    "from accepted to visible beside readers, p99",
+]);
 
 /// Of the last flips of the mount at `dir`, and the last changes of all profiles.
 pub(super) fn rows(ground: &Ground, repo: &Repo, dir: &Path, told: Told) -> Result<[Row; 4]> {
@@ -63,9 +54,9 @@ pub(super) fn rows(ground: &Ground, repo: &Repo, dir: &Path, told: Told) -> Resu
         seconds(changes, "p50_ns"),
         seconds(changes, "p99_ns"),
     ];
-    let [p50, p99] = told.limits;
+    let [p50, p99] = LIMITS;
     let mut limits = [p50, p99, Limit::None, Limit::None].into_iter();
-    let mut names = told.names.into_iter();
+    let mut names = told.0.into_iter();
     Ok(figures.map(|figure| {
         let (name, limit) = (names.next().unwrap_or_default(), limits.next().unwrap_or(Limit::None));
         super::row(name, Unit::Seconds, limit, figure)
