@@ -39,16 +39,19 @@ impl Running {
         self.uses_when(mount, |uses| uses.len() >= count)
     }
 
-    /// What the scan says of it, once that is `enough`.
+    /// What the scan says of it, once that is `enough`, and twice the same: a program that is just being executed may be
+    /// looked at half before and half after.
     fn uses_when(&self, mount: &MountPoint, enough: impl Fn(&[FileUse]) -> bool) -> Vec<FileUse> {
         let start = Instant::now();
+        let mut before = None;
         loop {
             let found = users(mount).unwrap().processes.into_iter().find(|one| one.pid == self.0.id());
             let uses = found.map(|one| one.uses).unwrap_or_default();
-            if enough(&uses) {
+            if enough(&uses) && before.as_ref() == Some(&uses) {
                 return uses;
             }
             assert!(start.elapsed() < DEADLINE, "only {uses:?}");
+            before = Some(uses);
             std::thread::yield_now();
         }
     }
