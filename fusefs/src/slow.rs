@@ -2,15 +2,13 @@
 //! read requests from the kernel hand these over with the reply, and go on.
 //!
 //! Reads come first, and opens never take all threads: a program that waits for one page does not wait behind files of
-//! a gigabyte. The queues are bounded; who finds one full waits, and the kernel's own bounds do the rest.
+//! a gigabyte. Nobody waits to hand a job over, for jobs do so too: each is a request of the kernel, which has one for each
+//! thread that waits for it, and a bounded number of reads ahead.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-
-/// Jobs of one kind that wait at most. Each is a request that some process waits for.
-const WAITING_MAX: usize = 4096;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -34,8 +32,6 @@ struct Shared {
     state: Mutex<State>,
     /// A job came, or a long one ended, or it is over.
     work: Condvar,
-    /// A job was taken.
-    room: Condvar,
     long_max: usize,
 }
 
@@ -51,12 +47,8 @@ impl Pool {
     /// So many threads, at least 2.
     pub(crate) fn new(threads: usize) -> std::io::Result<Self> {
         let threads = threads.max(2);
-        let shared = Arc::new(Shared {
-            state: Mutex::default(),
-            work: Condvar::new(),
-            room: Condvar::new(),
-            long_max: threads - 1,
-        });
+        let shared =
+            Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), long_max: threads - 1 });
         let mut pool = Self { shared, threads: Vec::with_capacity(threads) };
         for number in 0..threads {
             let shared = Arc::clone(&pool.shared);
@@ -66,14 +58,9 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Runs a job when a thread is free; waits while too many are before it.
+    /// Runs a job when a thread is free.
     pub(crate) fn run(&self, length: Length, job: impl FnOnce() + Send + 'static) {
-        let mut state = self.shared.lock();
-        while state.queue(length).len() >= WAITING_MAX {
-            state = self.shared.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state.queue(length).push_back(Box::new(job));
-        drop(state);
+        self.shared.lock().queue(length).push_back(Box::new(job));
         self.shared.work.notify_one();
     }
 }
@@ -137,8 +124,6 @@ impl Shared {
                 state.long_running += usize::from(taken.is_some());
             }
             if taken.is_some() {
-                drop(state);
-                self.room.notify_one();
                 return taken;
             }
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -153,13 +138,14 @@ mod tests {
 
     use super::*;
 
+    const JOBS: usize = 10_000;
+
     #[test]
     fn every_job_runs_once() {
         let count = Arc::new(AtomicUsize::new(0));
         let (ended, all) = mpsc::channel();
         let pool = Pool::new(3).unwrap();
-        // More than may wait: who gives them waits.
-        for number in 0..3 * WAITING_MAX {
+        for number in 0..JOBS {
             let (count, ended) = (Arc::clone(&count), ended.clone());
             let length = if number % 3 == 0 { Length::Long } else { Length::Short };
             pool.run(length, move || {
@@ -167,8 +153,8 @@ mod tests {
                 ended.send(()).unwrap();
             });
         }
-        assert_eq!(all.iter().take(3 * WAITING_MAX).count(), 3 * WAITING_MAX);
-        assert_eq!(count.load(Ordering::Relaxed), 3 * WAITING_MAX);
+        assert_eq!(all.iter().take(JOBS).count(), JOBS);
+        assert_eq!(count.load(Ordering::Relaxed), JOBS);
     }
 
     #[test]
