@@ -79,6 +79,10 @@ fn damage_is_an_error_for_its_range_alone() {
     assert!(fs::read(mounted.at("other/1/small")).unwrap() == bytes(2, SMALL));
     let status = mounted.files().status();
     assert!(!status.damage.is_empty());
+    for damage in &status.damage {
+        let is_placed = damage.chunk.is_some() || damage.pack.is_some();
+        assert!(is_placed && damage.path.ends_with(b"data/1/file"), "{damage:?}");
+    }
 }
 
 #[test]

@@ -6,12 +6,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cairn_store::MetadataPolicy;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::mounted::{LARGE, Mounted, bytes};
+use crate::mounted::{LARGE, Mounted, StopOnDrop, bytes};
 
 /// Where a process finds the files that it is to hold open, and the first of them.
 const HELD_DIR: &str = "CAIRN_TEST_HELD_DIR";
@@ -95,14 +95,13 @@ fn a_hundred_thousand_entries_are_listed_whole_while_generations_flip() {
     mounted.add("wide", "2", &[("x", b"")]);
     mounted.use_(&["wide@1"]);
     mounted.use_(&["wide@2"]);
-    let done = AtomicBool::new(false);
+    let (done, flips) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
+        let stop = StopOnDrop(&done);
         scope.spawn(|| {
-            for round in 0.. {
-                if done.load(Ordering::Relaxed) {
-                    break;
-                }
-                mounted.switch(1 + round % 2);
+            let _stop = StopOnDrop(&done);
+            while !done.load(Ordering::SeqCst) {
+                mounted.switch(1 + flips.fetch_add(1, Ordering::SeqCst) % 2);
             }
         });
         for path in ["generations/1/wide", "wide/1"] {
@@ -111,8 +110,9 @@ fn a_hundred_thousand_entries_are_listed_whole_while_generations_flip() {
             let unique: BTreeSet<_> = names.iter().collect();
             assert_eq!((names.len(), unique.len()), (ENTRIES, ENTRIES));
         }
-        done.store(true, Ordering::Relaxed);
+        drop(stop);
     });
+    assert!(flips.into_inner() > 1, "nothing flipped meanwhile");
 }
 
 #[test]
@@ -123,23 +123,28 @@ fn listings_of_generations_are_whole_while_they_grow() {
     for round in 0..100 {
         mounted.use_(&[if round % 2 == 0 { "a@1" } else { "a@2" }]);
     }
-    let done = AtomicBool::new(false);
+    let (done, made) = (AtomicBool::new(false), AtomicU64::new(100));
     std::thread::scope(|scope| {
         scope.spawn(|| {
+            let _stop = StopOnDrop(&done);
             for round in 0..200 {
                 mounted.use_(&[if round % 2 == 0 { "a@1" } else { "a@2" }]);
+                made.fetch_add(1, Ordering::SeqCst);
             }
-            done.store(true, Ordering::Relaxed);
         });
-        let mut most = 0;
-        while !done.load(Ordering::Relaxed) {
-            let numbers: BTreeSet<u64> = fs::read_dir(mounted.at("generations"))
+        let mut listings = 0;
+        while !done.load(Ordering::SeqCst) || listings == 0 {
+            let before = made.load(Ordering::SeqCst);
+            let mut numbers: Vec<u64> = fs::read_dir(mounted.at("generations"))
                 .unwrap()
                 .map(|entry| entry.unwrap().file_name().to_str().unwrap().parse().unwrap())
                 .collect();
+            numbers.sort_unstable();
+            assert!(numbers.is_sorted_by(|a, b| a < b), "one is in it twice");
             // Those that were there before the listing began are all in it.
-            assert!((1..=100.max(most)).all(|number| numbers.contains(&number)));
-            most = most.max(*numbers.last().unwrap().min(&100));
+            let old: Vec<u64> = (1..=before).collect();
+            assert_eq!(numbers[..old.len()], old);
+            listings += 1;
         }
     });
     assert_eq!(fs::read_dir(mounted.at("generations")).unwrap().count(), 300);

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cairn_fusefs::{CacheOptions, Files, Mount, MountOptions, MountStatus};
@@ -18,6 +19,15 @@ use harness::user::{is_root, skip};
 /// A file that is small enough to be served from the page cache, and one that is materialised.
 pub(crate) const SMALL: usize = 3_000;
 pub(crate) const LARGE: usize = 700_000;
+
+/// Ends whoever looks at it, also when the test fails.
+pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
 
 /// A store with one mount, which goes away with it.
 pub(crate) struct Mounted {

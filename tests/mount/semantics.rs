@@ -11,7 +11,7 @@ use cairn_store::RefKey;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use crate::mounted::{LARGE, Mounted, SMALL, bytes};
+use crate::mounted::{LARGE, Mounted, SMALL, StopOnDrop, bytes};
 
 /// Two versions of a package with a small and a large file, the first of them shown.
 fn two_versions(test: &str) -> Option<Mounted> {
@@ -93,22 +93,27 @@ fn nobody_sees_the_old_generation_after_the_new_one() {
     for version in 1..=GENERATIONS {
         let text = version.to_string();
         mounted.add("node", &text, &[("number", text.as_bytes()), ("padded", &padded(version))]);
+        mounted.add("twin", &text, &[("number", text.as_bytes())]);
     }
-    mounted.use_(&["node@1"]);
+    mounted.use_(&["node@1", "twin@1"]);
     let (done, shown) = (AtomicBool::new(false), AtomicU64::new(1));
     let looks = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
+                // The others end with the first that fails.
+                let _stop = StopOnDrop(&done);
                 let mut last = 0;
-                while !done.load(Ordering::Relaxed) {
-                    for step in 0..4 {
+                while !done.load(Ordering::SeqCst) {
+                    for step in 0..6 {
                         // Whatever had returned before this look-up began must be seen by it.
                         let least = shown.load(Ordering::SeqCst);
                         let seen = match step {
                             0 => number(&link(&mounted, "current")),
                             1 => number(&link(&mounted, "node/current")),
-                            2 => whole(&fs::read(mounted.at("current/node/padded")).unwrap()),
+                            2 => number(&link(&mounted, "twin/current")),
+                            3 => number(&fs::read_to_string(mounted.at("current/twin/number")).unwrap()),
+                            4 => whole(&fs::read(mounted.at("current/node/padded")).unwrap()),
                             _ => number(&fs::read_to_string(mounted.at("node/current/number")).unwrap()),
                         };
                         assert!(seen >= least, "stale: saw {seen} after {least} was shown");
@@ -119,15 +124,15 @@ fn nobody_sees_the_old_generation_after_the_new_one() {
                 }
             });
         }
+        let _stop = StopOnDrop(&done);
         for version in 2..=GENERATIONS {
             let before = looks.load(Ordering::Relaxed);
-            while looks.load(Ordering::Relaxed) < before + 50 {
+            while looks.load(Ordering::Relaxed) < before + 50 && !done.load(Ordering::SeqCst) {
                 std::thread::yield_now();
             }
-            mounted.use_(&[&format!("node@{version}")]);
+            mounted.use_(&[&format!("node@{version}"), &format!("twin@{version}")]);
             shown.store(version, Ordering::SeqCst);
         }
-        done.store(true, Ordering::Relaxed);
     });
     assert!(looks.load(Ordering::Relaxed) > 50 * (GENERATIONS - 1));
 }

@@ -103,8 +103,7 @@ fn everything_is_there_and_flips() {
         String::from_utf8(std::process::Command::new(dir.join("bin/tool")).output().unwrap().stdout).unwrap()
     };
     assert_eq!(run(), "1\n");
-    let held = mount.publish(&world.switch(2)).unwrap();
-    assert!(held < Duration::from_secs(1));
+    assert!(mount.publish(&world.switch(2)).is_some(), "the kernel had to be told");
     assert_eq!(run(), "2\n");
     assert_eq!(text(dir.join("current/tool/small")), "2");
     assert_eq!(std::fs::read_link(dir.join("current")).unwrap(), Path::new("generations/2"));
