@@ -12,12 +12,12 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use harness::bytes::noise;
+use harness::program::{command, finish, text, until};
 use serde_json::Value;
-
-const DEADLINE: Duration = Duration::from_secs(60);
 
 struct World {
     dir: tempfile::TempDir,
@@ -27,9 +27,9 @@ impl World {
     fn new() -> Self {
         let world = Self { dir: tempfile::tempdir().unwrap() };
         world.file("one/bin/hello", b"#!/bin/sh\necho one\n");
-        world.file("one/data", &noise(300_000, 1));
+        world.file("one/data", &noise(1, 300_000));
         world.file("two/bin/hello", b"#!/bin/sh\necho two\n");
-        world.file("two/data", &noise(300_000, 1));
+        world.file("two/data", &noise(1, 300_000));
         world
     }
 
@@ -44,13 +44,7 @@ impl World {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAIRN_")) {
-            command.env_remove(name);
-        }
-        command.args(arguments).current_dir(self.dir.path()).env("CAIRN_STORE", self.path("store"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
+        command(env!("CARGO_BIN_EXE_cairn"), arguments, self.dir.path(), &self.path("store"))
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
@@ -75,44 +69,6 @@ impl World {
     fn add_both(&self) {
         self.good(&["add", "one", "--name", "hello", "--version", "1.9.0"]);
         self.good(&["add", "two", "--name", "hello", "--version", "1.10.0", "--channel", "stable"]);
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-fn noise(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
-    std::iter::repeat_with(|| next().to_le_bytes()).flatten().take(len).collect()
-}
-
-/// Waits for a child, and kills it at the deadline.
-fn finish(child: Child) -> Output {
-    let pid = rustix::process::Pid::from_child(&child);
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || sender.send(child.wait_with_output()));
-    match receiver.recv_timeout(DEADLINE) {
-        Ok(output) => output.unwrap(),
-        Err(_) => {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            panic!("a command was still running after {DEADLINE:?}");
-        }
-    }
-}
-
-/// Waits until `ready` says so.
-fn until(what: &str, mut ready: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !ready() {
-        assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} for {what}");
-        std::thread::yield_now();
     }
 }
 
@@ -207,7 +163,7 @@ fn damage_is_code_four_and_names_pack_and_file() {
 #[test]
 fn standard_input_is_added_and_comes_out_again() {
     let world = World::new();
-    let bytes = noise(2_000_000, 7);
+    let bytes = noise(7, 2_000_000);
     let mut command = world.command(&[
         "add",
         "-",
@@ -267,7 +223,7 @@ fn a_writer_that_is_stopped_or_killed_leaves_nothing_visible() {
             .spawn()
             .unwrap();
         let mut pipe = child.stdin.take().unwrap();
-        let bytes = noise(3_000_000, 11);
+        let bytes = noise(11, 3_000_000);
         pipe.write_all(&bytes).unwrap();
         rustix::process::kill_process(rustix::process::Pid::from_child(&child), signal).unwrap();
         // It may be waiting for input when the signal comes: more lets it look up.

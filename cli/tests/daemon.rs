@@ -12,11 +12,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
+use harness::program::{DEADLINE, command, text, until};
 use rustix::process::{Pid, Signal, kill_process};
-
-const DEADLINE: Duration = Duration::from_secs(60);
 
 struct World {
     dir: tempfile::TempDir,
@@ -48,13 +46,7 @@ impl World {
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAIRN_")) {
-            command.env_remove(name);
-        }
-        command.args(arguments).current_dir(self.dir.path()).env("CAIRN_STORE", &self.store);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
+        command(env!("CARGO_BIN_EXE_cairn"), arguments, self.dir.path(), &self.store)
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
@@ -63,7 +55,7 @@ impl World {
 
     fn good(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -87,7 +79,7 @@ impl World {
         }
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
-        String::from_utf8_lossy(&answer).into_owned()
+        text(&answer)
     }
 
     fn post(&self, body: &str) -> String {
@@ -107,14 +99,6 @@ impl Drop for World {
             let _ = daemon.kill();
             let _ = daemon.wait();
         }
-    }
-}
-
-fn until(what: &str, mut ready: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !ready() {
-        assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} for {what}");
-        std::thread::yield_now();
     }
 }
 

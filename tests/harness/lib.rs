@@ -1,5 +1,5 @@
 //! What the areas of tests share: trees to add, folders that clean up after themselves, an exact comparison of trees,
-//! mounts, and a user who may do less.
+//! mounts, programs that are run, and a user who may do less.
 //!
 //! Nothing here tests anything; a failed expectation of the harness itself panics with what it was about.
 
@@ -7,6 +7,7 @@ pub mod bytes;
 pub mod compare;
 pub mod mount;
 pub mod plan;
+pub mod program;
 pub mod scratch;
 pub mod seed;
 pub mod stores;

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use cairn_store::Writer;
 use cairn_store::io::{Bytes, Io, Listed, Os, ReadFile, WriteFile};
+use harness::bytes::noise;
 use rustix::io::Errno;
 
-use crate::mounted::{LARGE, Mounted, SMALL, bytes};
+use crate::mounted::{LARGE, Mounted, SMALL};
 
 /// Longer than an answer can take that waits for nothing.
 const FAR_TOO_LONG: Duration = Duration::from_secs(60);
@@ -105,7 +106,7 @@ fn a_panic_is_an_error_for_whoever_asked_and_the_mount_lives_on() {
     let mounted =
         Mounted::over(test, |folder, options| Writer::open_with(Arc::new(opened), folder, options).unwrap());
     let Some(mounted) = mounted else { return };
-    let (small, large) = (bytes(1, SMALL), bytes(2, LARGE));
+    let (small, large) = (noise(1, SMALL), noise(2, LARGE));
     mounted.add("node", "1", &[("small", &small), ("large", &large), ("deep/er/file", b"x")]);
     mounted.add("node", "2", &[("small", b"2")]);
     mounted.use_(&["node@2"]);
@@ -165,7 +166,7 @@ impl Drop for Stalled<'_> {
 #[test]
 fn who_waits_for_the_disk_keeps_nobody_else_waiting() {
     let Some(mounted) = Mounted::new("a disk that does not answer") else { return };
-    let small = bytes(1, SMALL);
+    let small = noise(1, SMALL);
     mounted.add("node", "1", &[("small", &small), ("deep/file", b"x")]);
     mounted.add("node", "2", &[("small", b"2")]);
     mounted.use_(&["node@1"]);

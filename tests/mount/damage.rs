@@ -7,10 +7,11 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use cairn_store::{MetadataPolicy, PackId};
+use harness::bytes::noise;
 
 use rustix::io::Errno;
 
-use crate::mounted::{LARGE, Mounted, SMALL, bytes};
+use crate::mounted::{LARGE, Mounted, SMALL};
 
 const LEN: usize = 4_000_000;
 
@@ -55,8 +56,8 @@ const EIO: Option<i32> = Some(Errno::IO.raw_os_error());
 #[test]
 fn damage_is_an_error_for_its_range_alone() {
     let Some(mounted) = Mounted::new("damage under a mount") else { return };
-    mounted.add("other", "1", &[("small", &bytes(2, SMALL))]);
-    let whole = bytes(1, LEN);
+    mounted.add("other", "1", &[("small", &noise(2, SMALL))]);
+    let whole = noise(1, LEN);
     mounted.add("data", "1", &[("file", &whole)]);
     damage(&mounted);
     mounted.use_(&["other@1"]);
@@ -76,7 +77,7 @@ fn damage_is_an_error_for_its_range_alone() {
         // One frame of 512 KiB at most, and what one page-cache read of the kernel takes at a time around it.
         assert!((1..=(1 << 20) / 4096).contains(&bad), "{bad} pages");
     }
-    assert!(fs::read(mounted.at("other/1/small")).unwrap() == bytes(2, SMALL));
+    assert!(fs::read(mounted.at("other/1/small")).unwrap() == noise(2, SMALL));
     let status = mounted.files().status();
     assert!(!status.damage.is_empty());
     for damage in &status.damage {
@@ -88,12 +89,12 @@ fn damage_is_an_error_for_its_range_alone() {
 #[test]
 fn a_lost_pack_is_an_error_for_the_files_in_it_alone() {
     let Some(mounted) = Mounted::new("a pack that is lost under a mount") else { return };
-    let shared = bytes(1, LEN);
-    mounted.add("kept", "1", &[("small", &bytes(2, SMALL)), ("large", &shared)]);
+    let shared = noise(1, LEN);
+    mounted.add("kept", "1", &[("small", &noise(2, SMALL)), ("large", &shared)]);
     // The beginning of `grown` lies in the pack that stays.
-    let grown = [shared.as_slice(), &bytes(3, LEN)].concat();
+    let grown = [shared.as_slice(), &noise(3, LEN)].concat();
     let files: [(&str, &[u8]); 4] =
-        [("small", &bytes(4, SMALL)), ("large", &bytes(5, LARGE)), ("grown", &grown), ("inline", b"inline")];
+        [("small", &noise(4, SMALL)), ("large", &noise(5, LARGE)), ("grown", &grown), ("inline", b"inline")];
     let lost = packs_of(&mounted, false, || mounted.add("lost", "1", &files));
     assert_eq!(lost.len(), 1);
     let mounted = mounted.anew();
@@ -110,10 +111,10 @@ fn a_lost_pack_is_an_error_for_the_files_in_it_alone() {
         assert!(read == grown[..read.len()]);
         assert!(read.len() > LEN / 2 && read.len() <= LEN, "{} bytes", read.len());
         assert!(fs::read(mounted.at("lost/1/inline")).unwrap() == b"inline");
-        assert!(fs::read(mounted.at("kept/1/small")).unwrap() == bytes(2, SMALL));
+        assert!(fs::read(mounted.at("kept/1/small")).unwrap() == noise(2, SMALL));
         assert!(fs::read(mounted.at("kept/1/large")).unwrap() == shared);
-        mounted.add("more", &format!("{round}"), &[("small", &bytes(10 + round, SMALL))]);
-        assert!(fs::read(mounted.at(&format!("more/{round}/small"))).unwrap() == bytes(10 + round, SMALL));
+        mounted.add("more", &format!("{round}"), &[("small", &noise(10 + round, SMALL))]);
+        assert!(fs::read(mounted.at(&format!("more/{round}/small"))).unwrap() == noise(10 + round, SMALL));
     }
     let status = mounted.files().status();
     let paths: BTreeSet<_> =
@@ -131,7 +132,7 @@ fn a_damaged_directory_is_an_error_for_itself_alone() {
     let tree = mounted.scratch.folder("tree");
     let fill = |folder: &str| {
         fs::create_dir_all(tree.join(folder).join("deep")).unwrap();
-        fs::write(tree.join(folder).join("file"), bytes(1, SMALL)).unwrap();
+        fs::write(tree.join(folder).join("file"), noise(1, SMALL)).unwrap();
         fs::write(tree.join(folder).join("deep/file"), folder).unwrap();
     };
     fill("bad");
@@ -165,7 +166,7 @@ fn a_damaged_directory_is_an_error_for_itself_alone() {
                 listed(&format!("data/2/{folder}")),
                 BTreeSet::from(["deep", "file"].map(String::from))
             );
-            assert!(fs::read(mounted.at(&format!("data/2/{folder}/file"))).unwrap() == bytes(1, SMALL));
+            assert!(fs::read(mounted.at(&format!("data/2/{folder}/file"))).unwrap() == noise(1, SMALL));
             assert!(
                 fs::read(mounted.at(&format!("data/2/{folder}/deep/file"))).unwrap() == folder.as_bytes()
             );

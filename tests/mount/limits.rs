@@ -6,15 +6,16 @@ use std::path::Path;
 use std::process::Command;
 
 use cairn_store::MetadataPolicy;
+use harness::bytes::noise;
 use harness::user::{skip, unprivileged};
 use rustix::fs::inotify;
 use rustix::io::Errno;
 
-use crate::mounted::{LARGE, Mounted, bytes};
+use crate::mounted::{LARGE, Mounted};
 
 fn some(test: &str) -> Option<Mounted> {
     let mounted = Mounted::new(test)?;
-    mounted.add("node", "1.0", &[("bin/node", b"#!/bin/sh\n"), ("lib/file", &bytes(1, LARGE))]);
+    mounted.add("node", "1.0", &[("bin/node", b"#!/bin/sh\n"), ("lib/file", &noise(1, LARGE))]);
     mounted.use_(&["node@1.0"]);
     Some(mounted)
 }

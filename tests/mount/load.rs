@@ -9,9 +9,10 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cairn_store::MetadataPolicy;
+use harness::bytes::noise;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::mounted::{LARGE, Mounted, StopOnDrop, bytes};
+use crate::mounted::{LARGE, Mounted, StopOnDrop};
 
 /// Where a process finds the files that it is to hold open, and the first of them.
 const HELD_DIR: &str = "CAIRN_TEST_HELD_DIR";
@@ -37,7 +38,7 @@ fn hold() {
     let mut found = vec![0; 200];
     for (place, file) in open.iter().enumerate().rev() {
         file.read_exact_at(&mut found, 0).unwrap();
-        assert!(found == bytes((from + place) as u64, 200), "{}", from + place);
+        assert!(found == noise((from + place) as u64, 200), "{}", from + place);
     }
 }
 
@@ -50,9 +51,9 @@ fn twenty_thousand_files_are_open_at_once() {
         let dir = tree.join((number / 1000).to_string());
         fs::create_dir_all(&dir).unwrap();
         // Past what is inline, each its own content.
-        fs::write(dir.join(number.to_string()), bytes(number as u64, 200)).unwrap();
+        fs::write(dir.join(number.to_string()), noise(number as u64, 200)).unwrap();
     }
-    fs::write(tree.join("large"), bytes(1, LARGE)).unwrap();
+    fs::write(tree.join("large"), noise(1, LARGE)).unwrap();
     mounted.add_tree("many", "1", &tree, MetadataPolicy::Portable);
     let root = mounted.at("many/1");
     let holders = (0..2).map(|place| {
@@ -73,7 +74,7 @@ fn twenty_thousand_files_are_open_at_once() {
         let large = File::open(root.join("large")).unwrap();
         let mut found = vec![0; LARGE];
         large.read_exact_at(&mut found, 0).unwrap();
-        assert!(found == bytes(1, LARGE));
+        assert!(found == noise(1, LARGE));
     } else {
         harness::user::skip("20,000 open files", "processes may not have so many");
     }

@@ -6,13 +6,14 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt
 use std::path::Path;
 
 use cairn_store::MetadataPolicy;
+use harness::bytes::noise;
 use harness::mount::Mount;
 use harness::plan::special;
 use harness::user::skip;
 use rustix::fs::{FileType, OFlags, XattrFlags, lgetxattr, lgetxattr_query, llistxattr, lsetxattr};
 use rustix::io::Errno;
 
-use crate::mounted::{LARGE, Mounted, SMALL, bytes};
+use crate::mounted::{LARGE, Mounted, SMALL};
 
 /// The longest value that Linux takes, and the longest name.
 const VALUE_MAX: usize = 64 << 10;
@@ -51,13 +52,13 @@ fn extended_attributes_are_those_that_were_added() {
     };
     let tree = image.path().join("tree");
     fs::create_dir_all(tree.join("dir")).unwrap();
-    for (file, content) in [("dir/small", bytes(1, SMALL)), ("large", bytes(2, LARGE)), ("none", bytes(3, 5))]
+    for (file, content) in [("dir/small", noise(1, SMALL)), ("large", noise(2, LARGE)), ("none", noise(3, 5))]
     {
         fs::write(tree.join(file), content).unwrap();
     }
     std::os::unix::fs::symlink("large", tree.join("link")).unwrap();
     let long_name = format!("user.{}", "n".repeat(NAME_MAX - 5));
-    let big = bytes(4, VALUE_MAX);
+    let big = noise(4, VALUE_MAX);
     let attributes: [(&str, &str, &[u8]); 8] = [
         ("dir/small", "user.big", &big),
         ("dir/small", "user.nearly", &big[1..]),

@@ -8,10 +8,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cairn_store::RefKey;
+use harness::bytes::noise;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 
-use crate::mounted::{LARGE, Mounted, SMALL, StopOnDrop, bytes};
+use crate::mounted::{LARGE, Mounted, SMALL, StopOnDrop};
 
 /// Two versions of a package with a small and a large file, the first of them shown.
 fn two_versions(test: &str) -> Option<Mounted> {
@@ -22,8 +23,8 @@ fn two_versions(test: &str) -> Option<Mounted> {
             &format!("{version}.0"),
             &[
                 ("bin/node", format!("#!/bin/sh\necho version {version}\n").as_bytes()),
-                ("small", &bytes(version, SMALL)),
-                ("large", &bytes(version, LARGE)),
+                ("small", &noise(version, SMALL)),
+                ("large", &noise(version, LARGE)),
                 ("lib/deep/er", format!("{version}").as_bytes()),
             ],
         );
@@ -50,7 +51,7 @@ fn the_root_shows_current_generations_commands_and_every_version() {
     assert_eq!(link(&mounted, "node/current"), "1.0");
     assert_eq!(link(&mounted, "generations/1/node"), "../../node/1.0");
     assert_eq!(link(&mounted, "generations/1/bin/node"), "../node/bin/node");
-    assert_eq!(fs::read(mounted.at("node/2.0/large")).unwrap(), bytes(2, LARGE));
+    assert_eq!(fs::read(mounted.at("node/2.0/large")).unwrap(), noise(2, LARGE));
     let said = Command::new(mounted.at("bin/node")).output().unwrap();
     assert_eq!(said.stdout, b"version 1\n");
 }
@@ -79,9 +80,9 @@ fn what_begins_after_the_flip_returned_sees_the_new_generation() {
         }
         assert_eq!(link(&mounted, "current"), format!("generations/{to}"));
         assert_eq!(link(&mounted, "node/current"), format!("{to}.0"));
-        assert_eq!(fs::read(mounted.at("current/node/small")).unwrap(), bytes(to, SMALL));
+        assert_eq!(fs::read(mounted.at("current/node/small")).unwrap(), noise(to, SMALL));
         assert_eq!(fs::read_to_string(mounted.at("node/current/lib/deep/er")).unwrap(), to.to_string());
-        assert_eq!(fs::read(mounted.at("bin/../node/large")).unwrap(), bytes(to, LARGE));
+        assert_eq!(fs::read(mounted.at("bin/../node/large")).unwrap(), noise(to, LARGE));
     }
 }
 
@@ -166,12 +167,12 @@ fn an_open_file_keeps_its_bytes() {
         let mut rest = Vec::new();
         before.read_to_end(&mut rest).unwrap();
         half.extend(rest);
-        assert!(half == bytes(1, len), "{name}");
+        assert!(half == noise(1, len), "{name}");
         before.seek(SeekFrom::Start(0)).unwrap();
         let mut again = Vec::new();
         before.read_to_end(&mut again).unwrap();
-        assert!(again == bytes(1, len), "{name}");
-        assert!(fs::read(mounted.at("current/node").join(name)).unwrap() == bytes(2, len), "{name}");
+        assert!(again == noise(1, len), "{name}");
+        assert!(fs::read(mounted.at("current/node").join(name)).unwrap() == noise(2, len), "{name}");
     }
 }
 
@@ -199,7 +200,7 @@ fn a_mapping_keeps_its_bytes() {
         let after = mapper.go_on();
         let halves: Vec<_> = after.split(' ').collect();
         assert_eq!(halves[0], first);
-        assert_eq!(halves[1], sha256(&bytes(1, len)[len / 2..]), "{name}");
+        assert_eq!(halves[1], sha256(&noise(1, len)[len / 2..]), "{name}");
     }
 }
 
@@ -241,7 +242,7 @@ fn a_working_directory_stays_in_its_version() {
     mounted.use_(&["node@2.0"]);
     // Names are looked up anew, so that the kernel has dropped what it knew.
     assert_eq!(link(&mounted, "current"), "generations/2");
-    let first: Vec<String> = bytes(1, 8).iter().map(|byte| format!("{byte:02x}")).collect();
+    let first: Vec<String> = noise(1, 8).iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(shell.go_on().trim(), first.join(" "));
     assert_eq!(shell.line(), "1");
     assert_eq!(shell.line(), "1");
@@ -261,9 +262,9 @@ fn an_open_directory_stays_in_its_version() {
         File::from(file).read_to_end(&mut bytes).unwrap();
         bytes
     };
-    assert!(open(&held, "large") == bytes(1, LARGE));
+    assert!(open(&held, "large") == noise(1, LARGE));
     assert!(open(&held, "lib/deep/er") == b"1");
-    assert!(open(&generation, "node/small") == bytes(1, SMALL));
+    assert!(open(&generation, "node/small") == noise(1, SMALL));
 }
 
 #[test]
@@ -272,8 +273,8 @@ fn readlink_then_open_may_straddle_a_flip_and_one_resolved_directory_does_not() 
     let resolved = mounted.dir.join(link(&mounted, "current"));
     mounted.use_(&["node@2.0"]);
     // What was resolved once goes on meaning what it meant.
-    assert!(fs::read(resolved.join("node/small")).unwrap() == bytes(1, SMALL));
-    assert!(fs::read(mounted.at("current/node/small")).unwrap() == bytes(2, SMALL));
+    assert!(fs::read(resolved.join("node/small")).unwrap() == noise(1, SMALL));
+    assert!(fs::read(mounted.at("current/node/small")).unwrap() == noise(2, SMALL));
 }
 
 #[test]
@@ -302,7 +303,7 @@ fn adding_a_version_shows_it_at_once_and_disturbs_nothing() {
 #[test]
 fn a_removed_version_is_gone_for_new_look_ups_and_stays_in_its_generations() {
     let Some(mounted) = two_versions("removing while mounted") else { return };
-    mounted.add("other", "1", &[("x", &bytes(9, LARGE))]);
+    mounted.add("other", "1", &[("x", &noise(9, LARGE))]);
     let held = File::open(mounted.at("other/1/x")).unwrap();
     let key = |name: &str, version: &str| -> RefKey {
         mounted
@@ -318,11 +319,11 @@ fn a_removed_version_is_gone_for_new_look_ups_and_stays_in_its_generations() {
     assert!(!mounted.at("other").exists());
     let mut start = vec![0; 1000];
     held.read_exact_at(&mut start, (LARGE - 1000) as u64).unwrap();
-    assert!(start == bytes(9, LARGE)[LARGE - 1000..]);
+    assert!(start == noise(9, LARGE)[LARGE - 1000..]);
     // A generation still names this one.
     mounted.writer.remove_ref(&key("node", "1.0"), false).unwrap();
-    assert!(fs::read(mounted.at("current/node/large")).unwrap() == bytes(1, LARGE));
-    assert!(fs::read(mounted.at("node/1.0/large")).unwrap() == bytes(1, LARGE));
+    assert!(fs::read(mounted.at("current/node/large")).unwrap() == noise(1, LARGE));
+    assert!(fs::read(mounted.at("node/1.0/large")).unwrap() == noise(1, LARGE));
 }
 
 #[test]
@@ -330,7 +331,7 @@ fn a_replaced_version_shows_its_new_content_and_generations_keep_the_old() {
     let Some(mounted) = two_versions("replacing while mounted") else { return };
     mounted.add("node", "1.0", &[("small", b"replaced")]);
     assert_eq!(fs::read(mounted.at("node/1.0/small")).unwrap(), b"replaced");
-    assert!(fs::read(mounted.at("current/node/small")).unwrap() == bytes(1, SMALL));
+    assert!(fs::read(mounted.at("current/node/small")).unwrap() == noise(1, SMALL));
     let target = link(&mounted, "current/node");
     assert!(target.starts_with("../../node/1.0@"), "{target}");
 }

@@ -8,10 +8,11 @@ use std::path::Path;
 use std::process::Command;
 
 use cairn_store::{MetadataPolicy, RestoreOptions, Spec};
+use harness::bytes::noise;
 use harness::compare::Snapshot;
 use harness::user::skip;
 
-use crate::mounted::{LARGE, Mounted, bytes};
+use crate::mounted::{LARGE, Mounted};
 
 /// Compares a version with its export by the tools that an operator would use.
 fn assert_same(mounted: &Mounted, name: &str, version: &str, policy: MetadataPolicy) {
@@ -60,7 +61,7 @@ fn a_version_is_its_export() {
     for (name, len) in
         [("none", 0), ("tiny", 1), ("inline", 128), ("small", 129), ("page", 4096), ("large", LARGE)]
     {
-        fs::write(tree.join("a").join(name), bytes(len as u64, len)).unwrap();
+        fs::write(tree.join("a").join(name), noise(len as u64, len)).unwrap();
     }
     std::os::unix::fs::symlink("../a/large", tree.join("a/link")).unwrap();
     std::os::unix::fs::symlink("nowhere", tree.join("dangling")).unwrap();
@@ -77,9 +78,9 @@ fn a_version_with_all_metadata_is_its_export() {
     let Some(mounted) = Mounted::new("a version with all metadata") else { return };
     let tree = mounted.scratch.folder("tree");
     fs::create_dir(tree.join("dir")).unwrap();
-    fs::write(tree.join("dir/file"), bytes(1, 5000)).unwrap();
+    fs::write(tree.join("dir/file"), noise(1, 5000)).unwrap();
     fs::hard_link(tree.join("dir/file"), tree.join("linked")).unwrap();
-    fs::write(tree.join("plain"), bytes(2, LARGE)).unwrap();
+    fs::write(tree.join("plain"), noise(2, LARGE)).unwrap();
     std::os::unix::fs::chown(tree.join("plain"), Some(1234), Some(4321)).unwrap();
     for (path, name, value) in
         [("dir/file", "user.one", "1"), ("dir/file", "user.two", "2"), ("dir", "user.d", "x")]
@@ -122,7 +123,7 @@ fn real_programs_run_from_the_mount() {
 fn unchanged_files_are_one_inode_across_versions() {
     let Some(mounted) = Mounted::new("unchanged files") else { return };
     for version in ["1", "2"] {
-        mounted.add("data", version, &[("same", &bytes(1, LARGE)), ("other", version.as_bytes())]);
+        mounted.add("data", version, &[("same", &noise(1, LARGE)), ("other", version.as_bytes())]);
     }
     let number = |path: &str| fs::metadata(mounted.at(path)).unwrap().ino();
     assert_eq!(number("data/1/same"), number("data/2/same"));
@@ -133,7 +134,7 @@ fn unchanged_files_are_one_inode_across_versions() {
 #[test]
 fn any_range_can_be_read_in_any_order() {
     let Some(mounted) = Mounted::new("ranges of files") else { return };
-    let whole = bytes(3, 3_000_000);
+    let whole = noise(3, 3_000_000);
     mounted.add("data", "1", &[("file", &whole)]);
     let file = File::open(mounted.at("data/1/file")).unwrap();
     let mut state = 7_usize;

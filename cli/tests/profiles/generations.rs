@@ -1,5 +1,6 @@
 //! Generations from the command line, without a mount: numbers, changes, codes, hints, JSON.
 
+use harness::program::{finish, text};
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -113,8 +114,8 @@ fn profiles_do_not_touch_each_other() {
     let said = world.good(&["use", "hello@2", "--profile", "canary"]);
     assert!(said.starts_with("generation 1 of profile canary, the first\n"), "{said}");
     let mut named = world.command(&["generations", "--json"]);
-    let output = crate::world::finish(named.env("CAIRN_PROFILE", "canary").spawn().unwrap());
-    assert!(crate::world::text(&output.stdout).contains(r#""profile":"canary""#));
+    let output = finish(named.env("CAIRN_PROFILE", "canary").spawn().unwrap());
+    assert!(text(&output.stdout).contains(r#""profile":"canary""#));
     assert_eq!(current(&world)["changes"][0]["to"]["version"], "1");
     world.bad(3, &["generations", "--profile", "nobody"]);
     world.bad(2, &["use", "hello@1", "--profile", "No Name"]);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use harness::program::until;
 use serde_json::{Value, json};
 
 use crate::world::World;
@@ -115,7 +116,7 @@ fn a_mount_whose_daemon_was_killed_is_mounted_again_and_unmounted() {
         let pid = rustix::process::Pid::from_raw(pid).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         // Its descriptors go one after the other.
-        crate::world::until("the daemon's end", || {
+        until("the daemon's end", || {
             let socket = world.path("store/daemon.sock");
             fs::read_dir(&place.dir).is_err() && std::os::unix::net::UnixStream::connect(socket).is_err()
         });
@@ -138,7 +139,5 @@ fn without_a_daemon_nothing_is_mounted_and_status_says_so() {
     let Some(_place) = Place::new(&world) else { return };
     let said = world.bad(3, &["mount", "nowhere"]);
     assert!(said.contains("nowhere"), "{said}");
-    crate::world::until("the daemon that had nothing to do", || {
-        world.json(&["status"])[0]["daemon"].is_null()
-    });
+    until("the daemon that had nothing to do", || world.json(&["status"])[0]["daemon"].is_null());
 }

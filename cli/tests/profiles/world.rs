@@ -3,12 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
+use harness::program::{command, finish, text};
 use serde_json::Value;
-
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A temporary folder with a store in it.
 pub(crate) struct World {
@@ -46,13 +44,7 @@ impl World {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAIRN_")) {
-            command.env_remove(name);
-        }
-        command.args(arguments).current_dir(self.dir.path()).env("CAIRN_STORE", self.path("store"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
+        command(env!("CARGO_BIN_EXE_cairn"), arguments, self.dir.path(), &self.path("store"))
     }
 
     /// Runs what has to succeed; gives its standard output.
@@ -75,32 +67,5 @@ impl World {
         let printed = self.good(&[arguments, &["--json"]].concat());
         let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         printed.lines().map(parse).collect()
-    }
-}
-
-pub(crate) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Waits for a child, and kills it at the deadline.
-pub(crate) fn finish(child: Child) -> Output {
-    let pid = rustix::process::Pid::from_child(&child);
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || sender.send(child.wait_with_output()));
-    match receiver.recv_timeout(DEADLINE) {
-        Ok(output) => output.unwrap(),
-        Err(_) => {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            panic!("a command was still running after {DEADLINE:?}");
-        }
-    }
-}
-
-/// Waits until `ready` says so.
-pub(crate) fn until(what: &str, mut ready: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !ready() {
-        assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} for {what}");
-        std::thread::yield_now();
     }
 }

@@ -5,7 +5,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output};
 
-use crate::world::{World, finish, skip, text, until};
+use harness::program::{finish, text, until};
+
+use crate::world::{World, skip};
 
 /// A user and a group that have no account.
 const STRANGER: u32 = 54_321;

@@ -4,7 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::world::{World, skip, text};
+use harness::program::text;
+
+use crate::world::{World, skip};
 
 /// Takes a mount away when a test ends, however it ends.
 struct Unmounted<'a>(&'a Path);

@@ -2,9 +2,10 @@
 
 use std::process::Stdio;
 
+use harness::program::{finish, text, until};
 use rustix::process::Signal;
 
-use crate::world::{World, finish, text, until};
+use crate::world::World;
 
 #[test]
 fn who_asks_a_daemon_that_is_stopping_is_served_all_the_same() {

@@ -3,9 +3,10 @@
 
 use std::process::Command;
 
+use harness::program::text;
 use serde_json::Value;
 
-use crate::world::{World, text};
+use crate::world::World;
 
 /// Every command with what can be said of it, in an order in which they find something. `-` gives standard input.
 const SCRIPT: [&str; 77] = [

@@ -6,11 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
+use harness::program::{DEADLINE, command, finish, text, until};
 use rustix::process::{Pid, Signal, kill_process};
-
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A temporary folder with a store in it.
 pub(crate) struct World {
@@ -64,13 +62,7 @@ impl World {
 
     /// The binary, or a program that runs it, with nothing of this process's settings.
     pub(crate) fn program(&self, program: &str, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAIRN_")) {
-            command.env_remove(name);
-        }
-        command.args(arguments).current_dir(self.dir.path()).env("CAIRN_STORE", self.path("store"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
+        command(program, arguments, self.dir.path(), &self.path("store"))
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
@@ -130,33 +122,6 @@ impl Drop for World {
 }
 
 const HEALTH: &[u8] = b"GET /v1/health HTTP/1.1\r\nhost: c\r\n\r\n";
-
-pub(crate) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Waits for a child, and kills it at the deadline.
-pub(crate) fn finish(child: Child) -> Output {
-    let pid = Pid::from_child(&child);
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || sender.send(child.wait_with_output()));
-    match receiver.recv_timeout(DEADLINE) {
-        Ok(output) => output.unwrap(),
-        Err(_) => {
-            let _ = kill_process(pid, Signal::KILL);
-            panic!("a command was still running after {DEADLINE:?}");
-        }
-    }
-}
-
-/// Waits until `ready` says so.
-pub(crate) fn until(what: &str, mut ready: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !ready() {
-        assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} for {what}");
-        std::thread::yield_now();
-    }
-}
 
 /// Says loudly that a test did not run.
 pub(crate) fn skip(test: &str, why: &str) {

@@ -3,7 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use crate::world::{World, contents, until};
+use harness::program::until;
+
+use crate::world::{World, contents};
 
 #[test]
 fn a_full_cache_disk_slows_reads_and_fails_none() {

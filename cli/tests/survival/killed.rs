@@ -5,10 +5,11 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
+use harness::program::{finish, text, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::world::{Echo, World, contents, until};
+use crate::world::{Echo, World, contents};
 
 const DISCONNECTED: i32 = 107;
 
@@ -161,8 +162,8 @@ fn a_daemon_that_is_told_to_stop_ends_its_commands_and_mounts() {
     assert_eq!(fs::read_to_string(world.at("current/tool/version")).unwrap(), "1", "mounts end last");
     std::io::Write::write_all(&mut input, b" and ended").unwrap();
     drop(input);
-    let added = crate::world::finish(adding);
-    assert!(added.status.success(), "{}", crate::world::text(&added.stderr));
+    let added = finish(adding);
+    assert!(added.status.success(), "{}", text(&added.stderr));
     assert_eq!(daemon.ended(), Some(0));
     assert!(fs::read_dir(&world.mnt).unwrap().next().is_none(), "nothing stays mounted");
     assert_eq!(world.good(&["cat", "late@1:f"]), "begun and ended");

@@ -8,9 +8,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use harness::bytes::noise;
+use harness::program::{command, finish, text, until};
 use serde_json::{Value, json};
-
-use crate::world::{finish, noise, text, until};
 
 const NOBODY: u32 = 65_534;
 const PERMISSION_DENIED: i32 = 13;
@@ -85,15 +85,10 @@ impl Home {
 
     /// A program that this user runs.
     fn program(&self, program: &Path) -> Command {
-        let mut command = Command::new(program);
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAIRN_")) {
-            command.env_remove(name);
-        }
+        let mut command = command(program, &[], self.dir.path(), &self.path("store"));
         if rustix::process::geteuid().is_root() {
             command.uid(NOBODY).gid(NOBODY);
         }
-        command.current_dir(self.dir.path()).env("CAIRN_STORE", self.path("store"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 

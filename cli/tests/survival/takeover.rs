@@ -7,10 +7,12 @@ use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use harness::bytes::noise;
+use harness::program::{DEADLINE, finish, text, until};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::world::{Echo, LARGE, World, contents, finish, noise, text, until};
+use crate::world::{Echo, LARGE, World, contents};
 
 const EXCHANGES: usize = 50;
 
@@ -280,7 +282,7 @@ fn a_detached_takeover_is_ready_when_its_command_ends_and_says_who_it_is() {
     let Some(mut world) = World::mounted("a detached takeover") else { return };
     let socket = world.path("notify");
     let notified = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
-    notified.set_read_timeout(Some(crate::world::DEADLINE)).unwrap();
+    notified.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut command = world.command(&["daemon", "--takeover", "--detach"]);
     // The daemon keeps standard error.
     command.stderr(File::create(world.path("errors")).unwrap());

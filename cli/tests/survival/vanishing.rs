@@ -5,9 +5,10 @@ use std::io::Read;
 use std::path::Path;
 use std::process::Command;
 
+use harness::program::{text, until};
 use serde_json::json;
 
-use crate::world::{World, contents, text, until};
+use crate::world::{World, contents};
 
 /// A store whose daemon serves two mounts, the second at `path`.
 fn two(test: &str, path: &str) -> Option<(World, std::path::PathBuf)> {

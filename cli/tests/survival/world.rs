@@ -4,13 +4,13 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
+use harness::bytes::noise;
+use harness::program::{command, finish, text, until};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// A file that is read through the page cache, and one that the kernel reads by itself.
 const SMALL: usize = 20_000;
 pub(crate) const LARGE: usize = 700_000;
@@ -133,13 +133,7 @@ impl World {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cairn"));
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CAIRN_")) {
-            command.env_remove(name);
-        }
-        command.args(arguments).current_dir(self.dir.path()).env("CAIRN_STORE", self.path("store"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
+        command(env!("CARGO_BIN_EXE_cairn"), arguments, self.dir.path(), &self.path("store"))
     }
 
     /// Runs what has to succeed; gives its standard output.
@@ -245,45 +239,6 @@ impl Drop for Echo {
 pub(crate) fn lives(pid: u32) -> bool {
     let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     test_kill_process(pid).is_ok()
-}
-
-pub(crate) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Waits for a child, and kills it at the deadline.
-pub(crate) fn finish(child: Child) -> Output {
-    let pid = Pid::from_child(&child);
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || sender.send(child.wait_with_output()));
-    match receiver.recv_timeout(DEADLINE) {
-        Ok(output) => output.unwrap(),
-        Err(_) => {
-            let _ = kill_process(pid, Signal::KILL);
-            panic!("a command was still running after {DEADLINE:?}");
-        }
-    }
-}
-
-/// Waits until `ready` says so.
-pub(crate) fn until(what: &str, mut ready: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !ready() {
-        assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} for {what}");
-        std::thread::yield_now();
-    }
-}
-
-/// Bytes that do not compress to nothing and tell versions apart.
-pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    std::iter::repeat_with(next).flatten().take(len).collect()
 }
 
 /// The bytes of `small` and of `large` in a version.
