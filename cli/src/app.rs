@@ -138,7 +138,7 @@ impl App {
             );
         }
         let (own, caller) = (rustix::process::geteuid().as_raw(), self.caller.uid);
-        if command.opens_files() && caller != 0 && caller != own {
+        if command.acts_on_paths() && caller != 0 && caller != own {
             return Err(Foreign { own, caller }.into());
         }
         Ok(())

@@ -110,9 +110,10 @@ impl Command {
         matches!(self, Self::Demo(_))
     }
 
-    /// Whether it opens files of its caller by their paths.
-    pub(crate) fn opens_files(&self) -> bool {
-        matches!(self, Self::Export(_)) || matches!(self, Self::Add(_) if !self.takes_input())
+    /// Whether it does something at paths that its caller names: reads or writes there, or covers what is there.
+    pub(crate) fn acts_on_paths(&self) -> bool {
+        let is_add_of_paths = matches!(self, Self::Add(_) if !self.takes_input());
+        is_add_of_paths || matches!(self, Self::Export(_) | Self::Mount(_) | Self::Umount(_))
     }
 
     /// Whether it reads standard input.

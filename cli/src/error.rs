@@ -60,9 +60,11 @@ impl FailureKind {
 #[error("there is no store at {}", .0.display())]
 pub(crate) struct NoStore(pub(crate) PathBuf);
 
-/// A daemon does not open files for somebody else.
+/// A daemon does nothing at paths that somebody else names.
 #[derive(Debug, thiserror::Error)]
-#[error("the daemon runs as user {own} and opens no files for user {caller}: they might not be theirs")]
+#[error(
+    "the daemon runs as user {own} and does nothing at paths that user {caller} names: they might not be theirs"
+)]
 pub(crate) struct Foreign {
     pub(crate) own: u32,
     pub(crate) caller: u32,
@@ -239,8 +241,7 @@ fn judge(error: &anyhow::Error) -> (FailureKind, Option<String>) {
         return judge_mount(error);
     }
     if error.is::<Foreign>() {
-        let hint =
-            "send the bytes: `cairn add - --file-name NAME` takes standard input, `cairn cat` gives a file";
+        let hint = "send bytes: `cairn add - --file-name NAME` takes standard input, `cairn cat` gives a file; mounting is for the daemon's own user";
         return (FailureKind::Failed, Some(hint.to_owned()));
     }
     if let Some(SocketError::Taken(_)) = error.downcast_ref() {

@@ -262,10 +262,8 @@ impl Files {
     /// # Errors
     /// [`ReadError`]. Then `reply` has what could be read before the bytes that could not, all of it verified.
     pub fn read(&self, file: &FileSpec, offset: u64, len: u32, reply: &mut Vec<u8>) -> Result<(), ReadError> {
-        if !matches!(file.content, Content::Inline(_))
-            && file.size > self.options.small_max
-            && self.materialiser.read(&FileId::of(file), offset, len, reply)
-        {
+        let len = len_within(file, offset, len);
+        if self.is_cacheable(file) && self.materialiser.read(&FileId::of(file), offset, len, reply) {
             return Ok(());
         }
         self.reader.read(file, offset, len, reply)

@@ -23,9 +23,8 @@ impl Mount {
     /// back; else there was nothing to tell.
     pub fn publish(&self, view: &Arc<View>) -> Option<Duration> {
         let mut begun = None;
-        let _urgent = Urgent::begin();
         let _inside = self.core.gate.pass();
-        let told = self.core.fs.publish(Arc::clone(view), || {
+        let told = self.core.fs.publish(Arc::clone(view), Urgent::begin, || {
             begun = Some(Instant::now());
             // Without the epoch the kernel keeps no name that changes.
             if !self.legacy.has_epoch() {

@@ -215,6 +215,9 @@ fn hand_over<'a>(stream: &mut UnixStream, mounts: &[&'a Mount]) -> Result<Stoppe
     }
     let lost = |errno: rustix::io::Errno| TakeoverError::Lost { action: "let go for", source: errno.into() };
     let parking = Parking::new(sessions).map_err(lost)?;
+    stream
+        .set_write_timeout(Some(PAUSE_MAX))
+        .map_err(|source| TakeoverError::Lost { action: "reach", source })?;
     let paused_at = now();
     let closed: Vec<_> = mounts.iter().map(|mount| mount.core.gate.close()).collect();
     let told = parking.park().map_err(lost).and_then(|()| {

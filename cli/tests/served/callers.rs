@@ -86,7 +86,10 @@ fn a_member_of_the_group_may_ask_and_names_no_files() {
         let output = member(arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         let said = text(&output.stderr);
-        assert!(said.contains("opens no files for user 54321") && said.contains("cairn add -"), "{said}");
+        assert!(
+            said.contains("does nothing at paths that user 54321 names") && said.contains("cairn add -"),
+            "{said}"
+        );
     }
     assert!(!world.path("out").exists());
     let other = as_user(&world, STRANGER, STRANGER, &["tag", "hello@1", "gamma"]);

@@ -393,7 +393,7 @@ impl Run<'_> {
         let mut view = self.view.clone();
         changes.iter().for_each(|change| apply(&mut view, change, self.ids));
         let mut told = false;
-        let said = self.fs.publish(Arc::new(view.clone()), || told = true);
+        let said = self.fs.publish(Arc::new(view.clone()), || (), || told = true);
         assert_eq!(said, told);
         let after = shallow(&view);
         let untrue = before.iter().find(|(path, is)| after.get(*path) != Some(is));

@@ -11,9 +11,10 @@ impl Fs {
     /// Shows a new view from now on; whether the kernel had to be told.
     ///
     /// If anything that it may have kept is not so any more, `notify` is called, which has to make it forget all names
-    /// at once: from then until the new view is shown, look-ups wait. `notify` must not wait for the kernel in turn.
-    /// Views that are older than the one shown are passed over.
-    pub fn publish(&self, view: Arc<View>, notify: impl FnOnce()) -> bool {
+    /// at once: from then until the new view is shown, look-ups wait. `notify` must not wait for the kernel in turn. `hold`
+    /// is called right before look-ups begin to wait, and what it gives is dropped when they no longer do. Views that are
+    /// older than the one shown are passed over.
+    pub fn publish<H>(&self, view: Arc<View>, hold: impl FnOnce() -> H, notify: impl FnOnce()) -> bool {
         let _one = self.publishing.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.shown();
         if view.seq < old.view().seq {
@@ -21,11 +22,16 @@ impl Fs {
         }
         let new = Arc::new(old.with_view(view));
         let changes = !old.holds_in(&new);
+        let held = changes.then(hold);
         let mut shown = self.shown.write().unwrap_or_else(PoisonError::into_inner);
         if changes {
             notify();
         }
-        *shown = new;
+        // The old one may be large, and is taken apart when nobody waits.
+        let replaced = std::mem::replace(&mut *shown, new);
+        drop(shown);
+        drop(held);
+        drop(replaced);
         changes
     }
 

@@ -198,7 +198,7 @@ fn what_nothing_shown_has_is_said_to_be_unsupported_for_good() {
     assert!(fs.stats().xattrs_unsupported && !fs.stats().xattrs_hidden);
     let full = full_artifact(&scratch);
     add_ref(&mut view, "state", "1", "any/any", full);
-    assert!(!fs.publish(Arc::new(view.clone()), || ()));
+    assert!(!fs.publish(Arc::new(view.clone()), || (), || ()));
     let ino = there(&fs, "state/1/file").ino;
     assert_eq!(fs.xattr(ino, b"user.a"), Err(Errno::NOSYS));
     assert!(fs.stats().xattrs_hidden);
@@ -286,7 +286,7 @@ fn readers_never_see_a_generation_before_one_that_they_have_seen() {
             add_ref(&mut view, "tool", &version, LINUX, artifact);
             add_generation(&mut view, &[("tool", package(&version, LINUX, artifact, &["tool"]))]);
             if flip >= 3 {
-                assert!(fs.publish(Arc::new(view.clone()), || ()));
+                assert!(fs.publish(Arc::new(view.clone()), || (), || ()));
             }
         }
         done.store(true, std::sync::atomic::Ordering::Relaxed);

@@ -35,6 +35,7 @@ impl Kernel {
         let is_at_hand = guarded_part("look", ino, || core.fs.is_at_hand(Ino(ino.0), bytes));
         if is_at_hand.unwrap_or(false) {
             job(core, name);
+            core.linger.answered(core.device.as_fd());
         } else {
             let (owned, name) = (Arc::clone(core), name.map(OsStr::to_owned));
             core.pool.run(Length::Short, move || {
@@ -44,7 +45,6 @@ impl Kernel {
                 job(&owned, name.as_deref());
             });
         }
-        core.linger.answered(core.device.as_fd());
     }
 
     /// Runs one operation on an inode inside the gate and gives its result to `answer`, in there too.
