@@ -81,9 +81,12 @@ impl Dirs {
         Ok(dir)
     }
 
-    /// Whether it is kept.
+    /// Whether it is kept; it then stays for a while.
     pub(crate) fn has(&self, tree: &TreeId) -> bool {
-        self.cache.read().unwrap_or_else(PoisonError::into_inner).dirs.contains_key(tree)
+        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+        let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = cache.dirs.get(tree);
+        kept.inspect(|kept| kept.used.store(now, Ordering::Relaxed)).is_some()
     }
 
     fn decode(&self, tree: &TreeId) -> Result<PackedDir, Error> {

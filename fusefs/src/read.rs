@@ -191,7 +191,7 @@ impl Shared {
                     take(Piece::Zeros(zeros(start, chunk, at, end)));
                     1
                 } else {
-                    let (block, slot) = self.store.block_of(&chunk.id).ok()??;
+                    let (block, slot) = self.store.block_if_known(&chunk.id)?;
                     let block = self.blocks.kept(block)?;
                     let (count, bytes) = block.run(slot, chunks);
                     if count == 0 {

@@ -70,6 +70,14 @@ impl Store {
         Ok(place.map(|Place { pack, frame, slot }| (BlockId { pack, frame }, slot)))
     }
 
+    /// Like [`Store::block_of`], if that takes no waiting and no reading but of the index as it is known: nothing where it
+    /// is not known, which does not say that it is not here.
+    #[must_use]
+    pub fn block_if_known(&self, chunk: &ChunkId) -> Option<(BlockId, u16)> {
+        let Place { pack, frame, slot } = self.index_if_known()?.lookup(chunk)?;
+        Some((BlockId { pack, frame }, slot))
+    }
+
     /// A chunk's verified bytes, as many as a file's list says. Slower than blocks that are kept, and what to do where
     /// they fail: it looks again where the chunk is, and says exactly what is wrong.
     ///

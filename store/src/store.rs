@@ -214,6 +214,11 @@ impl Store {
         }
     }
 
+    /// The places of chunks, if they were asked for already and nobody opens them at the moment.
+    pub(crate) fn index_if_known(&self) -> Option<Arc<Index>> {
+        self.0.index.try_lock().ok()?.clone()
+    }
+
     /// The places of chunks, of the packs that there are now.
     pub(crate) fn index_now(&self) -> Result<Arc<Index>> {
         let index = self.index()?;

@@ -11,6 +11,8 @@ enum Source {
     Dir(cairn_store::TreeId),
     /// The root of an artifact.
     Root(cairn_store::ArtifactId),
+    /// The roots of all versions of a package.
+    Roots(Vec<cairn_store::ArtifactId>),
     /// What is in memory anyway.
     Nothing,
 }
@@ -23,6 +25,7 @@ impl Fs {
         match self.source(ino, name) {
             Source::Dir(tree) => self.dirs.has(&tree),
             Source::Root(artifact) => self.roots.known(&artifact).is_some(),
+            Source::Roots(all) => all.iter().all(|artifact| self.roots.known(artifact).is_some()),
             Source::Nothing => true,
         }
     }
@@ -33,6 +36,7 @@ impl Fs {
         match self.source(ino, name) {
             Source::Dir(tree) => drop(self.dirs.get(&tree)),
             Source::Root(artifact) => drop(self.roots.get(&artifact)),
+            Source::Roots(all) => all.iter().for_each(|artifact| drop(self.roots.get(artifact))),
             Source::Nothing => {}
         }
     }
@@ -43,6 +47,14 @@ impl Fs {
             (What::Version { tree, .. } | What::Dir { tree, .. }, Some(_)) => Source::Dir(*tree),
             (What::Version { artifact, .. }, None) => Source::Root(*artifact),
             (What::Dir { within, .. } | What::Leaf { within, .. }, None) => Source::Dir(*within),
+            (What::Package { name: package }, Some(b"")) => {
+                let listed = package_name(package).map(|package| self.shown().list_package(&package));
+                let versions = listed.into_iter().flatten().filter_map(|(_, shows)| match shows {
+                    Shows::Version(artifact) => Some(artifact),
+                    _ => None,
+                });
+                Source::Roots(versions.collect())
+            }
             (What::Package { name: package }, Some(name)) => {
                 let shown = package_name(package).and_then(|package| self.shown().in_package(&package, name));
                 match shown {
@@ -54,14 +66,17 @@ impl Fs {
         }
     }
 
-    /// Whether it is known if anything that is shown has extended attributes.
+    /// Whether the kernel was told, or can be told at once, that there are no extended attributes.
     #[must_use]
-    pub fn xattrs_at_hand(&self) -> bool {
-        self.xattrs.is_decided()
+    pub fn has_no_xattrs(&self) -> bool {
+        self.xattrs.is_unsupported()
     }
 
-    /// Reads some of what decides that.
-    pub fn fetch_xattrs(&self) {
-        self.decide_xattrs();
+    /// Reads what an answer about the extended attributes of an inode is made from, and some of what decides whether there
+    /// are any at all.
+    pub fn fetch_xattrs(&self, ino: Ino) {
+        if !self.decide_xattrs() {
+            self.fetch(ino, None);
+        }
     }
 }

@@ -104,7 +104,7 @@ fn what_takes_reading_is_told_apart_and_fetched() {
     let data = there(&known, "tool/1.0/lib/data.txt").ino;
     let fs = scratch.fs(&view);
     fs.restore(&known.save()).unwrap();
-    for ino in [Ino::ROOT, tool, Ino(12_345)] {
+    for ino in [Ino::ROOT, Ino(12_345)] {
         assert!(fs.is_at_hand(ino, None) && fs.is_at_hand(ino, Some(b"")), "{ino:?}");
     }
     assert!(fs.is_at_hand(tool, Some(b"current")) && fs.is_at_hand(tool, Some(b"9.9")));
@@ -117,9 +117,12 @@ fn what_takes_reading_is_told_apart_and_fetched() {
         fs.fetch(ino, name);
         assert!(fs.is_at_hand(ino, name), "{ino:?} {name:?}");
     }
-    assert!(!fs.xattrs_at_hand());
-    fs.fetch_xattrs();
-    assert!(fs.xattrs_at_hand());
+    assert!(!fs.is_at_hand(tool, Some(b"")), "its versions were not met");
+    fs.fetch(tool, Some(b""));
+    assert!(fs.is_at_hand(tool, Some(b"")));
+    assert!(!fs.has_no_xattrs());
+    fs.fetch_xattrs(data);
+    assert!(fs.has_no_xattrs());
 }
 
 #[test]
@@ -193,6 +196,7 @@ fn what_nothing_shown_has_is_said_to_be_unsupported_for_good() {
     let (scratch, mut view) = sample();
     let fs = scratch.fs(&view);
     let ino = there(&fs, "tool/1.0/lib/data.txt").ino;
+    fs.fetch_xattrs(ino);
     assert_eq!(fs.xattr(ino, b"user.a"), Err(Errno::NOSYS));
     assert_eq!(fs.xattrs(ino), Err(Errno::NOSYS));
     assert!(fs.stats().xattrs_unsupported && !fs.stats().xattrs_hidden);

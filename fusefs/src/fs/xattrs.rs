@@ -35,11 +35,6 @@ impl Support {
         self.unsupported.load(Ordering::Relaxed)
     }
 
-    /// Whether nothing more has to be read to know.
-    pub(super) fn is_decided(&self) -> bool {
-        self.is_unsupported() || self.full.load(Ordering::Relaxed)
-    }
-
     pub(super) fn is_hiding(&self) -> bool {
         self.is_unsupported() && self.full.load(Ordering::Relaxed)
     }
@@ -78,7 +73,8 @@ impl Fs {
     /// The value of an extended attribute.
     ///
     /// # Errors
-    /// ENODATA without it; ENOSYS if nothing that is shown has any: the kernel then asks no more. ESTALE, EIO.
+    /// ENODATA without it; ENOSYS if nothing that is shown has any, as [`Fs::fetch_xattrs`] found: the kernel then asks no
+    /// more. ESTALE, EIO.
     pub fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>, Errno> {
         let mut found = None;
         self.each_xattr(ino, |there, value| {
@@ -103,7 +99,7 @@ impl Fs {
     }
 
     fn each_xattr(&self, ino: Ino, mut take: impl FnMut(&[u8], &[u8])) -> Result<(), Errno> {
-        if self.decide_xattrs() {
+        if self.xattrs.is_unsupported() {
             return Err(Errno::NOSYS);
         }
         let inode = self.inode(ino)?;

@@ -69,12 +69,12 @@ impl Kernel {
         reply: ReplyXattr,
     ) {
         let Some(core) = self.core.get() else { return reply.error(fuser::Errno::EIO) };
-        if core.fs.xattrs_at_hand() {
+        if core.fs.has_no_xattrs() {
             return self.handle(request, operation, ino, run, |value| answer_xattr(reply, value));
         }
         let job = Arc::clone(core);
         core.pool.run(Length::Short, move || {
-            let _ = guarded_part("fetch", ino, || job.fs.fetch_xattrs());
+            let _ = guarded_part("fetch", ino, || job.fs.fetch_xattrs(Ino(ino.0)));
             job.answer(operation, ino, || run(&job), |value| answer_xattr(reply, value));
         });
     }
