@@ -1,0 +1,1 @@
+//! The exchange between peers: real servers, hostile ones, and links that break.
