@@ -98,7 +98,10 @@ impl Handover {
                     let _ = end.recv();
                     handed.exit();
                 }
-                Err(error) => tracing::warn!(error = format!("{error:#}"), "nobody took over"),
+                Err(error) => {
+                    self.daemon.writer.resume();
+                    tracing::warn!(error = format!("{error:#}"), "nobody took over");
+                }
             }
             *lock(&self.other) = None;
         }
