@@ -11,14 +11,18 @@ mod app;
 mod client;
 mod error;
 pub mod events;
+mod files;
 mod job;
 mod limits;
 #[cfg(test)]
 mod move_tests;
+mod peer_limits;
 mod routes;
 mod run;
 mod shutdown;
 pub mod socket;
+mod tls;
+pub mod tokens;
 
 pub use app::{About, router};
 pub use client::{Answer, Client};
