@@ -161,6 +161,11 @@ impl App {
         Meter::new(task, self.progress, self.io.clone())
     }
 
+    /// The progress of a transfer (`pulling`), with its rate and the time that is left.
+    pub(crate) fn transfer_meter(&self, task: &'static str) -> Meter {
+        Meter::with_rate(task, self.progress, self.io.clone())
+    }
+
     /// Says at any time whether the client wants the job to stop.
     pub(crate) fn stopper(&self) -> Box<dyn Fn() -> bool> {
         let io = self.io.clone();
