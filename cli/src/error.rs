@@ -39,6 +39,7 @@ enum FailureKind {
     Damaged,
     Busy,
     Conflict,
+    Unavailable,
     Interrupted,
 }
 
@@ -50,6 +51,7 @@ impl FailureKind {
             Self::NotFound => 3,
             Self::Damaged => DAMAGED,
             Self::Busy | Self::Conflict => 5,
+            Self::Unavailable => 6,
             Self::Interrupted => 130,
         }
     }
@@ -274,6 +276,7 @@ fn kind_of(error: &Error) -> FailureKind {
         Kind::Conflict => FailureKind::Conflict,
         Kind::Misuse => FailureKind::Usage,
         Kind::Failed => FailureKind::Failed,
+        Kind::Unavailable => FailureKind::Unavailable,
         Kind::Cancelled => FailureKind::Interrupted,
     }
 }
@@ -300,6 +303,9 @@ fn hint_for(error: &Error) -> Option<String> {
         Error::NoGeneration { profile, .. } => format!("`cairn generations --profile {profile}` lists them"),
         Error::NewerFormat { .. } => "use a newer cairn with this store".to_owned(),
         Error::Poisoned { .. } => "run the command again: opening the store recovers it".to_owned(),
+        Error::Unavailable { .. } => {
+            "run it again when a peer that has it answers; what is here stays".to_owned()
+        }
         Error::Cancelled => "nothing became visible; the store is as it was".to_owned(),
         Error::Io { source, .. } | Error::Tree { source, .. } => hint_for_io(source)?.to_owned(),
         _ => return None,

@@ -18,6 +18,7 @@ pub(crate) use format::{check_format, write_format};
 use crate::artifact::Artifact;
 use crate::block::{BLOCK_TARGET, Block, Decompressor};
 use crate::error::{Error, Result};
+use crate::fetch::Fetch;
 use crate::id::{ArtifactId, ChunkId, PackId};
 use crate::index::{Index, IndexSummary, Place};
 use crate::io::{Io, Os};
@@ -53,6 +54,8 @@ struct Inner {
     /// Guards the context that decodes blocks for readers without one of their own. `blocks` is not held with it.
     decompressor: Mutex<Decompressor>,
     sending_tools: SendingTools,
+    /// Guards who is asked for what is not here. A leaf lock.
+    fetch: Mutex<Option<Arc<dyn Fetch>>>,
 }
 
 #[derive(Default)]
@@ -156,6 +159,7 @@ impl Store {
             presence: Mutex::default(),
             decompressor: Mutex::new(Decompressor::default()),
             sending_tools: SendingTools::default(),
+            fetch: Mutex::new(None),
         }))
     }
 
@@ -167,6 +171,10 @@ impl Store {
 
     pub(crate) fn io(&self) -> &Arc<dyn Io> {
         &self.0.io
+    }
+
+    pub(crate) fn fetch_slot(&self) -> &Mutex<Option<Arc<dyn Fetch>>> {
+        &self.0.fetch
     }
 
     pub(crate) fn packs_dir(&self) -> PathBuf {
