@@ -93,7 +93,9 @@ impl Tls {
                         tracing::info!(cert = %self.files.cert.display(), "the certificate was read again");
                         current.config = config;
                     }
-                    Err(error) => tracing::error!(%error, "the certificate that was read before stays in use"),
+                    Err(error) => {
+                        tracing::error!(%error, "the certificate that was read before stays in use")
+                    }
                 }
                 current.identities = identities;
             }
@@ -108,8 +110,10 @@ fn identities(files: &TlsFiles) -> Vec<Option<Identity>> {
 }
 
 fn config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
-    let unusable =
-        |error: &dyn std::fmt::Display| TlsError::Unusable { path: files.cert.clone(), detail: error.to_string() };
+    let unusable = |error: &dyn std::fmt::Display| TlsError::Unusable {
+        path: files.cert.clone(),
+        detail: error.to_string(),
+    };
     let certs = certificates(&files.cert)?;
     let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
         .map_err(|_| TlsError::Pem { path: files.key.clone(), what: "private key" })?;
@@ -122,10 +126,9 @@ fn config(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
         Some(path) => {
             let mut roots = RootCertStore::empty();
             for cert in certificates(path)? {
-                roots.add(cert).map_err(|error| TlsError::Unusable {
-                    path: path.clone(),
-                    detail: error.to_string(),
-                })?;
+                roots
+                    .add(cert)
+                    .map_err(|error| TlsError::Unusable { path: path.clone(), detail: error.to_string() })?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
             builder.with_client_cert_verifier(verifier.map_err(|error| unusable(&error))?)

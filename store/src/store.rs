@@ -26,6 +26,7 @@ use crate::object::ObjectSource;
 use crate::pack::{Pack, PackKind, SEALED};
 use crate::presence::Known;
 use crate::refs::View;
+use crate::sending::SendingTools;
 
 /// Packs that are held open, at most.
 const OPEN_PACKS_MAX: usize = 128;
@@ -51,6 +52,7 @@ struct Inner {
     presence: Mutex<Known>,
     /// Guards the context that decodes blocks for readers without one of their own. `blocks` is not held with it.
     decompressor: Mutex<Decompressor>,
+    sending_tools: SendingTools,
 }
 
 #[derive(Default)]
@@ -153,6 +155,7 @@ impl Store {
             blocks: Mutex::default(),
             presence: Mutex::default(),
             decompressor: Mutex::new(Decompressor::default()),
+            sending_tools: SendingTools::default(),
         }))
     }
 
@@ -227,6 +230,10 @@ impl Store {
         }
         self.refresh_index();
         self.index()
+    }
+
+    pub(crate) fn sending_tools(&self) -> &SendingTools {
+        &self.0.sending_tools
     }
 
     /// What is known to be missing of artifacts.

@@ -87,7 +87,8 @@ pub(super) fn write(path: &Path, kept: &Kept) -> Result<(), TokenError> {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let folder = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let folder =
+        rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     folder.and_then(rustix::fs::fsync).map_err(|errno| failed("sync the folder of", path)(errno.into()))
 }
 
