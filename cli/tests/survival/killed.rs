@@ -9,7 +9,7 @@ use harness::program::{finish, text, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::world::{Echo, World, contents};
+use crate::world::{Echo, Sleeper, World, contents};
 
 const DISCONNECTED: i32 = 107;
 
@@ -97,14 +97,7 @@ fn a_daemon_that_hangs_stalls_no_status() {
     let (other, tree) = (other.to_str().unwrap(), tree.to_str().unwrap());
     world.good(&["--store", other, "add", tree, "--name", "x", "--version", "1"]);
     let daemon = world.daemon.as_ref().unwrap();
-    daemon.signal(Signal::STOP);
-    // Who has read a request has to answer it, or its asker never ends.
-    until("all of its threads to stop", || {
-        let threads = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
-        let mut states =
-            threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")).unwrap());
-        states.all(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'))
-    });
+    daemon.stop();
     let said = world.good(&["--store", other, "status"]);
     daemon.signal(Signal::CONT);
     assert!(said.contains(&format!("{}: hangs", world.mnt.display())), "{said}");
@@ -117,13 +110,12 @@ fn a_mount_in_use_stays_and_is_told_of_by_name() {
     let Some(world) = World::mounted("unmounting what is in use") else { return };
     let mnt = world.mnt.to_str().unwrap().to_owned();
     let mut echo = Echo::start(&world.at("current/tool/bin/tool"));
-    let mut inside = Command::new("sleep");
-    let mut inside = inside.arg("600").current_dir(world.at("tool/2")).stdout(Stdio::null()).spawn().unwrap();
+    let inside = Sleeper::start(Command::new("sleep").arg("600").current_dir(world.at("tool/2")));
     let held = File::open(world.at("tool/1/small")).unwrap();
     let said = world.bad(5, &["umount", &mnt]);
     for who in [
         format!("{} (tool: exe tool/1/bin/tool)", echo.pid()),
-        format!("{} (sleep: cwd tool/2)", inside.id()),
+        format!("{} (sleep: cwd tool/2)", inside.pid()),
         format!("{} (", std::process::id()),
         "open tool/1/small".to_owned(),
     ] {
@@ -139,9 +131,7 @@ fn a_mount_in_use_stays_and_is_told_of_by_name() {
     assert!(bytes == contents(1).0);
     assert_eq!(world.state(&world.mnt).as_deref(), Some("detached"));
     // With the last of them it ends.
-    inside.kill().unwrap();
-    inside.wait().unwrap();
-    drop((held, echo));
+    drop((inside, held, echo));
     until("the mount to end", || {
         world.status()["mounts"].as_array().unwrap().iter().all(|one| one["path"] != mnt.as_str())
     });
