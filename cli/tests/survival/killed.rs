@@ -91,18 +91,44 @@ fn a_daemon_that_comes_back_serves_its_mount_again() {
 }
 
 #[test]
-fn a_daemon_that_hangs_stalls_no_status() {
+fn a_daemon_that_hangs_stalls_neither_status_nor_ps() {
     let Some(world) = World::mounted("a daemon that hangs") else { return };
+    let mut echo = Echo::start(&world.at("current/tool/bin/tool"));
+    echo.check();
     let (other, tree) = (world.path("other"), world.path("tree-1"));
     let (other, tree) = (other.to_str().unwrap(), tree.to_str().unwrap());
     world.good(&["--store", other, "add", tree, "--name", "x", "--version", "1"]);
     let daemon = world.daemon.as_ref().unwrap();
     daemon.stop();
     let said = world.good(&["--store", other, "status"]);
+    let used = world.json(&["--store", other, "ps"]);
     daemon.signal(Signal::CONT);
+    let of_echo = |line: &Value| line["pid"] == json!(echo.pid());
+    let line = used.into_iter().find(of_echo).unwrap();
+    assert_eq!((&line["version"], &line["current"]), (&json!("1"), &Value::Null), "{line}");
+    let line = world.json(&["--store", other, "ps"]).into_iter().find(of_echo).unwrap();
+    assert_eq!(line["current"], true, "{line}");
     assert!(said.contains(&format!("{}: hangs", world.mnt.display())), "{said}");
     let said = world.good(&["--store", other, "status"]);
     assert!(said.contains(&format!("{}: another's", world.mnt.display())), "{said}");
+}
+
+#[test]
+fn a_mount_that_nobody_can_reach_hides_no_user_of_another() {
+    let Some(mut world) = World::mounted("ps with a mount that cannot be reached") else { return };
+    let echo = Echo::start(&world.at("current/tool/bin/tool"));
+    let covered = world.place("covered");
+    let hidden = world.place("covered/mnt");
+    world.good(&["mount", hidden.to_str().unwrap()]);
+    let over = Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&covered).status().unwrap();
+    assert!(over.success());
+    let told = finish(world.command(&["ps", "--json"]).spawn().unwrap());
+    let uncovered = Command::new("umount").arg(&covered).status().unwrap();
+    assert!(uncovered.success());
+    assert!(told.status.success(), "{}", text(&told.stderr));
+    assert!(text(&told.stderr).contains(hidden.to_str().unwrap()), "{}", text(&told.stderr));
+    let lines = text(&told.stdout);
+    assert!(lines.contains(&format!("\"pid\":{},", echo.pid())), "{lines}");
 }
 
 #[test]
