@@ -16,7 +16,7 @@ pub(crate) use stream::ItemStream;
 use crate::address::{PeerUrl, Source};
 use crate::error::{Fault, PeerError};
 use crate::http::Timeouts;
-use crate::wire::{self, KeptAnswer, PutAnswer, RefAnswer, RefList};
+use crate::wire::{self, KeptAnswer, RefAnswer, RefList};
 
 /// Longest list of refs that is read, in bytes.
 const LIST_LEN_MAX: usize = 32 << 20;
@@ -159,8 +159,8 @@ impl Peer {
         self.json(response, MESSAGE_LEN_MAX).await
     }
 
-    /// Publishes a name.
-    pub(crate) async fn put_ref(&self, key: &RefKey, answer: &RefAnswer) -> Result<PutAnswer, PeerError> {
+    /// Publishes a name; whether it is new there.
+    pub(crate) async fn put_ref(&self, key: &RefKey, answer: &RefAnswer) -> Result<bool, PeerError> {
         let RefKey { name, version, platform } = key;
         let url = self.source.url.join(&format!("/v1/refs/{name}/{version}?platform={platform}"));
         let body = serde_json::to_vec(answer).expect("envelopes are always JSON");
@@ -169,7 +169,7 @@ impl Peer {
         let response = self.send(request, len as u64).await?;
         let created = response.status().as_u16() == 201;
         self.bytes(response, MESSAGE_LEN_MAX).await?;
-        Ok(PutAnswer { created })
+        Ok(created)
     }
 
     async fn post(&self, path: &str, ids: &[ChunkId]) -> Result<Response, PeerError> {

@@ -4,6 +4,10 @@ use std::time::Duration;
 
 use super::{BatchId, PeerNo, Slot, Verdict};
 
+/// Frames of an answer that may repeat what came before: so many, and one in so many of all.
+const REPEATED_MIN: usize = 16;
+const REPEATED_PART: usize = 8;
+
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) id: BatchId,
@@ -14,6 +18,9 @@ pub(super) struct Batch {
     /// Ascending, each with whether it was answered.
     slots: Vec<(Slot, bool)>,
     unanswered: usize,
+    frames: usize,
+    /// Frames that brought nothing that had not come before.
+    repeated: usize,
     /// Before this, all is answered or delivered: see [`Batch::is_done`].
     done_before: usize,
 }
@@ -21,13 +28,32 @@ pub(super) struct Batch {
 impl Batch {
     pub(super) fn new(id: BatchId, peer: PeerNo, slots: &[Slot], now: Duration) -> Self {
         let slots: Vec<_> = slots.iter().map(|slot| (*slot, false)).collect();
-        Self { id, peer, began: now, last_byte: now, unanswered: slots.len(), slots, done_before: 0 }
+        Self {
+            id,
+            peer,
+            began: now,
+            last_byte: now,
+            unanswered: slots.len(),
+            slots,
+            frames: 0,
+            repeated: 0,
+            done_before: 0,
+        }
     }
 
-    /// Notes what came. Fine if any of it is asked for here and was not answered.
+    /// Notes what came in one frame. Fine if any of it is asked for here and did not come before; a few frames may
+    /// repeat what others brought along.
     pub(super) fn answer(&mut self, slots: &[Slot]) -> Verdict {
+        self.frames += 1;
         let new = slots.iter().filter(|slot| self.mark(**slot)).count();
-        if new > 0 { Verdict::Fine } else { Verdict::Unasked }
+        if new > 0 {
+            return Verdict::Fine;
+        }
+        self.repeated += 1;
+        let is_asked =
+            slots.iter().any(|slot| self.slots.binary_search_by_key(slot, |(slot, _)| *slot).is_ok());
+        let is_little = self.repeated <= REPEATED_MIN + self.frames / REPEATED_PART;
+        if is_asked && is_little { Verdict::Fine } else { Verdict::Unasked }
     }
 
     /// Whether it is asked for this, and did not answer yet.
