@@ -211,6 +211,3 @@ impl Far {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

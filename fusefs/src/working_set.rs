@@ -99,7 +99,7 @@ impl Trace {
     /// Where in a file of `size` bytes the places lie that were touched in the one that this is of.
     fn ranges_in(&self, id: &FileId, size: u64) -> Vec<Range<u64>> {
         if self.is_whole() {
-            return vec![0..size];
+            return std::iter::once(0..size).collect();
         }
         let own = self.ranges();
         if self.id() == *id || self.size() == 0 {
@@ -117,6 +117,3 @@ impl Trace {
         .collect()
     }
 }
-
-#[cfg(test)]
-mod tests;
