@@ -11,6 +11,7 @@ use cairn_server::{Caller, Input, JobIo, Request};
 use cairn_store::{Error, Progress, Store, Writer, WriterOptions};
 
 use crate::args::Command;
+use crate::commands::token::TOKENS;
 use crate::daemon::Daemon;
 use crate::daemon::Taken;
 use crate::error::{Foreign, NoStore, Usage};
@@ -154,6 +155,16 @@ impl App {
     /// Says on standard error what is not as it was meant, though the command goes on.
     pub(crate) fn warn(&self, warning: &str) {
         self.io.err(&format!("warning: {warning}\n"));
+    }
+
+    /// Says on standard error what goes with the result and is no part of it.
+    pub(crate) fn say(&self, line: &str) {
+        self.io.err(&format!("{line}\n"));
+    }
+
+    /// Where the tokens are of whoever serves this store.
+    pub(crate) fn tokens_path(&self) -> Result<PathBuf, Usage> {
+        Ok(self.store_path()?.join(TOKENS))
     }
 
     /// The progress of `task` (`adding`), told to the client if it wants to know.

@@ -135,14 +135,15 @@ pub(crate) fn run(global: &Global, args: DaemonArgs) -> anyhow::Result<u8> {
     if args.detach {
         return detach::run(global);
     }
-    if args.auto && args.other.is_none() {
-        // It outlives the terminal of whoever started it. Who leads a group has one of its own already.
-        let _ = rustix::process::setsid();
+    let mut global = global.clone();
+    let mut args = args;
+    if args.detached || args.auto && args.other.is_none() {
+        detach::leave(&mut global, &mut args)?;
     }
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
-    runtime.block_on(live(global, args))?;
+    runtime.block_on(live(&global, args))?;
     Ok(0)
 }
 

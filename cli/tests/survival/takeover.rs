@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -283,7 +284,8 @@ fn a_detached_takeover_is_ready_when_its_command_ends_and_says_who_it_is() {
     let socket = world.path("notify");
     let notified = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
     notified.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut command = world.command(&["daemon", "--takeover", "--detach"]);
+    // A folder that is meant from here.
+    let mut command = world.command(&["daemon", "--takeover", "--detach", "--mount", "mnt"]);
     // The daemon keeps standard error.
     command.stderr(File::create(world.path("errors")).unwrap());
     let output = finish(command.env("NOTIFY_SOCKET", &socket).spawn().unwrap());
@@ -295,7 +297,12 @@ fn a_detached_takeover_is_ready_when_its_command_ends_and_says_who_it_is() {
     let message = text(&message[..len]);
     assert!(message.contains("READY=1") && message.contains(&format!("MAINPID={pid}")), "{message}");
     assert_eq!(fs::read_to_string(world.at("current/tool/version")).unwrap(), "1");
+    let status = world.status();
+    let mounts = status["mounts"].as_array().unwrap().iter().filter(|mount| mount["state"] == "mounted");
+    assert_eq!(mounts.count(), 1, "{status}");
+    assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), Path::new("/"), "it keeps no folder busy");
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    assert_eq!(rustix::process::getsid(Some(pid)).unwrap(), pid, "no terminal's end is its own");
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     until("it to end", || rustix::process::test_kill_process(pid).is_err());
     assert!(!world.at("current").exists());
