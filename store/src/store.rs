@@ -36,7 +36,16 @@ const KEPT_BLOCK_BYTES_MAX: usize = 2 << 20;
 
 /// A store, open for reading. Clones share what is open.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store(Arc<Inner>, Reach);
+
+/// Where a store's chunks may come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// From here alone.
+    Here,
+    /// From whoever is asked for what is not here.
+    Far,
+}
 
 struct Inner {
     io: Arc<dyn Io>,
@@ -149,7 +158,7 @@ impl Store {
     }
 
     pub(crate) fn assemble(io: Arc<dyn Io>, path: &Path) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Inner {
             io,
             path: path.to_owned(),
             view: Mutex::new(None),
@@ -160,7 +169,8 @@ impl Store {
             decompressor: Mutex::new(Decompressor::default()),
             sending_tools: SendingTools::default(),
             fetch: Mutex::new(None),
-        }))
+        };
+        Self(Arc::new(inner), Reach::Far)
     }
 
     /// The store's folder.
@@ -175,6 +185,16 @@ impl Store {
 
     pub(crate) fn fetch_slot(&self) -> &Mutex<Option<Arc<dyn Fetch>>> {
         &self.0.fetch
+    }
+
+    /// The same store for whoever cannot wait for others: it shares what is open, and fetches nothing.
+    #[must_use]
+    pub fn local(&self) -> Self {
+        Self(Arc::clone(&self.0), Reach::Here)
+    }
+
+    pub(crate) fn is_local(&self) -> bool {
+        self.1 == Reach::Here
     }
 
     pub(crate) fn packs_dir(&self) -> PathBuf {
