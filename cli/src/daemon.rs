@@ -1,7 +1,8 @@
 //! The daemon: the one process that writes the store for as long as it runs, its mounts, and its socket.
 //!
-//! It begins in this order: the lock, the mounts, the socket, "ready". It ends the other way round: the socket's name
-//! goes, so that new commands run in their own processes; jobs end; mounts end; the lock is given back. A daemon that is
+//! It begins in this order: the lock; the socket, at which who comes waits; the mounts; the place where a successor asks;
+//! "ready", and commands are answered. It ends the other way round: the socket's name goes, so that new commands run in
+//! their own processes; jobs end; no successor is heard any more; mounts end; the lock is given back. A daemon that is
 //! taken over gives all of that to its successor instead (`handover`), which began with it (`inherit`).
 
 mod detach;
@@ -27,7 +28,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::handover::Handover;
+use self::handover::{Gone, Successors};
 pub(crate) use self::inherit::Takeover;
 use self::inherit::{Inheritance, Inherited};
 use self::mounts::Mounts;
@@ -151,6 +152,7 @@ pub(crate) fn run(global: &Global, args: DaemonArgs) -> anyhow::Result<u8> {
 struct Begun {
     daemon: Arc<Daemon>,
     control: Listening,
+    successors: Successors,
     settings: Settings,
     /// What is still to be mounted.
     missing: Vec<MountOptions>,
@@ -169,7 +171,7 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
         Some(inheritance) => begin_with(global, args, &path, inheritance)?,
         None => begin(global, args, &path).await?,
     };
-    let Begun { daemon, control, settings, missing, predecessor, mut signals } = begun;
+    let Begun { daemon, control, successors, settings, missing, predecessor, mut signals } = begun;
     let jobs = Jobs::new(settings.jobs());
     let mounts = Arc::clone(daemon.mounts());
     if predecessor.is_none() {
@@ -184,7 +186,6 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     let commands = job::Jobs::new(Place::Daemon(Arc::clone(&daemon)));
     let router = cairn_server::router(commands.into(), Arc::clone(&jobs), limits.clone(), about);
     let (grace, is_auto) = (settings.grace(), settings.auto);
-    let (handover, gone) = Handover::listen(&path, Arc::clone(&daemon), Arc::clone(&jobs), settings)?;
     let status = format!("serving {}", path.display());
     tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready, NotifyState::Status(&status)]);
     tracing::info!(store = %path.display(), socket = %control.path().display(), "ready");
@@ -200,7 +201,9 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
         }
         mounts.report_if_empty();
     }
-    let (mut gone, mut successor) = (std::pin::pin!(gone), None);
+    // Only now, and commands after it: whoever takes over finds all mounts.
+    let (handover, mut gone) = successors.serve(Arc::clone(&daemon), Arc::clone(&jobs), settings);
+    let mut successor = None;
     let stop = async {
         tokio::select! {
             () = signals.next() => {}
@@ -210,6 +213,7 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
                 control.withdraw();
                 // Whoever found this one's socket just before has connected by then.
                 tokio::time::sleep(LAST_CALLERS).await;
+                tokio::spawn(end_at_signal(signals, handed.clone()));
                 successor = Some(handed);
                 return LATE_ANSWERS;
             }
@@ -229,18 +233,27 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
         }
         LAST_ANSWERS
     };
-    control.serve(router, &limits, stop).await.context("cannot serve the socket")?;
-    if successor.take().is_some() {
+    let served = control.serve(router, &limits, stop).await.context("cannot serve the socket");
+    if let Some(handed) = successor {
         // The process ends.
+        handed.end();
         return std::future::pending().await;
     }
+    // A successor that has everything by now has nobody here to wait for.
+    drop(gone);
     let end = move || {
         let _alone = handover.stop();
         mounts.end();
     };
     tokio::task::spawn_blocking(end).await.context("cannot end the mounts")?;
     tracing::info!("stopped");
-    Ok(())
+    served
+}
+
+/// Ends a daemon that was taken over at once, whoever still waits for an answer, when it is told to stop.
+async fn end_at_signal(mut signals: Signals, gone: Gone) {
+    signals.next().await;
+    gone.end();
 }
 
 fn writer_options(global: &Global) -> WriterOptions {
@@ -254,10 +267,11 @@ async fn begin(global: &Global, args: DaemonArgs, path: &Path) -> anyhow::Result
     let writer = Writer::open(path, &writer_options(global), &())?;
     let mounts = Mounts::new(settings.cache_max);
     let control = Listening::open(&settings.socket, settings.group)?;
+    let successors = Successors::prepare(path)?;
     let daemon = Daemon::new(writer, mounts, None);
     let missing = options_of(args.mount)?;
     let signals = Signals::watch()?;
-    Ok(Begun { daemon, control, settings, missing, predecessor: None, signals })
+    Ok(Begun { daemon, control, successors, settings, missing, predecessor: None, signals })
 }
 
 /// Begins where another daemon was until now.
@@ -271,10 +285,11 @@ fn begin_with(
     let missing = options_of(inheritance.missing(std::mem::take(&mut args.mount))?)?;
     // From the moment on at which it has the mounts it ends in order.
     let signals = Signals::watch()?;
-    let Inherited { writer, mounts, control, takeover, predecessor } =
+    let Inherited { writer, mounts, control, successors, takeover, predecessor } =
         inheritance.take(path, &settings, &writer_options(global))?;
     let daemon = Daemon::new(writer, mounts, Some(takeover));
-    Ok(Begun { daemon, control, settings, missing, predecessor: Some(predecessor), signals })
+    let predecessor = Some(predecessor);
+    Ok(Begun { daemon, control, successors, settings, missing, predecessor, signals })
 }
 
 fn options_of(args: Vec<MountArg>) -> anyhow::Result<Vec<MountOptions>> {
