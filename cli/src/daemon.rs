@@ -4,6 +4,8 @@
 //! "ready", and commands are answered. It ends the other way round: the socket's name goes, so that new commands run in
 //! their own processes; jobs end; no successor is heard any more; mounts end; the lock is given back. A daemon that is
 //! taken over gives all of that to its successor instead (`handover`), which began with it (`inherit`).
+//!
+//! One that a mount began (`--auto`) ends by itself when there is no mount, and it alone decides when that is.
 
 mod detach;
 mod handover;
@@ -48,6 +50,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 const LATE_ANSWERS: Duration = Duration::from_secs(600);
 /// How long after another daemon answers at the socket somebody may still come to this one.
 const LAST_CALLERS: Duration = Duration::from_millis(50);
+/// How long a daemon that ends with its last mount waits for the first.
+const FIRST_MOUNT_MAX: Duration = Duration::from_secs(10);
 /// What it is to those who wait for the store.
 const COMMAND: &str = "cairn daemon";
 
@@ -207,7 +211,7 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     let stop = async {
         tokio::select! {
             () = signals.next() => {}
-            () = mounts.emptied.notified(), if is_auto => {}
+            () = until_unused(&mounts, &jobs), if is_auto => {}
             Ok(handed) = &mut gone => {
                 tell(&[NotifyState::Status("taken over")]);
                 control.withdraw();
@@ -248,6 +252,27 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(end).await.context("cannot end the mounts")?;
     tracing::info!("stopped");
     served
+}
+
+/// Waits until there is no mount, and then lets no more commands begin. Whether it is so is asked while none runs: one
+/// that runs may be about to mount, and is not to lose the daemon that it uses.
+async fn until_unused(mounts: &Mounts, jobs: &Arc<Jobs>) {
+    // Who started this one for a mount may have gone without asking for it.
+    let mut none_yet = std::pin::pin!(tokio::time::sleep(FIRST_MOUNT_MAX));
+    loop {
+        tokio::select! {
+            () = mounts.emptied.notified() => {}
+            () = &mut none_yet, if !none_yet.is_elapsed() => {}
+        }
+        while mounts.is_empty() {
+            jobs.idle().await;
+            // None if all is over, which others see to.
+            let Some(_hold) = jobs.hold_next().await else { return std::future::pending().await };
+            if jobs.count() == 0 && mounts.is_empty() {
+                return jobs.close();
+            }
+        }
+    }
 }
 
 /// Ends a daemon that was taken over at once, whoever still waits for an answer, when it is told to stop.

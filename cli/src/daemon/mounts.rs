@@ -18,7 +18,7 @@ pub(crate) struct Mounts {
     files: OnceLock<Arc<Files>>,
     /// Guards the list, and that each mount is shown views in their order. `Writer::names` is asked under it.
     list: Mutex<Vec<Arc<Mount>>>,
-    /// Woken when the last has ended.
+    /// Woken when there is none, as far as this knows: the last has ended, or the first could not be made.
     pub(crate) emptied: Notify,
 }
 
@@ -38,6 +38,14 @@ impl Mounts {
         writer: &Writer,
         options: MountOptions,
     ) -> anyhow::Result<MountStatus> {
+        let made = self.make(writer, options);
+        if made.is_err() {
+            self.report_if_empty();
+        }
+        made
+    }
+
+    fn make(self: &Arc<Self>, writer: &Writer, options: MountOptions) -> anyhow::Result<MountStatus> {
         let files = self.files(writer)?;
         let watcher = self.watcher()?;
         let mount = Arc::new(Mount::new(writer.store().clone(), writer.names(), files, options)?);
@@ -62,7 +70,7 @@ impl Mounts {
 
     /// Wakes who waits until there is none, if that is so.
     pub(crate) fn report_if_empty(&self) {
-        if self.lock().is_empty() {
+        if self.is_empty() {
             self.emptied.notify_one();
         }
     }
@@ -146,6 +154,11 @@ impl Mounts {
         let thread = std::thread::Builder::new().name("mount-end".to_owned());
         thread.spawn(watch).context("cannot watch a mount")?;
         Ok(Watcher(give))
+    }
+
+    /// Whether there is none, ended or not.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Mount>>> {
