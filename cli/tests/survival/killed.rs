@@ -187,6 +187,25 @@ fn a_daemon_that_is_told_to_stop_ends_its_commands_and_mounts() {
 }
 
 #[test]
+fn a_daemon_of_a_mount_that_could_not_be_made_ends_after_the_commands_that_use_it() {
+    let Some(world) = World::new("a daemon with nothing to do") else { return };
+    let daemon = world.start(&["--auto"]);
+    let mut adding = world.command(&["add", "-", "--file-name", "f", "--name", "slow", "--version", "1"]);
+    let mut adding = adding.stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = adding.stdin.take().unwrap();
+    std::io::Write::write_all(&mut input, b"begun").unwrap();
+    until("the command to run", || world.is_busy());
+    world.bad(3, &["mount", "nowhere"]);
+    assert!(world.is_busy(), "whoever uses it goes on");
+    std::io::Write::write_all(&mut input, b" and ended").unwrap();
+    drop(input);
+    let added = finish(adding);
+    assert!(added.status.success(), "{}", text(&added.stderr));
+    assert_eq!(daemon.ended(), Some(0));
+    assert_eq!(world.good(&["cat", "slow@1:f"]), "begun and ended");
+}
+
+#[test]
 fn a_daemon_that_is_told_to_stop_while_its_mount_is_in_use_leaves_its_place() {
     let Some(mut world) = World::mounted("SIGTERM while in use") else { return };
     let mut echo = Echo::start(&world.at("current/tool/bin/tool"));
