@@ -18,6 +18,7 @@ pub(crate) use format::{check_format, write_format};
 use crate::artifact::Artifact;
 use crate::block::{BLOCK_TARGET, Block, Decompressor};
 use crate::error::{Error, Result};
+use crate::fetch::Fetch;
 use crate::id::{ArtifactId, ChunkId, PackId};
 use crate::index::{Index, IndexSummary, Place};
 use crate::io::{Io, Os};
@@ -26,6 +27,7 @@ use crate::object::ObjectSource;
 use crate::pack::{Pack, PackKind, SEALED};
 use crate::presence::Known;
 use crate::refs::View;
+use crate::sending::SendingTools;
 
 /// Packs that are held open, at most.
 const OPEN_PACKS_MAX: usize = 128;
@@ -51,6 +53,9 @@ struct Inner {
     presence: Mutex<Known>,
     /// Guards the context that decodes blocks for readers without one of their own. `blocks` is not held with it.
     decompressor: Mutex<Decompressor>,
+    sending_tools: SendingTools,
+    /// Guards who is asked for what is not here. A leaf lock.
+    fetch: Mutex<Option<Arc<dyn Fetch>>>,
 }
 
 #[derive(Default)]
@@ -153,6 +158,8 @@ impl Store {
             blocks: Mutex::default(),
             presence: Mutex::default(),
             decompressor: Mutex::new(Decompressor::default()),
+            sending_tools: SendingTools::default(),
+            fetch: Mutex::new(None),
         }))
     }
 
@@ -164,6 +171,10 @@ impl Store {
 
     pub(crate) fn io(&self) -> &Arc<dyn Io> {
         &self.0.io
+    }
+
+    pub(crate) fn fetch_slot(&self) -> &Mutex<Option<Arc<dyn Fetch>>> {
+        &self.0.fetch
     }
 
     pub(crate) fn packs_dir(&self) -> PathBuf {
@@ -227,6 +238,10 @@ impl Store {
         }
         self.refresh_index();
         self.index()
+    }
+
+    pub(crate) fn sending_tools(&self) -> &SendingTools {
+        &self.0.sending_tools
     }
 
     /// What is known to be missing of artifacts.
