@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cairn_fusefs::MountError;
+use cairn_server::tokens::TokenError;
 use cairn_server::{ClientError, Failure, SocketError};
 use cairn_store::{Error, Kind};
 use serde::{Deserialize, Serialize};
@@ -246,6 +247,9 @@ fn judge(error: &anyhow::Error) -> (FailureKind, Option<String>) {
         let hint = "send bytes: `cairn add - --file-name NAME` takes standard input, `cairn cat` gives a file; mounting is for the daemon's own user";
         return (FailureKind::Failed, Some(hint.to_owned()));
     }
+    if let Some(error) = error.downcast_ref::<TokenError>() {
+        return judge_tokens(error);
+    }
     if let Some(SocketError::Taken(_)) = error.downcast_ref() {
         return (FailureKind::Busy, None);
     }
@@ -266,6 +270,21 @@ fn judge_mount(error: &MountError) -> (FailureKind, Option<String>) {
         MountError::Busy { .. } => (FailureKind::Busy, Some("`cairn ps` shows who uses it".to_owned())),
         _ => (FailureKind::Failed, None),
     }
+}
+
+fn judge_tokens(error: &TokenError) -> (FailureKind, Option<String>) {
+    let (kind, hint) = match error {
+        TokenError::Unknown(_) => (FailureKind::NotFound, "`cairn token ls` lists them"),
+        TokenError::TooMany => (FailureKind::Conflict, "`cairn token revoke ID` makes room"),
+        TokenError::Exposed(_) => (FailureKind::Failed, "chmod 600 it, and make new tokens if somebody did"),
+        TokenError::NotUnderstood { .. } => {
+            (FailureKind::Damaged, "move it away and make new tokens; until then nobody is let in by one")
+        }
+        TokenError::Io { source, .. } => {
+            return (FailureKind::Failed, hint_for_io(source).map(ToOwned::to_owned));
+        }
+    };
+    (kind, Some(hint.to_owned()))
 }
 
 fn kind_of(error: &Error) -> FailureKind {

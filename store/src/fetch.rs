@@ -61,7 +61,13 @@ impl Store {
 
     /// Who is asked, if this store asks anybody and this thread is not just answering.
     fn fetcher(&self) -> Option<Arc<dyn Fetch>> {
-        if !self.fetches() || FETCHING.get() { None } else { lock(self.fetch_slot()).clone() }
+        if FETCHING.get() || self.is_local() { None } else { lock(self.fetch_slot()).clone() }
+    }
+
+    /// Whether there is somebody to ask for what is not here, though not necessarily by this [`Store::local`] clone.
+    #[must_use]
+    pub fn has_fetch(&self) -> bool {
+        lock(self.fetch_slot()).is_some()
     }
 
     /// Fetches chunks; false where there is nobody to ask.

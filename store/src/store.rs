@@ -30,6 +30,7 @@ use crate::object::ObjectSource;
 use crate::pack::{Pack, PackKind, SEALED};
 use crate::presence::Known;
 use crate::refs::View;
+use crate::sending::SendingTools;
 
 /// Places of a chunk that are tried, at most.
 const PLACES_MAX: usize = 8;
@@ -63,6 +64,7 @@ struct Inner {
     presence: Mutex<Known>,
     /// Guards the context that decodes blocks for readers without one of their own. `blocks` is not held with it.
     decompressor: Mutex<Decompressor>,
+    sending_tools: SendingTools,
     /// Guards who is asked for what is not here. A leaf lock.
     fetch: Mutex<Option<Arc<dyn Fetch>>>,
 }
@@ -169,6 +171,7 @@ impl Store {
             blocks: Mutex::default(),
             presence: Mutex::default(),
             decompressor: Mutex::new(Decompressor::default()),
+            sending_tools: SendingTools::default(),
             fetch: Mutex::new(None),
         };
         Self { inner: Arc::new(inner), fetches: true }
@@ -184,14 +187,15 @@ impl Store {
         &self.inner.io
     }
 
-    /// The same store, for who must know what is here: it asks nobody for what is not.
+    /// The same store for whoever cannot wait for others, or must know what is here: it shares what is open, and fetches
+    /// nothing.
     #[must_use]
     pub fn local(&self) -> Self {
         Self { inner: Arc::clone(&self.inner), fetches: false }
     }
 
-    pub(crate) fn fetches(&self) -> bool {
-        self.fetches
+    pub(crate) fn is_local(&self) -> bool {
+        !self.fetches
     }
 
     pub(crate) fn fetch_slot(&self) -> &Mutex<Option<Arc<dyn Fetch>>> {
@@ -231,6 +235,10 @@ impl Store {
     /// [`Error::Io`]; the iterator gives [`Error::Damaged`] where the journal is.
     pub fn log(&self) -> Result<Log> {
         journal::log(Arc::clone(&self.inner.io), &self.journal_dir())
+    }
+
+    pub(crate) fn sending_tools(&self) -> &SendingTools {
+        &self.inner.sending_tools
     }
 
     /// What is known to be missing of artifacts.
