@@ -8,6 +8,7 @@
 //! It knows no terminal, no mount and no store.
 
 mod app;
+pub mod binaries;
 mod client;
 mod error;
 pub mod events;
