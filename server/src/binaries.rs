@@ -15,6 +15,8 @@ mod platform;
 mod registry;
 mod shelf;
 mod sums;
+#[cfg(test)]
+mod tests;
 mod watch;
 mod writers;
 
