@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::{
     add, cat, completions, daemon, demo, diff, export, generations, log, ls, mount, pin, prune, ps, remove,
-    rm, rollback, show, stats, status, switch, tag, umount, unpin, use_, verify,
+    rm, rollback, show, stats, status, switch, tag, token, umount, unpin, use_, verify,
 };
 use crate::{text, wire};
 
@@ -51,7 +51,7 @@ pub(crate) enum Invocation {
 }
 
 /// What every command takes.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// The store's directory
@@ -101,6 +101,8 @@ pub(crate) enum Command {
     Log(log::LogArgs),
     Stats(stats::StatsArgs),
     Verify(verify::VerifyArgs),
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     Demo(demo::DemoArgs),
 }
 
@@ -113,7 +115,9 @@ impl Command {
     /// Whether it does something at paths that its caller names: reads or writes there, or covers what is there.
     pub(crate) fn acts_on_paths(&self) -> bool {
         let is_add_of_paths = matches!(self, Self::Add(_) if !self.takes_input());
-        is_add_of_paths || matches!(self, Self::Export(_) | Self::Mount(_) | Self::Umount(_))
+        is_add_of_paths
+            || matches!(self, Self::Export(_) | Self::Mount(_) | Self::Umount(_))
+            || matches!(self, Self::Token(command) if command.file().is_some())
     }
 
     /// Whether it reads standard input.
@@ -129,6 +133,7 @@ impl Command {
             Self::Mount(args) => vec![&mut args.dir],
             Self::Umount(args) => vec![&mut args.dir],
             Self::Demo(args) => args.from.iter_mut().collect(),
+            Self::Token(command) => command.file_mut().iter_mut().collect(),
             _ => Vec::new(),
         };
         for path in paths.into_iter().filter(|path| path.is_relative() && !path.as_os_str().is_empty()) {

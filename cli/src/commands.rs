@@ -22,6 +22,7 @@ pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod switch;
 pub(crate) mod tag;
+pub(crate) mod token;
 pub(crate) mod umount;
 pub(crate) mod unpin;
 pub(crate) mod use_;
@@ -42,6 +43,7 @@ pub(crate) fn run(app: &mut App, command: Command) -> anyhow::Result<Outcome> {
         Command::Diff(args) => diff::run(app, &args),
         Command::Rm(args) => rm::run(app, &args),
         Command::Tag(args) => tag::run(app, &args),
+        Command::Token(command) => token::run(app, &command),
         Command::Use(args) => use_::run(app, &args),
         Command::Remove(args) => remove::run(app, &args),
         Command::Generations(args) => generations::run(app, &args),

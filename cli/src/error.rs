@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cairn_fusefs::MountError;
+use cairn_server::tokens::TokenError;
 use cairn_server::{ClientError, Failure, SocketError};
 use cairn_store::{Error, Kind};
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,7 @@ enum FailureKind {
     Damaged,
     Busy,
     Conflict,
+    Unavailable,
     Interrupted,
 }
 
@@ -50,6 +52,7 @@ impl FailureKind {
             Self::NotFound => 3,
             Self::Damaged => DAMAGED,
             Self::Busy | Self::Conflict => 5,
+            Self::Unavailable => 6,
             Self::Interrupted => 130,
         }
     }
@@ -244,6 +247,9 @@ fn judge(error: &anyhow::Error) -> (FailureKind, Option<String>) {
         let hint = "send bytes: `cairn add - --file-name NAME` takes standard input, `cairn cat` gives a file; mounting is for the daemon's own user";
         return (FailureKind::Failed, Some(hint.to_owned()));
     }
+    if let Some(error) = error.downcast_ref::<TokenError>() {
+        return judge_tokens(error);
+    }
     if let Some(SocketError::Taken(_)) = error.downcast_ref() {
         return (FailureKind::Busy, None);
     }
@@ -266,6 +272,21 @@ fn judge_mount(error: &MountError) -> (FailureKind, Option<String>) {
     }
 }
 
+fn judge_tokens(error: &TokenError) -> (FailureKind, Option<String>) {
+    let (kind, hint) = match error {
+        TokenError::Unknown(_) => (FailureKind::NotFound, "`cairn token ls` lists them"),
+        TokenError::TooMany => (FailureKind::Conflict, "`cairn token revoke ID` makes room"),
+        TokenError::Exposed(_) => (FailureKind::Failed, "chmod 600 it, and make new tokens if somebody did"),
+        TokenError::NotUnderstood { .. } => {
+            (FailureKind::Damaged, "move it away and make new tokens; until then nobody is let in by one")
+        }
+        TokenError::Io { source, .. } => {
+            return (FailureKind::Failed, hint_for_io(source).map(ToOwned::to_owned));
+        }
+    };
+    (kind, Some(hint.to_owned()))
+}
+
 fn kind_of(error: &Error) -> FailureKind {
     match error.kind() {
         Kind::Absent => FailureKind::NotFound,
@@ -274,6 +295,7 @@ fn kind_of(error: &Error) -> FailureKind {
         Kind::Conflict => FailureKind::Conflict,
         Kind::Misuse => FailureKind::Usage,
         Kind::Failed => FailureKind::Failed,
+        Kind::Unavailable => FailureKind::Unavailable,
         Kind::Cancelled => FailureKind::Interrupted,
     }
 }
@@ -300,6 +322,9 @@ fn hint_for(error: &Error) -> Option<String> {
         Error::NoGeneration { profile, .. } => format!("`cairn generations --profile {profile}` lists them"),
         Error::NewerFormat { .. } => "use a newer cairn with this store".to_owned(),
         Error::Poisoned { .. } => "run the command again: opening the store recovers it".to_owned(),
+        Error::Unavailable { .. } => {
+            "run it again when a peer that has it answers; what is here stays".to_owned()
+        }
         Error::Cancelled => "nothing became visible; the store is as it was".to_owned(),
         Error::Io { source, .. } | Error::Tree { source, .. } => hint_for_io(source)?.to_owned(),
         _ => return None,

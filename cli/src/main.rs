@@ -12,6 +12,7 @@ mod error;
 mod job;
 mod meter;
 mod output;
+mod probe;
 mod progress;
 mod start;
 mod text;

@@ -148,14 +148,12 @@ pub fn offer<'a>(
     lock: BorrowedFd<'_>,
     extra: Vec<u8>,
 ) -> Result<HandedOver<'a>, TakeoverError> {
+    if let Err(error) = check(mounts) {
+        // Who asks is told why; if that fails there is still this reason.
+        let _ = refuse(stream, error.to_string());
+        return Err(error);
+    }
     check_peer(&stream)?;
-    let resend = InitFlags::FUSE_HAS_RESEND.bits();
-    if mounts.iter().any(|mount| mount.legacy.handshake.capabilities & resend == 0) {
-        return Err(TakeoverError::Kernel);
-    }
-    if mounts.len() >= DESCRIPTORS_MAX {
-        return Err(TakeoverError::TooMany { mounts: mounts.len() });
-    }
     match offer_checked(&mut stream, mounts, lock, extra) {
         Ok(stopped) => Ok(HandedOver { _stopped: stopped, stream }),
         Err(error) => {
@@ -163,6 +161,18 @@ pub fn offer<'a>(
             Err(error)
         }
     }
+}
+
+/// Whether all of this can be taken over.
+fn check(mounts: &[&Mount]) -> Result<(), TakeoverError> {
+    let resend = InitFlags::FUSE_HAS_RESEND.bits();
+    if mounts.iter().any(|mount| mount.legacy.handshake.capabilities & resend == 0) {
+        return Err(TakeoverError::Kernel);
+    }
+    if mounts.len() >= DESCRIPTORS_MAX {
+        return Err(TakeoverError::TooMany { mounts: mounts.len() });
+    }
+    Ok(())
 }
 
 /// Tells the process at the other end why it does not get the mounts.
@@ -308,6 +318,12 @@ impl Offering {
     pub fn pid(&self) -> u32 {
         let peer = rustix::net::sockopt::socket_peercred(&self.stream);
         peer.ok().and_then(|peer| u32::try_from(peer.pid.as_raw_nonzero().get()).ok()).unwrap_or(0)
+    }
+
+    /// How many mounts there are, seen or not.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.mounts.len()
     }
 
     /// Where the mounts are seen, and what they show. One that was unmounted and is still in use is not seen.

@@ -2,5 +2,10 @@
 
 pub(crate) mod binaries;
 pub(crate) mod control;
+pub(crate) mod figures;
 pub(crate) mod health;
-mod range;
+pub(crate) mod openapi;
+#[cfg(test)]
+pub(crate) mod openapi_tests;
+pub(crate) mod range;
+pub(crate) mod ready;

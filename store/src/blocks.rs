@@ -30,6 +30,12 @@ pub struct Decoder {
     decompressor: Decompressor,
 }
 
+impl Decoder {
+    pub(crate) fn decompressor(&mut self) -> &mut Decompressor {
+        &mut self.decompressor
+    }
+}
+
 /// Buffers of blocks that are kept no longer, for the next ones: fresh memory costs a page fault every 4 KiB. Clones
 /// share what is spare.
 #[derive(Default, Clone)]

@@ -23,6 +23,8 @@ pub enum Kind {
     Misuse,
     /// The operating system refused, or the input cannot be used.
     Failed,
+    /// It is elsewhere, and nobody who has it answers.
+    Unavailable,
     /// The caller asked to stop.
     Cancelled,
 }
@@ -173,6 +175,14 @@ pub enum Error {
         /// The file whose write failed.
         path: PathBuf,
     },
+    /// It is not here, and nobody brings it.
+    #[error("{what} is not available: {detail}")]
+    Unavailable {
+        /// `chunk 3f…`.
+        what: String,
+        /// Who was asked, and what came of it.
+        detail: String,
+    },
     /// The caller asked to stop.
     #[error("stopped on request")]
     Cancelled,
@@ -190,6 +200,7 @@ impl Error {
             Self::Damaged { .. } => Kind::Damaged,
             Self::Busy { .. } | Self::Conflict { .. } | Self::CommandClash { .. } => Kind::Conflict,
             Self::Invalid { .. } | Self::Ambiguous { .. } | Self::WrongPlatform { .. } => Kind::Misuse,
+            Self::Unavailable { .. } => Kind::Unavailable,
             Self::Cancelled => Kind::Cancelled,
         }
     }

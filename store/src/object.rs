@@ -32,6 +32,9 @@ pub trait ObjectSource: Sync {
     fn get(&self, id: &ChunkId) -> Result<Arc<[u8]>>;
 }
 
+/// Says of an object whether a walk is to pass over it, unread, with all that it leads to.
+pub type PassOver<'a> = dyn Fn(&ChunkId) -> bool + Sync + 'a;
+
 /// Objects in memory: a sink and a source for tests and for trees that are never stored.
 #[derive(Debug, Default)]
 pub struct MemoryObjects {

@@ -9,6 +9,7 @@
 
 mod order;
 mod spec;
+mod statement;
 mod text;
 mod view;
 
@@ -17,6 +18,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 pub use spec::Spec;
+pub use statement::{Origin, RefStatement, Subject, SubjectName};
 pub use text::{Channel, Name, Platform, ProfileName, Version};
 pub use view::View;
 

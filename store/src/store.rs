@@ -18,6 +18,7 @@ pub(crate) use format::{check_format, write_format};
 use crate::artifact::Artifact;
 use crate::block::{BLOCK_TARGET, Block, Decompressor};
 use crate::error::{Error, Result};
+use crate::fetch::Fetch;
 use crate::id::{ArtifactId, ChunkId, PackId};
 use crate::index::{Index, IndexSummary, Place};
 use crate::io::{Io, Os};
@@ -26,6 +27,7 @@ use crate::object::ObjectSource;
 use crate::pack::{Pack, PackKind, SEALED};
 use crate::presence::Known;
 use crate::refs::View;
+use crate::sending::SendingTools;
 
 /// Packs that are held open, at most.
 const OPEN_PACKS_MAX: usize = 128;
@@ -34,7 +36,16 @@ const KEPT_BLOCK_BYTES_MAX: usize = 2 << 20;
 
 /// A store, open for reading. Clones share what is open.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store(Arc<Inner>, Reach);
+
+/// Where a store's chunks may come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// From here alone.
+    Here,
+    /// From whoever is asked for what is not here.
+    Far,
+}
 
 struct Inner {
     io: Arc<dyn Io>,
@@ -51,6 +62,9 @@ struct Inner {
     presence: Mutex<Known>,
     /// Guards the context that decodes blocks for readers without one of their own. `blocks` is not held with it.
     decompressor: Mutex<Decompressor>,
+    sending_tools: SendingTools,
+    /// Guards who is asked for what is not here. A leaf lock.
+    fetch: Mutex<Option<Arc<dyn Fetch>>>,
 }
 
 #[derive(Default)]
@@ -144,7 +158,7 @@ impl Store {
     }
 
     pub(crate) fn assemble(io: Arc<dyn Io>, path: &Path) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Inner {
             io,
             path: path.to_owned(),
             view: Mutex::new(None),
@@ -153,7 +167,10 @@ impl Store {
             blocks: Mutex::default(),
             presence: Mutex::default(),
             decompressor: Mutex::new(Decompressor::default()),
-        }))
+            sending_tools: SendingTools::default(),
+            fetch: Mutex::new(None),
+        };
+        Self(Arc::new(inner), Reach::Far)
     }
 
     /// The store's folder.
@@ -164,6 +181,20 @@ impl Store {
 
     pub(crate) fn io(&self) -> &Arc<dyn Io> {
         &self.0.io
+    }
+
+    pub(crate) fn fetch_slot(&self) -> &Mutex<Option<Arc<dyn Fetch>>> {
+        &self.0.fetch
+    }
+
+    /// The same store for whoever cannot wait for others: it shares what is open, and fetches nothing.
+    #[must_use]
+    pub fn local(&self) -> Self {
+        Self(Arc::clone(&self.0), Reach::Here)
+    }
+
+    pub(crate) fn is_local(&self) -> bool {
+        self.1 == Reach::Here
     }
 
     pub(crate) fn packs_dir(&self) -> PathBuf {
@@ -227,6 +258,10 @@ impl Store {
         }
         self.refresh_index();
         self.index()
+    }
+
+    pub(crate) fn sending_tools(&self) -> &SendingTools {
+        &self.0.sending_tools
     }
 
     /// What is known to be missing of artifacts.

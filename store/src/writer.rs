@@ -22,6 +22,7 @@ pub use refs::{PublishOptions, Published};
 use crate::catalogue::Catalogue;
 use crate::error::{Error, Result};
 use crate::ingest::{self, IngestOptions, Ingested, Input};
+use crate::intake::Intake;
 use crate::io::{Io, Os};
 use crate::journal::{Journal, Op};
 use crate::lock::Lock;
@@ -62,6 +63,8 @@ struct Owned {
     ingesting: Mutex<()>,
     /// Held while an index run is written: its file has a fixed name until it is whole.
     running: Mutex<()>,
+    /// Where what comes from elsewhere goes.
+    intake: Arc<Intake>,
     lock: Option<Lock>,
 }
 
@@ -141,8 +144,10 @@ impl Writer {
         let shown = Mutex::new(Arc::clone(journal.view()));
         let names = Mutex::new(Names::new(journal, catalogue));
         let (ingesting, running) = (Mutex::default(), Mutex::default());
-        let owned = Arc::new(Owned { names, shown, ingesting, running, lock: held });
-        Ok(Self { store: Store::assemble(io, path), who: options.who.clone(), owned })
+        let store = Store::assemble(io, path);
+        let intake = Arc::new(Intake::new(store.clone()));
+        let owned = Arc::new(Owned { names, shown, ingesting, running, intake, lock: held });
+        Ok(Self { store, who: options.who.clone(), owned })
     }
 
     /// The same writer for changes that somebody else makes: the log says that they are by `who`.
@@ -169,6 +174,12 @@ impl Writer {
             self.store.refresh_index();
         }
         Ok(ingested)
+    }
+
+    /// Where chunks that come from elsewhere go.
+    #[must_use]
+    pub fn intake(&self) -> Arc<Intake> {
+        Arc::clone(&self.owned.intake)
     }
 
     fn wait_for_turn(&self, progress: &dyn Progress) -> Result<MutexGuard<'_, ()>> {

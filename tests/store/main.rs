@@ -14,5 +14,6 @@ mod profiles;
 mod ranges;
 mod restoring;
 mod round_trip;
+mod sending;
 mod stat_cache;
 mod together;

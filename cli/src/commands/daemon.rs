@@ -52,6 +52,9 @@ pub(crate) struct DaemonArgs {
     /// Go on in the background: this command ends when the daemon is ready
     #[arg(long)]
     pub(crate) detach: bool,
+    /// This is the process of its own
+    #[arg(long, hide = true)]
+    pub(crate) detached: bool,
     /// End with the last mount
     #[arg(long)]
     pub(crate) auto: bool,

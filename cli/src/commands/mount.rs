@@ -72,6 +72,7 @@ impl From<MountArgs> for DaemonArgs {
             grace: None,
             takeover: false,
             detach: false,
+            detached: false,
             cache_max: args.cache_max,
             auto: true,
             other: Some(args.options()),

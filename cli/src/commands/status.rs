@@ -1,6 +1,5 @@
 //! `cairn status`: who serves the store, what is mounted, and whether all is well.
 
-use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,10 +12,7 @@ use crate::app::App;
 use crate::daemon::Takeover;
 use crate::error::Outcome;
 use crate::output::{JsonPath, OutputResult, Table};
-use crate::text;
-
-/// A mount that does not answer within this time hangs.
-const ANSWER_MAX: Duration = Duration::from_secs(1);
+use crate::{probe, text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -177,16 +173,12 @@ fn moved_to(mount: &MountStatus) -> Option<&std::path::Path> {
     mount.place.as_deref().filter(|place| *place != mount.dir)
 }
 
-/// How a mount is that this process does not serve. Whoever serves it may answer nobody: it is asked by a thread of its
-/// own, which then stays behind.
+/// How a mount is that this process does not serve. Whoever serves it may answer nobody.
 fn state_of_other(dir: &std::path::Path) -> &'static str {
-    let (tell, told) = mpsc::channel();
-    let dir = dir.to_owned();
-    std::thread::spawn(move || tell.send(cairn_fusefs::is_dead(&dir)));
-    match told.recv_timeout(ANSWER_MAX) {
-        Ok(true) => "dead",
-        Ok(false) => "another's",
-        Err(_) => "hangs",
+    match probe::ask(dir, cairn_fusefs::is_dead) {
+        Some(true) => "dead",
+        Some(false) => "another's",
+        None => "hangs",
     }
 }
 

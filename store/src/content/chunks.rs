@@ -4,7 +4,7 @@ use super::node::{Child, ContentNode, Totals};
 use super::{ChunkRef, Content};
 use crate::cursor::Defect;
 use crate::error::Result;
-use crate::object::ObjectSource;
+use crate::object::{ObjectSource, PassOver};
 
 /// The chunks of a content of `size` bytes, with the offset in bytes at which each begins. [`Content::Inline`] has
 /// none.
@@ -29,7 +29,7 @@ pub fn chunks_from<'a>(
         }
         _ => State::Done,
     };
-    Chunks { state, source, path: Vec::new(), at: 0, skip_to: offset, previous: None }
+    Chunks { state, source, path: Vec::new(), at: 0, skip_to: offset, pass_over: None, previous: None }
 }
 
 /// Iterator over a content's chunks. Holds one path of nodes; ends after its first error.
@@ -42,6 +42,8 @@ pub struct Chunks<'a> {
     at: u64,
     /// Entries that end at or before this offset are passed over.
     skip_to: u64,
+    /// Nodes below the root that are passed over with all that is below them.
+    pass_over: Option<&'a PassOver<'a>>,
     previous: Option<ChunkRef>,
 }
 
@@ -52,7 +54,14 @@ enum State<'a> {
     Done,
 }
 
-impl Chunks<'_> {
+impl<'a> Chunks<'a> {
+    /// Passes over the nodes below the root that `pass_over` says true of, unread, with all chunks below them.
+    #[must_use]
+    pub fn passing_over(mut self, pass_over: &'a PassOver<'a>) -> Self {
+        self.pass_over = Some(pass_over);
+        self
+    }
+
     fn next_of_list(&mut self) -> Option<(u64, ChunkRef)> {
         while let State::List([first, rest @ ..]) = self.state {
             self.state = State::List(rest);
@@ -81,8 +90,9 @@ impl Chunks<'_> {
             if node.level > 0 {
                 let child = node.child(index)?;
                 let end = self.at.saturating_add(child.totals.bytes);
-                if end <= self.skip_to {
-                    self.at = end;
+                let passed_over = self.pass_over.is_some_and(|pass_over| pass_over(&child.id));
+                if end <= self.skip_to || passed_over {
+                    (self.at, self.previous) = (end, None);
                     continue;
                 }
                 let below = ContentNode::read_child(&child, node.level, self.source)?;

@@ -119,6 +119,14 @@ impl Pack {
         self.len
     }
 
+    /// Fills `buffer` with the bytes of the file from `offset` on.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also where the file ends before that.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        self.file.read_exact_at(buffer, offset).map_err(Error::io("read", &self.path))
+    }
+
     /// A frame's bytes, as stored.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use super::node::TreeNode;
 use crate::cursor::Defect;
 use crate::error::Result;
 use crate::id::TreeId;
-use crate::object::ObjectSource;
+use crate::object::{ObjectSource, PassOver};
 
 /// The entries of a directory, ascending by name.
 #[must_use]
@@ -16,7 +16,8 @@ pub fn entries<'a>(root: &TreeId, source: &'a dyn ObjectSource) -> Entries<'a> {
 /// Like [`entries`], beginning with the first name that is not below `name`. Reads one node per level to get there.
 #[must_use]
 pub fn entries_from<'a>(root: &TreeId, name: &[u8], source: &'a dyn ObjectSource) -> Entries<'a> {
-    Entries { root: Some(*root), source, path: Vec::new(), skip_to: name.to_vec(), last: Vec::new() }
+    let (path, last) = (Vec::new(), Vec::new());
+    Entries { root: Some(*root), source, path, skip_to: name.to_vec(), pass_over: None, last }
 }
 
 /// The entry of this name in a directory.
@@ -69,11 +70,20 @@ pub struct Entries<'a> {
     path: Vec<TreeNode>,
     /// Names below this one are passed over. Empty once one was not.
     skip_to: Vec<u8>,
+    /// Nodes below the root that are passed over with all that is below them.
+    pass_over: Option<&'a PassOver<'a>>,
     /// The last name of the last leaf that was read to its end.
     last: Vec<u8>,
 }
 
-impl Entries<'_> {
+impl<'a> Entries<'a> {
+    /// Passes over the nodes below the root that `pass_over` says true of, unread, with all entries below them.
+    #[must_use]
+    pub fn passing_over(mut self, pass_over: &'a PassOver<'a>) -> Self {
+        self.pass_over = Some(pass_over);
+        self
+    }
+
     fn advance(&mut self) -> Result<Option<Entry>> {
         if let Some(root) = self.root.take() {
             let mut root = TreeNode::read_root(&root, self.source)?;
@@ -90,6 +100,9 @@ impl Entries<'_> {
                 if child.first <= &*self.last {
                     let id = child.id;
                     return Err(Defect::new("begins before what comes before it").of("tree", &id));
+                }
+                if self.pass_over.is_some_and(|pass_over| pass_over(&child.id)) {
+                    continue;
                 }
                 let mut below = TreeNode::read_child(&child, level, self.source)?;
                 self.seek(&mut below)?;

@@ -4,7 +4,7 @@ use super::entries::{Entries, entries};
 use super::entry::{Entry, Node};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, TreeId};
-use crate::object::ObjectSource;
+use crate::object::{ObjectSource, PassOver};
 
 /// Longest path within an artifact, in bytes.
 pub const PATH_LEN_MAX: usize = 4096;
@@ -19,6 +19,7 @@ pub fn walk<'a>(root: &TreeId, source: &'a dyn ObjectSource) -> Walk<'a> {
         path: Vec::new(),
         below: None,
         left: u64::MAX,
+        pass_over: None,
     }
 }
 
@@ -41,13 +42,26 @@ pub struct Walk<'a> {
     /// The directory that was returned last, if it is to be entered next.
     below: Option<TreeId>,
     left: u64,
+    pass_over: Option<&'a PassOver<'a>>,
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
     /// More than `entries` entries are damage.
     #[must_use]
     pub fn with_limit(mut self, entries: u64) -> Self {
         self.left = entries;
+        self
+    }
+
+    /// Passes over the directories, and the nodes of long directories, that `pass_over` says true of: they are not read.
+    /// A directory is returned nevertheless. The root is never passed over.
+    #[must_use]
+    pub fn passing_over(mut self, pass_over: &'a PassOver<'a>) -> Self {
+        self.pass_over = Some(pass_over);
+        for directory in &mut self.open {
+            let root = entries(&directory.id, self.source);
+            directory.entries = root.passing_over(pass_over);
+        }
         self
     }
 
@@ -57,8 +71,14 @@ impl Walk<'_> {
     }
 
     fn advance(&mut self) -> Result<Option<(Vec<u8>, Entry)>> {
-        if let Some(id) = self.below.take() {
-            self.open.push(Directory { entries: entries(&id, self.source), path_len: self.path.len(), id });
+        let pass_over = self.pass_over;
+        let below = self.below.take();
+        if let Some(id) = below.filter(|id| !pass_over.is_some_and(|pass_over| pass_over(&(*id).into()))) {
+            let mut entries = entries(&id, self.source);
+            if let Some(pass_over) = pass_over {
+                entries = entries.passing_over(pass_over);
+            }
+            self.open.push(Directory { entries, path_len: self.path.len(), id });
         }
         while let Some(directory) = self.open.last_mut() {
             let Some(entry) = directory.entries.next().transpose()? else {

@@ -1,0 +1,124 @@
+//! What is not here may be somewhere else: the trait by which a store asks for it. Who answers, over what network and
+//! within what time, is not known here.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use crate::content::{ChunkRef, Content, chunks};
+use crate::error::{Error, Result};
+use crate::object::ObjectSource;
+use crate::store::{Store, lock};
+
+/// Why chunks are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Why {
+    /// They are not here.
+    Absent,
+    /// They are here, and not what their ids say.
+    Damaged,
+}
+
+/// Brings chunks here that somebody else has.
+pub trait Fetch: Send + Sync {
+    /// Brings chunks into the store through [`crate::Intake`], within a deadline of its own. It blocks, and many threads
+    /// may ask at once, also for the same chunks. A length of 0 is one that is not known. While it runs, nothing that its
+    /// thread reads of the store is fetched in turn.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when nobody answers or nobody has them, and whatever storing them returns.
+    fn fetch(&self, wanted: &[ChunkRef], why: Why) -> Result<()>;
+}
+
+thread_local! {
+    /// Whether this thread is in a [`Fetch::fetch`], where nothing is fetched in turn.
+    static FETCHING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Ends with the fetch that it was made for.
+struct Fetching;
+
+impl Fetching {
+    fn begin() -> Self {
+        FETCHING.set(true);
+        Self
+    }
+}
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        FETCHING.set(false);
+    }
+}
+
+impl Store {
+    /// Sets who is asked for what is absent or damaged: by [`Store::chunk`], [`Store::whole_chunk`], whatever reads
+    /// objects, files or whole trees, and [`Store::ensure`]. All clones of the store share it.
+    pub fn set_fetch(&self, fetch: Option<Arc<dyn Fetch>>) {
+        *lock(self.fetch_slot()) = fetch;
+    }
+
+    /// Who is asked, if this store asks anybody and this thread is not just answering.
+    fn fetcher(&self) -> Option<Arc<dyn Fetch>> {
+        if FETCHING.get() || self.is_local() { None } else { lock(self.fetch_slot()).clone() }
+    }
+
+    /// Whether there is somebody to ask for what is not here, though not necessarily by this [`Store::local`] clone.
+    #[must_use]
+    pub fn has_fetch(&self) -> bool {
+        lock(self.fetch_slot()).is_some()
+    }
+
+    /// Fetches chunks; false where there is nobody to ask.
+    pub(crate) fn try_fetch(&self, wanted: &[ChunkRef], why: Why) -> Result<bool> {
+        let Some(fetch) = self.fetcher() else { return Ok(false) };
+        let _fetching = Fetching::begin();
+        fetch.fetch(wanted, why).map(|()| true)
+    }
+
+    /// Fetches those of some chunks that are not here, in one call. Damage is not looked for.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Io`].
+    pub fn ensure(&self, wanted: &[ChunkRef]) -> Result<()> {
+        let lacking = self.lacks(wanted)?;
+        if lacking.is_empty() || self.try_fetch(&lacking, Why::Absent)? {
+            return Ok(());
+        }
+        let what = match lacking.len() {
+            1 => format!("chunk {}", lacking[0].id),
+            count => format!("chunk {} and {} more", lacking[0].id, count - 1),
+        };
+        Err(Error::Unavailable { what, detail: "it is not here, and there is nobody to ask".to_owned() })
+    }
+
+    /// Those of some chunks that are not here, each once, in their order. Holes are everywhere.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn lacks(&self, wanted: &[ChunkRef]) -> Result<Vec<ChunkRef>> {
+        let index = self.index()?;
+        let is_absent = |chunk: &&ChunkRef| !chunk.is_hole() && index.lookup(&chunk.id).is_none();
+        let mut lacking: Vec<ChunkRef> = wanted.iter().filter(is_absent).copied().collect();
+        if !lacking.is_empty() {
+            let index = self.index_now()?;
+            let mut seen = std::collections::HashSet::new();
+            lacking.retain(|chunk| index.lookup(&chunk.id).is_none() && seen.insert(chunk.id));
+        }
+        Ok(lacking)
+    }
+
+    /// Whether all of a file is here: its chunks, and the nodes of their list. Nothing is read but these nodes.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when the list is, [`Error::Io`].
+    pub fn file_is_here(&self, content: &Content, size: u64) -> Result<bool> {
+        for chunk in chunks(content, size, self as &dyn ObjectSource) {
+            match chunk {
+                Ok((_, chunk)) if chunk.is_hole() || self.locate(&chunk.id)?.is_some() => {}
+                Ok(_) | Err(Error::Absent { .. } | Error::Unavailable { .. }) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+}
