@@ -122,6 +122,7 @@ impl Handover {
             let _exchange = lock(&self.exchange);
             *lock(&self.other) = stream.try_clone().ok();
             let Err(error) = self.exchange(runtime, stream, &mut tell);
+            self.daemon.writer.resume();
             tracing::warn!(error = format!("{error:#}"), "nobody took over");
             *lock(&self.other) = None;
         }
