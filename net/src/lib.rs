@@ -6,14 +6,25 @@
 
 mod address;
 mod error;
+mod feed;
 mod files;
 mod http;
+mod net;
 mod peer;
 pub mod peers;
+mod plan;
+mod reach;
+mod report;
+mod resolve;
 mod schedule;
+mod survey;
+mod transfer;
 pub mod wire;
 
 pub use address::{PeerUrl, Secret, Source};
 pub use error::{Error, Fault, Kind, PeerError, Result};
 pub use http::Timeouts;
-pub use peers::{KnownPeer, Peers};
+pub use net::{Net, NetOptions};
+pub use peers::{KnownPeer, Noted, Peers};
+pub use report::{PeerReport, Plan, PushReport, Report, Watch};
+pub use resolve::Resolved;

@@ -20,8 +20,8 @@ pub(crate) struct ItemStream {
     decoder: ItemDecoder,
     /// What came and is not decoded yet.
     pending: Bytes,
-    /// Bytes that came since the caller last asked.
-    arrived: u64,
+    /// Who is told of bytes as they come.
+    told: Option<Box<dyn Fn(u64) + Send + Sync>>,
     pace: Pace,
 }
 
@@ -33,7 +33,7 @@ impl Peer {
         }
         let pace = Pace::new(self.timeouts.patience);
         let decoder = ItemDecoder::new();
-        Ok(ItemStream { peer: self.clone(), response, decoder, pending: Bytes::new(), arrived: 0, pace })
+        Ok(ItemStream { peer: self.clone(), response, decoder, pending: Bytes::new(), told: None, pace })
     }
 }
 
@@ -57,9 +57,9 @@ impl ItemStream {
         }
     }
 
-    /// Bytes that came since this was last asked.
-    pub(crate) fn take_arrived(&mut self) -> u64 {
-        std::mem::take(&mut self.arrived)
+    /// Tells of bytes as they come.
+    pub(crate) fn tell(&mut self, told: Box<dyn Fn(u64) + Send + Sync>) {
+        self.told = Some(told);
     }
 
     async fn receive(&mut self) -> Result<(), PeerError> {
@@ -80,7 +80,9 @@ impl ItemStream {
             }
         };
         self.peer.traffic.add_received(piece.len());
-        self.arrived += piece.len() as u64;
+        if let Some(tell) = &self.told {
+            tell(piece.len() as u64);
+        }
         if let Some(rate) = self.pace.is_too_slow(waited, piece.len()) {
             return Err(self
                 .peer
