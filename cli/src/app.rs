@@ -107,6 +107,14 @@ impl App {
         self.writer(progress)
     }
 
+    /// Makes the store if it is not there.
+    pub(crate) fn make_store(&self) -> anyhow::Result<()> {
+        if self.daemon().is_none() && self.store().is_err() {
+            drop(self.writer(&self.meter("waiting"))?);
+        }
+        Ok(())
+    }
+
     /// Lets this job use the store at `path` from now on.
     pub(crate) fn use_store(&mut self, path: PathBuf) {
         self.place = Place::Alone { store: Some(path), command: "cairn demo".to_owned() };
@@ -164,6 +172,9 @@ impl App {
 
     /// Where the tokens are of whoever serves this store.
     pub(crate) fn tokens_path(&self) -> Result<PathBuf, Usage> {
+        if let Some(served) = self.daemon().and_then(|daemon| daemon.served()) {
+            return Ok(served.tokens().to_owned());
+        }
         Ok(self.store_path()?.join(TOKENS))
     }
 

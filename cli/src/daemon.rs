@@ -11,12 +11,14 @@ mod detach;
 mod handover;
 mod inherit;
 pub(crate) mod mounts;
+mod serve;
 mod settings;
 mod turn;
 
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -34,13 +36,15 @@ use self::handover::{Gone, Successors};
 pub(crate) use self::inherit::Takeover;
 use self::inherit::{Inheritance, Inherited};
 use self::mounts::Mounts;
+use self::serve::Opened;
+pub(crate) use self::serve::Served;
 use self::settings::Settings;
 pub(crate) use self::turn::Taken;
 use self::turn::{Holder, Refused, Turn};
 use crate::app::{self, Place};
 use crate::args::Global;
 use crate::commands::daemon::DaemonArgs;
-use crate::job;
+use crate::{error, job};
 
 /// How long jobs that were asked to stop may take.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -64,6 +68,8 @@ pub(crate) struct Daemon {
     takeover: Option<Takeover>,
     /// From when a request was accepted until what it changed in a profile was durable and to be seen.
     changes: Timings,
+    /// Where peers are answered, if anywhere.
+    served: OnceLock<Served>,
 }
 
 impl Daemon {
@@ -71,12 +77,24 @@ impl Daemon {
         let shown = Arc::clone(&mounts);
         writer.observe(Box::new(move |view| shown.publish(view)));
         let (turn, started, changes) = (Turn::default(), Instant::now(), Timings::default());
-        Arc::new(Self { writer, mounts, turn, started, takeover, changes })
+        Arc::new(Self { writer, mounts, turn, started, takeover, changes, served: OnceLock::new() })
     }
 
     /// Whom it took the store over from.
     pub(crate) fn takeover(&self) -> Option<Takeover> {
         self.takeover
+    }
+
+    /// Where peers are answered, if anywhere.
+    pub(crate) fn served(&self) -> Option<&Served> {
+        self.served.get()
+    }
+
+    /// Answers peers from now on.
+    fn serve(&self, opened: Opened) {
+        let served = self.served.get_or_init(|| opened.begin(&self.writer));
+        let (url, everybody_reads) = (served.url(), served.anonymous_reads());
+        tracing::info!(url, everybody_reads, "serves peers");
     }
 
     /// Mounts a profile.
@@ -158,6 +176,7 @@ struct Begun {
     control: Listening,
     successors: Successors,
     settings: Settings,
+    opened: Option<Opened>,
     /// What is still to be mounted.
     missing: Vec<MountOptions>,
     predecessor: Option<Predecessor>,
@@ -175,7 +194,7 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
         Some(inheritance) => begin_with(global, args, &path, inheritance)?,
         None => begin(global, args, &path).await?,
     };
-    let Begun { daemon, control, successors, settings, missing, predecessor, mut signals } = begun;
+    let Begun { daemon, control, successors, settings, opened, missing, predecessor, mut signals } = begun;
     let jobs = Jobs::new(settings.jobs());
     let mounts = Arc::clone(daemon.mounts());
     if predecessor.is_none() {
@@ -190,6 +209,9 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     let commands = job::Jobs::new(Place::Daemon(Arc::clone(&daemon)));
     let router = cairn_server::router(commands.into(), Arc::clone(&jobs), limits.clone(), about);
     let (grace, is_auto) = (settings.grace(), settings.auto);
+    if let Some(opened) = opened {
+        daemon.serve(opened);
+    }
     let status = format!("serving {}", path.display());
     tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready, NotifyState::Status(&status)]);
     tracing::info!(store = %path.display(), socket = %control.path().display(), "ready");
@@ -219,14 +241,19 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
                 tokio::time::sleep(LAST_CALLERS).await;
                 tokio::spawn(end_at_signal(signals, handed.clone()));
                 successor = Some(handed);
+                leave_peers(&daemon).await;
                 return LATE_ANSWERS;
             }
         }
         tell(&[NotifyState::Stopping, NotifyState::Status("waiting for commands to end")]);
         tracing::info!(jobs = jobs.count(), "stopping");
         control.withdraw();
+        let drain_all = async {
+            let jobs = cairn_server::drain(&jobs, grace, LAST_WORDS);
+            tokio::join!(jobs, drain_peers(&daemon, grace))
+        };
         tokio::select! {
-            _ = cairn_server::drain(&jobs, grace, LAST_WORDS) => {}
+            _ = drain_all => {}
             () = signals.next() => {
                 jobs.cancel_all();
                 tokio::select! {
@@ -275,6 +302,21 @@ async fn until_unused(mounts: &Mounts, jobs: &Arc<Jobs>) {
     }
 }
 
+/// Answers peers no more, after what they have asked for.
+async fn drain_peers(daemon: &Daemon, grace: Duration) {
+    if let Some(served) = daemon.served() {
+        tracing::info!(requests = served.requests(), "leaves peers");
+        served.drain(grace).await;
+    }
+}
+
+/// Leaves new peers to a successor, and answers what was asked for.
+async fn leave_peers(daemon: &Daemon) {
+    if let Some(served) = daemon.served() {
+        served.leave(LATE_ANSWERS).await;
+    }
+}
+
 /// Ends a daemon that was taken over at once, whoever still waits for an answer, when it is told to stop.
 async fn end_at_signal(mut signals: Signals, gone: Gone) {
     signals.next().await;
@@ -287,16 +329,20 @@ fn writer_options(global: &Global) -> WriterOptions {
 
 /// Begins where no daemon was.
 async fn begin(global: &Global, args: DaemonArgs, path: &Path) -> anyhow::Result<Begun> {
-    let settings = Settings::new(global, &args, path, None)?;
-    refuse_second(&settings.socket, path).await?;
+    let mut settings = Settings::new(global, &args, path, None)?;
+    refuse_second(&settings.socket, path).await.map_err(|error| match args.serves {
+        true => error::with_hint(error, "`cairn daemon --takeover --listen ADDRESS` lets it serve peers too"),
+        false => error,
+    })?;
     let writer = Writer::open(path, &writer_options(global), &())?;
+    let opened = open_peers(path, &mut settings, Vec::new())?;
     let mounts = Mounts::new(settings.cache_max);
     let control = Listening::open(&settings.socket, settings.group)?;
     let successors = Successors::prepare(path)?;
     let daemon = Daemon::new(writer, mounts, None);
     let missing = options_of(args.mount)?;
     let signals = Signals::watch()?;
-    Ok(Begun { daemon, control, successors, settings, missing, predecessor: None, signals })
+    Ok(Begun { daemon, control, successors, settings, opened, missing, predecessor: None, signals })
 }
 
 /// Begins where another daemon was until now.
@@ -304,9 +350,10 @@ fn begin_with(
     global: &Global,
     mut args: DaemonArgs,
     path: &Path,
-    inheritance: Inheritance,
+    mut inheritance: Inheritance,
 ) -> anyhow::Result<Begun> {
-    let settings = Settings::new(global, &args, path, Some(&inheritance.settings))?;
+    let mut settings = Settings::new(global, &args, path, Some(&inheritance.settings))?;
+    let opened = open_peers(path, &mut settings, inheritance.take_sockets())?;
     let missing = options_of(inheritance.missing(std::mem::take(&mut args.mount))?)?;
     // From the moment on at which it has the mounts it ends in order.
     let signals = Signals::watch()?;
@@ -314,7 +361,19 @@ fn begin_with(
         inheritance.take(path, &settings, &writer_options(global))?;
     let daemon = Daemon::new(writer, mounts, Some(takeover));
     let predecessor = Some(predecessor);
-    Ok(Begun { daemon, control, successors, settings, missing, predecessor, signals })
+    Ok(Begun { daemon, control, successors, settings, opened, missing, predecessor, signals })
+}
+
+/// Opens the address for peers, if there is to be one; settings say from then on which port it has.
+fn open_peers(
+    path: &Path,
+    settings: &mut Settings,
+    inherited: Vec<OwnedFd>,
+) -> anyhow::Result<Option<Opened>> {
+    let Some(address) = settings.serve.address(false, None) else { return Ok(None) };
+    let opened = Opened::new(path, address, &settings.serve, inherited.into_iter().next())?;
+    settings.serve.listen = Some(opened.address().into());
+    Ok(Some(opened))
 }
 
 fn options_of(args: Vec<MountArg>) -> anyhow::Result<Vec<MountOptions>> {

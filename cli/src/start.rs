@@ -55,7 +55,14 @@ impl Started {
         if let Some(socket) = global.socket.as_ref().filter(|path| !path.as_os_str().is_empty()) {
             command.arg("--socket").arg(std::path::absolute(socket)?);
         }
-        command.args(["--wait", &format!("{}ms", global.wait.as_millis()), "daemon", "--auto"]);
+        command.args([
+            "--wait",
+            &format!("{}ms", global.wait.as_millis()),
+            "daemon",
+            "--auto",
+            "--listen",
+            "off",
+        ]);
         if let Some(bytes) = args.cache_max {
             command.args(["--cache-max", &bytes.to_string()]);
         }

@@ -212,6 +212,16 @@ impl Error {
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
     }
 
+    /// The same damage, with the reason why nobody mended it.
+    pub(crate) fn because(self, reason: &Self) -> Self {
+        match self {
+            Self::Damaged { what, chunk, pack, offset, detail } => {
+                Self::Damaged { what, chunk, pack, offset, detail: format!("{detail}, and {reason}") }
+            }
+            error => error,
+        }
+    }
+
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }

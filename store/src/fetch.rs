@@ -2,10 +2,12 @@
 //! within what time, is not known here.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::content::{ChunkRef, Content, chunks};
 use crate::error::{Error, Result};
+use crate::id::ChunkId;
 use crate::object::ObjectSource;
 use crate::store::{Store, lock};
 
@@ -75,6 +77,16 @@ impl Store {
         fetch.fetch(wanted, why).map(|()| true)
     }
 
+    /// Fetches those of a file's chunks that are not here, in one call, if there is somebody to ask.
+    pub(crate) fn bring(&self, chunks: &[(u64, ChunkRef)]) -> Result<()> {
+        if self.fetcher().is_none() {
+            return Ok(());
+        }
+        let wanted: Vec<ChunkRef> = chunks.iter().map(|(_, chunk)| *chunk).collect();
+        let lacking = self.lacks(&wanted)?;
+        if lacking.is_empty() { Ok(()) } else { self.try_fetch(&lacking, Why::Absent).map(drop) }
+    }
+
     /// Fetches those of some chunks that are not here, in one call. Damage is not looked for.
     ///
     /// # Errors
@@ -96,13 +108,26 @@ impl Store {
     /// # Errors
     /// [`Error::Io`].
     pub fn lacks(&self, wanted: &[ChunkRef]) -> Result<Vec<ChunkRef>> {
-        let index = self.index()?;
-        let is_absent = |chunk: &&ChunkRef| !chunk.is_hole() && index.lookup(&chunk.id).is_none();
-        let mut lacking: Vec<ChunkRef> = wanted.iter().filter(is_absent).copied().collect();
-        if !lacking.is_empty() {
-            let index = self.index_now()?;
-            let mut seen = std::collections::HashSet::new();
-            lacking.retain(|chunk| index.lookup(&chunk.id).is_none() && seen.insert(chunk.id));
+        let lacking = self.unknown(wanted)?;
+        if lacking.is_empty() {
+            return Ok(lacking);
+        }
+        // Among packs that are new, and once more without damaged runs, before they count as absent.
+        self.index_now()?;
+        let lacking = self.unknown(&lacking)?;
+        if lacking.first().is_some_and(|first| self.locate(&first.id).is_ok_and(|place| place.is_none())) {
+            return Ok(lacking);
+        }
+        self.unknown(&lacking)
+    }
+
+    /// Those that are in no place that is known.
+    fn unknown(&self, wanted: &[ChunkRef]) -> Result<Vec<ChunkRef>> {
+        let (mut lacking, mut seen) = (Vec::new(), HashSet::new());
+        for chunk in wanted {
+            if !chunk.is_hole() && self.known_place(&chunk.id)?.is_none() && seen.insert(chunk.id) {
+                lacking.push(*chunk);
+            }
         }
         Ok(lacking)
     }
@@ -112,13 +137,23 @@ impl Store {
     /// # Errors
     /// [`Error::Damaged`] when the list is, [`Error::Io`].
     pub fn file_is_here(&self, content: &Content, size: u64) -> Result<bool> {
-        for chunk in chunks(content, size, self as &dyn ObjectSource) {
+        let here = Here(self.local());
+        for chunk in chunks(content, size, &here) {
             match chunk {
                 Ok((_, chunk)) if chunk.is_hole() || self.locate(&chunk.id)?.is_some() => {}
-                Ok(_) | Err(Error::Absent { .. } | Error::Unavailable { .. }) => return Ok(false),
+                Ok(_) | Err(Error::Absent { .. }) => return Ok(false),
                 Err(error) => return Err(error),
             }
         }
         Ok(true)
+    }
+}
+
+/// Objects that are here; the others are absent, whatever names them.
+struct Here(Store);
+
+impl ObjectSource for Here {
+    fn get(&self, id: &ChunkId) -> Result<Arc<[u8]>> {
+        self.0.chunk(id).map(|chunk| Arc::from(&*chunk))
     }
 }

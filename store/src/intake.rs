@@ -1,17 +1,31 @@
-//! Takes in frames that come from elsewhere: verified, each chunk once, in packs of their own.
+//! Takes in frames that come from elsewhere: verified by whoever received them, each chunk kept once, in packs of its own.
+//!
+//! What is kept can be read at once, through the store's overlay, and is durable after [`Intake::flush`]. Nothing waits
+//! for a disk on the way: frames are appended, packs are synced behind, and sealed when they are full or when nothing
+//! came for a while. A pack that cannot be written or synced is given up: its chunks are absent again, the next flush
+//! fails, and what names them has to ask [`Store::missing`] first in any case.
+//!
+//! Roles: `frame` is the type of verified bytes; `packs` are the packs under way, and how they are sealed; `sealer` is
+//! the thread that does so by itself. No thread outlives the writer.
 
 mod frame;
+mod packs;
+mod sealer;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 pub use frame::VerifiedFrame;
 
+use self::packs::Packs;
+use self::sealer::Sealer;
 use crate::block::{BlockBuilder, Compressor, Frame};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::id::ChunkId;
-use crate::pack::{PackKind, PackWriter};
-use crate::store::{Store, lock};
+use crate::pack::PackKind;
+use crate::store::Store;
 
 /// What was new of a frame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,163 +40,87 @@ pub struct Kept {
 
 /// Where frames from elsewhere go: one for each writer, shared by all transfers of the process.
 pub struct Intake {
-    store: Store,
-    /// Guards the packs that are filled. The store's index is asked under it.
-    packs: Mutex<Packs>,
-}
-
-#[derive(Default)]
-struct Packs {
-    data: Option<PackWriter>,
-    metadata: Option<PackWriter>,
-    /// What they hold.
-    chunks: HashSet<ChunkId>,
+    packs: Arc<Packs>,
+    sealer: Sealer,
 }
 
 impl Intake {
-    pub(crate) fn new(store: Store) -> Self {
-        Self { store, packs: Mutex::default() }
+    /// An intake of a store; whoever writes an index run holds `running` meanwhile.
+    pub(crate) fn new(store: &Store, running: Arc<Mutex<()>>) -> Self {
+        let packs = Arc::new(Packs::new(store.local(), running));
+        Self { sealer: Sealer::new(Arc::clone(&packs)), packs }
     }
 
-    /// Keeps what is new of a frame: the frame as it is where all of it is, else what is, encoded anew. It is durable
-    /// after [`Intake::flush`].
+    /// Keeps what is new of a frame: the frame as it is where all of it is, else what is, encoded anew. A chunk whose
+    /// place was found damaged is new.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`crate::Error::Io`]; the chunks of the pack that failed are not here any more.
     pub fn keep(&self, kind: PackKind, frame: &VerifiedFrame) -> Result<Kept> {
-        let index = self.store.index()?;
-        let mut packs = lock(&self.packs);
-        let is_new = |id: &ChunkId| !packs.chunks.contains(id) && index.lookup(id).is_none();
-        let new: Vec<usize> = fresh(frame, is_new);
-        self.append(&mut packs, kind, frame, &new)
+        self.sealer.start()?;
+        self.packs.keep(kind, frame, &|id| Ok(self.packs.store().sound_place(id)?.is_none()))
     }
 
-    /// Keeps chunks of a frame that the store has, but damaged: from now on these are the ones that are read.
+    /// Keeps chunks of a frame that the store has, but damaged, or has not: from now on these are the ones that are read.
+    /// The others are read to find that out.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// As [`Intake::keep`].
     pub fn heal(&self, kind: PackKind, frame: &VerifiedFrame) -> Result<Kept> {
-        let mut packs = lock(&self.packs);
-        let is_bad = |id: &ChunkId| !packs.chunks.contains(id) && self.store.chunk(id).is_err();
-        let bad: Vec<usize> = fresh(frame, is_bad);
-        self.append(&mut packs, kind, frame, &bad)
+        self.sealer.start()?;
+        // Reading notes what is damaged, and a look-up is enough from then on.
+        for (id, _) in frame.chunks() {
+            let _ = self.packs.store().chunk(id);
+        }
+        self.packs.keep(kind, frame, &|id| Ok(self.packs.store().sound_place(id)?.is_none()))
     }
 
-    fn append(
-        &self,
-        packs: &mut Packs,
-        kind: PackKind,
-        frame: &VerifiedFrame,
-        slots: &[usize],
-    ) -> Result<Kept> {
-        if slots.is_empty() {
-            return Ok(Kept::default());
-        }
-        let again;
-        let frame = if slots.len() == frame.chunks().len() {
-            frame.frame()
-        } else {
-            again = encode(frame, slots);
-            &again
-        };
-        let open = match kind {
-            PackKind::Data => &mut packs.data,
-            PackKind::Metadata => &mut packs.metadata,
-        };
-        let writer = match open {
-            Some(writer) => writer,
-            None => {
-                open.insert(PackWriter::create(Arc::clone(self.store.io()), &self.store.packs_dir(), kind)?)
-            }
-        };
-        writer.append(frame)?;
-        let is_full = writer.is_full();
-        packs.chunks.extend(frame.header.chunks.iter().map(|(id, _)| *id));
-        let kept = Kept {
-            chunks: frame.header.chunks.len() as u64,
-            plain_bytes: frame.header.plain_len.into(),
-            stored_bytes: frame.bytes.len() as u64,
-        };
-        if is_full {
-            self.seal(packs)?;
-        }
-        Ok(kept)
-    }
-
-    /// Makes all that was kept durable.
+    /// Makes all that was kept before durable: data, then metadata, then their names.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`crate::Error::Io`] also when a pack that was sealed by itself failed since the last flush. What it held is not
+    /// here any more.
     pub fn flush(&self) -> Result<()> {
-        self.seal(&mut lock(&self.packs))
+        self.packs.flush()
     }
 
-    fn seal(&self, packs: &mut Packs) -> Result<()> {
-        packs.chunks.clear();
-        for mut writer in [packs.data.take(), packs.metadata.take()].into_iter().flatten() {
-            writer.seal()?;
-        }
-        let dir = self.store.packs_dir();
-        self.store.io().sync_dir(&dir).map_err(Error::io("sync", dir))?;
-        self.store.refresh_index();
-        Ok(())
+    pub(crate) fn store(&self) -> &Store {
+        self.packs.store()
+    }
+
+    /// Makes all durable and takes nothing more until [`Intake::resume`]: another process is about to write the store.
+    pub(crate) fn suspend(&self) {
+        self.packs.suspend();
+    }
+
+    /// Takes frames again.
+    pub(crate) fn resume(&self) {
+        self.packs.resume();
+    }
+
+    /// Seals what is open and takes nothing more; its thread has ended.
+    pub(crate) fn close(&self) {
+        self.packs.close();
+        self.sealer.join();
     }
 }
 
 /// The slots of the chunks that are wanted, each chunk once.
-fn fresh(frame: &VerifiedFrame, mut is_wanted: impl FnMut(&ChunkId) -> bool) -> Vec<usize> {
-    let mut seen = HashSet::new();
-    let slots = frame.chunks().iter().enumerate();
-    slots.filter(|(_, (id, _))| is_wanted(id) && seen.insert(*id)).map(|(slot, _)| slot).collect()
+fn choose(frame: &VerifiedFrame, is_wanted: &dyn Fn(&ChunkId) -> Result<bool>) -> Result<Vec<usize>> {
+    let (mut slots, mut seen) = (Vec::new(), HashSet::new());
+    for (slot, (id, _)) in frame.chunks().iter().enumerate() {
+        if is_wanted(id)? && seen.insert(*id) {
+            slots.push(slot);
+        }
+    }
+    Ok(slots)
 }
 
+/// A frame of some of another's chunks.
 fn encode(frame: &VerifiedFrame, slots: &[usize]) -> Frame {
     let mut builder = BlockBuilder::default();
     for &slot in slots {
         builder.push(frame.chunks()[slot].0, frame.chunk(slot));
     }
     builder.finish(&mut Compressor::default()).0
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-    use std::time::Duration;
-
-    use super::*;
-    use crate::blocks::Decoder;
-    use crate::content::ChunkRef;
-    use crate::io::Sim;
-    use crate::writer::{Writer, WriterOptions};
-
-    fn frame(chunks: &[&[u8]]) -> VerifiedFrame {
-        let mut builder = BlockBuilder::default();
-        chunks.iter().for_each(|bytes| builder.push(ChunkId::of(bytes), bytes));
-        let (frame, _) = builder.finish(&mut Compressor::default());
-        VerifiedFrame::verify(frame.bytes, &mut Decoder::default()).unwrap()
-    }
-
-    fn writer() -> Writer {
-        let options = WriterOptions { wait: Duration::ZERO, command: String::new(), who: String::new() };
-        Writer::open_with(Arc::new(Sim::new(1)), Path::new("/srv/store"), &options).unwrap()
-    }
-
-    #[test]
-    fn what_is_kept_is_here_and_only_once() {
-        let writer = writer();
-        let intake = writer.intake();
-        let kept = intake.keep(PackKind::Data, &frame(&[b"one", b"two", b"one"])).unwrap();
-        assert_eq!((kept.chunks, kept.plain_bytes), (2, 6));
-        let again = intake.keep(PackKind::Data, &frame(&[b"two", b"three"])).unwrap();
-        assert_eq!((again.chunks, again.plain_bytes), (1, 5));
-        intake.flush().unwrap();
-        assert_eq!(intake.keep(PackKind::Metadata, &frame(&[b"one", b"three"])).unwrap(), Kept::default());
-        for bytes in [&b"one"[..], b"two", b"three"] {
-            assert_eq!(&*writer.chunk(&ChunkId::of(bytes)).unwrap(), bytes);
-        }
-        let wanted = [&b"one"[..], b"four", b"four"]
-            .map(|bytes| ChunkRef { id: ChunkId::of(bytes), len: u32::try_from(bytes.len()).unwrap() });
-        assert_eq!(writer.lacks(&wanted).unwrap(), wanted[1..2]);
-        assert!(matches!(writer.ensure(&wanted), Err(Error::Unavailable { .. })));
-    }
 }

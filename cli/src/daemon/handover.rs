@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use cairn_fusefs::Mount;
-use cairn_fusefs::takeover;
+use cairn_fusefs::takeover::{self, Belongings};
 use cairn_server::Jobs;
 use cairn_server::socket::{Listening, Prepared};
 use tokio::runtime::Handle;
@@ -122,6 +122,7 @@ impl Handover {
             let _exchange = lock(&self.exchange);
             *lock(&self.other) = stream.try_clone().ok();
             let Err(error) = self.exchange(runtime, stream, &mut tell);
+            self.daemon.writer.resume();
             tracing::warn!(error = format!("{error:#}"), "nobody took over");
             *lock(&self.other) = None;
         }
@@ -149,7 +150,9 @@ impl Handover {
         // Not before: a command that has just ended may have made one.
         let mounts = self.daemon.mounts().alive();
         let mounts: Vec<&Mount> = mounts.iter().map(|mount| &**mount).collect();
-        let mut handed = takeover::offer(stream, &mounts, lock, self.settings.to_bytes())?;
+        let sockets = self.daemon.served().map(|served| served.socket()).into_iter().collect();
+        let belongings = Belongings { lock, sockets, extra: self.settings.to_bytes() };
+        let mut handed = takeover::offer(stream, &mounts, belongings)?;
         // Who waits asks again until the new one is found.
         hold.moved();
         tracing::info!("another process has taken over");

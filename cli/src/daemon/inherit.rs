@@ -4,6 +4,7 @@
 //! opened, both sockets are made beside the other's, and the threads that will be wanted wait. Until then the other
 //! daemon goes on as before if this process fails; from then on nothing is an error that ends this one.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,6 +57,11 @@ pub(crate) fn ask(store: &Path) -> anyhow::Result<Option<Inheritance>> {
 }
 
 impl Inheritance {
+    /// The sockets on which the other one listens for peers, once.
+    pub(crate) fn take_sockets(&mut self) -> Vec<OwnedFd> {
+        self.offering.take_sockets()
+    }
+
     /// Refuses what cannot be had together with the mounts that there are; gives those that have to be made.
     pub(crate) fn missing(&self, wanted: Vec<MountArg>) -> anyhow::Result<Vec<MountArg>> {
         let mut missing = Vec::new();
