@@ -9,6 +9,7 @@
 
 mod app;
 mod auth;
+pub mod binaries;
 mod client;
 mod entrance;
 mod error;
