@@ -7,6 +7,7 @@
 mod address;
 mod error;
 mod feed;
+mod fetcher;
 mod files;
 mod http;
 mod net;
@@ -23,6 +24,7 @@ pub mod wire;
 
 pub use address::{PeerUrl, Secret, Source};
 pub use error::{Error, Fault, Kind, PeerError, Result};
+pub use fetcher::{FetchPolicy, Sources};
 pub use http::Timeouts;
 pub use net::{Net, NetOptions};
 pub use peers::{KnownPeer, Noted, Peers};
