@@ -29,6 +29,7 @@ use crate::linger::Linger;
 use crate::pause::Gate;
 use crate::session::{self, End, Serving};
 use crate::slow::Pool;
+use crate::takeover::SentOptions;
 use crate::timings::{Spread, Timings};
 
 use attach::failed;
@@ -55,6 +56,7 @@ pub enum Passthrough {
 
 /// What is mounted where.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[serde(from = "SentOptions", into = "SentOptions")]
 pub struct MountOptions {
     /// The mount point, a directory.
     pub dir: PathBuf,
@@ -66,26 +68,13 @@ pub struct MountOptions {
     pub allow_other: bool,
     /// Whether the kernel may read whole files by itself.
     pub passthrough: Passthrough,
-    /// Threads that read the kernel's requests.
-    pub threads: usize,
 }
 
 impl MountOptions {
-    /// Threads that read the kernel's requests where nothing is said. One answers a few hundred thousand a second, and need
-    /// not be woken for each (see `linger`); what takes reading or decoding is done by others.
-    pub const THREADS: usize = 1;
-
     /// The usual mount of a profile.
     #[must_use]
     pub fn new(dir: PathBuf, profile: ProfileName) -> Self {
-        Self {
-            dir,
-            profile,
-            platform: None,
-            allow_other: false,
-            passthrough: Passthrough::Auto,
-            threads: Self::THREADS,
-        }
+        Self { dir, profile, platform: None, allow_other: false, passthrough: Passthrough::Auto }
     }
 }
 
@@ -160,13 +149,7 @@ impl Legacy {
     }
 
     /// All that answers for a mount.
-    pub(crate) fn core(
-        &self,
-        fs: Fs,
-        files: Arc<Files>,
-        device: Arc<Device>,
-        threads: usize,
-    ) -> io::Result<Arc<Core>> {
+    pub(crate) fn core(&self, fs: Fs, files: Arc<Files>, device: Arc<Device>) -> io::Result<Arc<Core>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let pool = Pool::new(cores.max(SLOW_THREADS_MIN))?;
         let opens = Opens::new(Arc::clone(&files), Arc::clone(&device), self.passthrough);
@@ -177,7 +160,7 @@ impl Legacy {
             gate: Gate::default(),
             device,
             pool,
-            linger: Linger::new(threads),
+            linger: Linger::new(session::THREADS),
         }))
     }
 }
@@ -217,7 +200,7 @@ impl Mount {
         let dir = &options.dir;
         let broken = |source: io::Error| MountError::Io { action: "mount", dir: dir.clone(), source };
         let device = Arc::new(Device::new(attached.device.try_clone().map_err(broken)?));
-        let config = session::config(options.threads);
+        let config = session::config();
         let session = Session::from_fd(kernel.clone(), attached.device, SessionACL::All, config);
         let session = session.map_err(broken)?;
         let handshake = kernel.handshake().ok_or_else(|| broken(Errno::PROTO.into()))?;
@@ -232,7 +215,7 @@ impl Mount {
             passthrough: kernel.wants_passthrough() && takes_backing_files(&device, files.dir()),
         };
         let fs = legacy.fs(store, view, options);
-        kernel.begin(legacy.core(fs, files, device, options.threads).map_err(broken)?);
+        kernel.begin(legacy.core(fs, files, device).map_err(broken)?);
         let core = kernel.core().ok_or_else(|| broken(Errno::PROTO.into()))?;
         // The kernel answers for a root that was just mounted without asking.
         let device = match &attached.detached {

@@ -33,6 +33,7 @@ use crate::handle::OpenFile;
 use crate::kernel::{Core, Kernel};
 use crate::mount::{Mount, MountError};
 use crate::session;
+pub(crate) use wire::SentOptions;
 use wire::{DESCRIPTORS_MAX, Hello, Last, Offer, Offered, VERSION, Word, receive, send};
 
 /// How long the new process may take to make itself ready, and the old one to copy.
@@ -405,10 +406,9 @@ impl Heir {
         let fs = offered.legacy.fs(store.clone(), Arc::clone(view), &offered.options);
         fs.restore(&offered.inodes).map_err(|error| TakeoverError::Garbled(error.to_string()))?;
         let device = Arc::new(Device::new(device));
-        let core =
-            offered.legacy.core(fs, Arc::clone(files), device, offered.options.threads).map_err(&failed)?;
+        let core = offered.legacy.core(fs, Arc::clone(files), device).map_err(&failed)?;
         let kernel = Kernel::new(None);
-        let config = session::config(offered.options.threads);
+        let config = session::config();
         let adopted = Adopted::new(kernel.clone(), offered.legacy.handshake, config).map_err(&failed)?;
         let file = |ino| Some((ino, Arc::new(OpenFile::new(core.fs.file(Ino(ino)).ok()?))));
         let open = offered.open.drain(..).filter_map(|open| file(open.ino)).collect();

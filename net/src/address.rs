@@ -186,20 +186,32 @@ mod tests {
             assert_eq!(url.as_str(), expected);
             assert_eq!(url.join("/v1/refs"), format!("{expected}/v1/refs"));
         }
-        for bad in ["", "127.0.0.1:7001", "ftp://host", "http://", "http://user:token@host", "http://host?q", "http://host#f"] {
+        for bad in [
+            "",
+            "127.0.0.1:7001",
+            "ftp://host",
+            "http://",
+            "http://user:token@host",
+            "http://host?q",
+            "http://host#f",
+        ] {
             assert!(matches!(bad.parse::<PeerUrl>(), Err(Error::Invalid { .. })), "{bad}");
         }
         assert!("x".repeat(2000).parse::<PeerUrl>().is_err());
-        for (text, loopback) in
-            [("http://127.0.0.9", true), ("http://localhost:1", true), ("http://[::1]", true), ("http://10.0.0.1", false)]
-        {
+        for (text, loopback) in [
+            ("http://127.0.0.9", true),
+            ("http://localhost:1", true),
+            ("http://[::1]", true),
+            ("http://10.0.0.1", false),
+        ] {
             assert_eq!(text.parse::<PeerUrl>().unwrap().is_loopback(), loopback, "{text}");
         }
     }
 
     #[test]
     fn tokens_are_not_shown() {
-        let source = Source { token: Some("cairn_abc".parse().unwrap()), ..Source::open("http://h".parse().unwrap()) };
+        let source =
+            Source { token: Some("cairn_abc".parse().unwrap()), ..Source::open("http://h".parse().unwrap()) };
         assert!(!format!("{source:?}").contains("cairn_abc"));
         let error = "cairn abc".parse::<Secret>().unwrap_err();
         assert!(!format!("{error:?} {error}").contains("abc"));

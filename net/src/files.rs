@@ -24,7 +24,8 @@ pub(crate) fn read(path: &Path, max: u64) -> Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     (&mut file).take(max + 1).read_to_end(&mut bytes).map_err(io("read", path))?;
     if bytes.len() as u64 > max {
-        let long = std::io::Error::new(std::io::ErrorKind::FileTooLarge, format!("it is longer than {max} bytes"));
+        let long =
+            std::io::Error::new(std::io::ErrorKind::FileTooLarge, format!("it is longer than {max} bytes"));
         return Err(io("read", path)(long));
     }
     Ok(Some(bytes))
@@ -48,7 +49,8 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io("write", &beside))?;
     rustix::fs::rename(&beside, path).map_err(io("replace", path))?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let opened = rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    let opened =
+        rustix::fs::open(folder, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let folder_file = opened.map_err(io("open", folder))?;
     rustix::fs::fsync(folder_file).map_err(io("sync", folder))
 }

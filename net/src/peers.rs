@@ -247,7 +247,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let peers = Peers::open(folder.path());
         assert_eq!(peers.list().unwrap(), []);
-        let first = Source { token: Some("cairn_secret".parse().unwrap()), ..Source::open(url("http://a:1")) };
+        let first =
+            Source { token: Some("cairn_secret".parse().unwrap()), ..Source::open(url("http://a:1")) };
         assert!(peers.add(&first).unwrap());
         assert!(peers.add(&Source::open(url("http://b:1"))).unwrap());
         assert!(!peers.add(&first).unwrap());

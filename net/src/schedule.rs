@@ -313,7 +313,8 @@ impl Schedule {
 
     /// A peer is not asked any more, and what it was asked for is free again.
     pub(crate) fn drop_peer(&mut self, peer: PeerNo, fault: Fault, detail: String) {
-        let batches: Vec<_> = self.batches.values().filter(|batch| batch.peer == peer).map(|batch| batch.id).collect();
+        let batches: Vec<_> =
+            self.batches.values().filter(|batch| batch.peer == peer).map(|batch| batch.id).collect();
         for id in batches {
             self.close(id);
             self.orders.push(Order::Cancel { batch: id });
@@ -382,7 +383,11 @@ impl Schedule {
     /// Plain bytes of a peer's next batch.
     fn batch_bytes(&self, peer: PeerNo, now: Duration) -> u64 {
         let wanted = self.rate(peer, now).map_or(BATCH_FIRST, |rate| {
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate is not negative, and is clamped below")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a rate is not negative, and is clamped below"
+            )]
             let bytes = (rate * BATCH_TIME.as_secs_f64()) as u64;
             bytes.saturating_mul(PLAIN_FACTOR).clamp(BATCH_MIN, BATCH_MAX)
         });
@@ -406,7 +411,8 @@ impl Schedule {
             }
             let bytes: u64 = left.iter().map(|slot| u64::from(self.chunks[*slot as usize].len)).sum();
             let lanes = self.batches_of(batch.peer).max(1);
-            let theirs = self.rate(batch.peer, now).map(|rate| rate / lanes as f64).filter(|rate| *rate > 0.0);
+            let theirs =
+                self.rate(batch.peer, now).map(|rate| rate / lanes as f64).filter(|rate| *rate > 0.0);
             let (remaining, share) = match (theirs, mine) {
                 _ if is_silent => (f64::MAX, 1.0),
                 (Some(theirs), Some(mine)) => {
@@ -539,13 +545,15 @@ impl Schedule {
         if rate * SLOW_FACTOR >= best {
             return None;
         }
-        let left: u64 = batch.unanswered().iter().map(|slot| u64::from(self.chunks[*slot as usize].len)).sum();
+        let left: u64 =
+            batch.unanswered().iter().map(|slot| u64::from(self.chunks[*slot as usize].len)).sum();
         let remaining = left as f64 / PLAIN_FACTOR as f64 / rate.max(1.0);
         // The last bytes of a batch are let come.
         if remaining < BATCH_TIME.as_secs_f64() {
             return None;
         }
-        let detail = format!("slow: {} KB/s where another sends {} KB/s", (rate / 1e3).round(), (best / 1e3).round());
+        let detail =
+            format!("slow: {} KB/s where another sends {} KB/s", (rate / 1e3).round(), (best / 1e3).round());
         Some((batch.id, batch.peer, detail))
     }
 }

@@ -92,6 +92,14 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// Ends the last server and unmounts, however the test ends.
 struct World {
     folder: tempfile::TempDir,
@@ -299,4 +307,30 @@ fn a_killed_process_leaves_a_dead_mount_that_is_mounted_over() {
     crate::unmount_dead(&world.mnt()).unwrap();
     assert!(std::fs::read_dir(world.mnt()).unwrap().next().is_none());
     assert!(matches!(crate::unmount_dead(&world.mnt()), Err(MountError::NotMounted { .. })));
+}
+
+#[test]
+fn who_asks_for_what_cannot_be_passed_is_told_why() {
+    if !can_mount() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("mnt")).unwrap();
+    let options =
+        WriterOptions { wait: Duration::from_secs(10), command: "test".into(), who: "test".into() };
+    let writer = Writer::open(&folder.path().join("store"), &options, &()).unwrap();
+    let store = writer.store().clone();
+    let files = Files::open(store.clone(), CacheOptions::new(folder.path().join("cache"))).unwrap();
+    let options = MountOptions::new(folder.path().join("mnt"), ProfileName::default());
+    let mut mount = Mount::new(store, writer.names(), files, options).unwrap();
+    mount.legacy.handshake.capabilities = 0;
+    let (here, there) = UnixStream::pair().unwrap();
+    let refused = offer(here, &[&mount], folder_lock(&folder).as_fd(), Vec::new());
+    assert!(matches!(refused, Err(TakeoverError::Kernel)));
+    let Err(TakeoverError::Refused { why }) = ask(there).map(drop) else { panic!("it is refused") };
+    assert!(why.contains("Linux 6.9"), "{why}");
+}
+
+fn folder_lock(folder: &tempfile::TempDir) -> std::fs::File {
+    std::fs::File::create(folder.path().join("lock")).unwrap()
 }

@@ -21,7 +21,11 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 const MESSAGE_SHOWN_MAX: usize = 300;
 
 impl Peer {
-    pub(super) async fn json<T: DeserializeOwned>(&self, response: Response, max: usize) -> Result<T, PeerError> {
+    pub(super) async fn json<T: DeserializeOwned>(
+        &self,
+        response: Response,
+        max: usize,
+    ) -> Result<T, PeerError> {
         let bytes = self.bytes(response, max).await?;
         serde_json::from_slice(&bytes).map_err(|error| {
             self.error(Fault::Misbehaved, format!("it answers what is not understood: {error}"))
@@ -30,7 +34,9 @@ impl Peer {
 
     /// A whole body of at most `max` bytes.
     pub(super) async fn bytes(&self, response: Response, max: usize) -> Result<Vec<u8>, PeerError> {
-        match tokio::time::timeout(MESSAGE_TIME_MAX.min(self.timeouts.patience), self.collect(response, max)).await {
+        match tokio::time::timeout(MESSAGE_TIME_MAX.min(self.timeouts.patience), self.collect(response, max))
+            .await
+        {
             Ok(result) => result,
             Err(_) => Err(self.error(Fault::Stalled, "its answer does not end")),
         }
@@ -64,11 +70,8 @@ impl Peer {
 
     /// What a failed exchange comes to.
     pub(super) fn transport(&self, error: &reqwest::Error) -> PeerError {
-        let fault = if error.is_redirect() || error.is_builder() {
-            Fault::Misbehaved
-        } else {
-            Fault::Unreachable
-        };
+        let fault =
+            if error.is_redirect() || error.is_builder() { Fault::Misbehaved } else { Fault::Unreachable };
         // The address is named apart, and the query of a request helps nobody.
         let mut text = String::new();
         let mut cause = std::error::Error::source(error);

@@ -82,7 +82,9 @@ impl ItemStream {
         self.peer.traffic.add_received(piece.len());
         self.arrived += piece.len() as u64;
         if let Some(rate) = self.pace.is_too_slow(waited, piece.len()) {
-            return Err(self.peer.error(Fault::Stalled, format!("it sends no more than {rate} bytes a second")));
+            return Err(self
+                .peer
+                .error(Fault::Stalled, format!("it sends no more than {rate} bytes a second")));
         }
         self.pending = piece;
         Ok(())

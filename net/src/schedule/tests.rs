@@ -95,14 +95,24 @@ impl Sim {
                 Order::Ask { batch, peer, slots } => {
                     assert!(slots.is_sorted() && !slots.is_empty());
                     assert!(!self.peers[peer.0].lacks_every.is_some_and(|_| {
-                        slots.iter().any(|slot| self.schedule.chunks[*slot as usize].lacking & 1 << peer.0 != 0)
+                        slots
+                            .iter()
+                            .any(|slot| self.schedule.chunks[*slot as usize].lacking & 1 << peer.0 != 0)
                     }));
                     self.check_shares(peer, &slots, &had_free);
                     self.asked += slots.iter().map(|slot| u64::from(self.lens[*slot as usize])).sum::<u64>();
                     self.log.push((peer, slots.clone()));
                     let begins = now + self.peers[peer.0].latency;
                     let silent_since = None;
-                    self.requests.push(Request { id: batch, peer, slots, sent: 0, bytes: 0.0, begins, silent_since });
+                    self.requests.push(Request {
+                        id: batch,
+                        peer,
+                        slots,
+                        sent: 0,
+                        bytes: 0.0,
+                        begins,
+                        silent_since,
+                    });
                 }
             }
         }
@@ -258,10 +268,8 @@ fn what_nobody_has_is_named() {
 
 #[test]
 fn a_peer_that_comes_back_is_asked_again() {
-    let mut sim = Sim::new(
-        vec![Behaviour { away: Some((secs(0.5), secs(2.5))), ..Behaviour::good(1e6) }],
-        lens(1_000),
-    );
+    let mut sim =
+        Sim::new(vec![Behaviour { away: Some((secs(0.5), secs(2.5))), ..Behaviour::good(1e6) }], lens(1_000));
     assert_eq!(sim.run(), Standing::Done);
     assert_eq!(sim.schedule.summary(PeerNo(0)).last_failure.as_deref(), Some("away"));
 }
