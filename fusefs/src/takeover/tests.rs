@@ -4,18 +4,20 @@
 #![expect(clippy::disallowed_methods, reason = "what is mounted is used as any program would")]
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use cairn_store::generation::UseOptions;
-use cairn_store::{IngestOptions, Input, PublishOptions, Writer, WriterOptions};
+use cairn_store::{IngestOptions, Input, ProfileName, PublishOptions, Store, Writer, WriterOptions};
 
+use super::wire::{Word, receive, send};
 use super::*;
-use crate::files::CacheOptions;
-use crate::mount::MountOptions;
+use crate::files::{CacheOptions, Files};
+use crate::mount::{Mount, MountError, MountOptions};
 use crate::testing::noise;
 
 const FOLDER: &str = "CAIRN_TAKEOVER_TEST";
@@ -316,8 +318,7 @@ fn who_asks_for_what_cannot_be_passed_is_told_why() {
     }
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("mnt")).unwrap();
-    let options =
-        WriterOptions { wait: Duration::from_secs(10), command: "test".into(), who: "test".into() };
+    let options = WriterOptions { wait: Duration::from_secs(10), command: "test".into(), who: "test".into() };
     let writer = Writer::open(&folder.path().join("store"), &options, &()).unwrap();
     let store = writer.store().clone();
     let files = Files::open(store.clone(), CacheOptions::new(folder.path().join("cache"))).unwrap();
