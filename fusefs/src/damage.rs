@@ -26,6 +26,8 @@ pub struct Damage {
     pub detail: String,
     /// How often it was met.
     pub times: u64,
+    /// Whether a sound copy came from another machine since.
+    pub healed: bool,
 }
 
 #[derive(Default)]
@@ -54,6 +56,7 @@ impl DamageLog {
             let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(known) = found.listed.iter_mut().find(is_it) {
                 known.times += 1;
+                known.healed = false;
                 return;
             }
         }
@@ -75,7 +78,20 @@ impl DamageLog {
             path,
             detail,
             times: 1,
+            healed: false,
         });
+    }
+
+    /// A sound copy of what a read found damaged is here now.
+    pub(crate) fn note_healed(&self, error: &ReadError) {
+        let ReadError::Damaged { chunk: Some(chunk), .. } = error else { return };
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        let damage = found.listed.iter_mut().filter(|damage| damage.chunk == Some(*chunk));
+        let count = damage.map(|damage| damage.healed = true).count();
+        drop(found);
+        if count > 0 {
+            tracing::info!(%chunk, "a damaged chunk is healed: another machine had a sound one");
+        }
     }
 
     /// The latest findings, oldest first, and how many there were in all.
@@ -110,6 +126,12 @@ mod tests {
         log.note(&damaged(0), || b"first".to_vec());
         log.note(&damaged(0), || panic!("it is known"));
         assert_eq!(log.list().0[0].times, 2);
+        log.note_healed(&damaged(1));
+        assert!(!log.list().0[0].healed);
+        log.note_healed(&damaged(0));
+        assert!(log.list().0[0].healed);
+        log.note(&damaged(0), || panic!("it is known"));
+        assert!(!log.list().0[0].healed, "it is damaged again");
         for number in 1..200 {
             log.note(&damaged(number), || number.to_string().into_bytes());
         }

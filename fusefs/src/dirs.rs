@@ -40,6 +40,7 @@ struct Cache {
 
 /// The directories of one mount.
 pub(crate) struct Dirs {
+    /// It fetches nothing: directories are asked for where nobody may wait for other machines.
     store: Store,
     identities: Identities,
     bytes_max: usize,
@@ -55,6 +56,11 @@ impl Dirs {
 
     /// The directory of a tree.
     pub(crate) fn get(&self, tree: &TreeId) -> Result<Arc<PackedDir>, Error> {
+        self.get_from(&self.store, tree)
+    }
+
+    /// The same, read from this store if it is not kept.
+    pub(crate) fn get_from(&self, store: &Store, tree: &TreeId) -> Result<Arc<PackedDir>, Error> {
         let now = self.clock.fetch_add(1, Ordering::Relaxed);
         {
             let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
@@ -63,7 +69,7 @@ impl Dirs {
                 return Ok(Arc::clone(&kept.dir));
             }
         }
-        let dir = Arc::new(self.decode(tree)?);
+        let dir = Arc::new(self.decode(store, tree)?);
         let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
         let kept = Kept { dir: Arc::clone(&dir), used: AtomicU64::new(now) };
         cache.bytes += dir.bytes() + KEPT_LEN;
@@ -89,14 +95,14 @@ impl Dirs {
         kept.inspect(|kept| kept.used.store(now, Ordering::Relaxed)).is_some()
     }
 
-    fn decode(&self, tree: &TreeId) -> Result<PackedDir, Error> {
+    fn decode(&self, store: &Store, tree: &TreeId) -> Result<PackedDir, Error> {
         // Of one thread's, again and again: growing a new one for each leaves holes of all sizes in the heap.
         thread_local! {
             static PACKER: RefCell<packed::Packer> = RefCell::default();
         }
         PACKER.with_borrow_mut(|packer| {
             packer.clear();
-            for entry in tree::entries(tree, &self.store) {
+            for entry in tree::entries(tree, store) {
                 packer.push(&entry?, &self.identities).map_err(|packed::TooLong| Error::Invalid {
                     what: "directory",
                     given: tree.to_string(),

@@ -10,8 +10,8 @@ mod table;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 
 use cairn_store::{Platform, ProfileName, Store, View};
 use fuser::{Session, SessionACL, Version};
@@ -20,6 +20,7 @@ use rustix::io::Errno;
 
 use crate::attr::FsStats;
 use crate::damage::Damage;
+use crate::deadline::Deadlines;
 use crate::device::{Device, Handshake};
 use crate::files::Files;
 use crate::fs::{Fs, FsOptions};
@@ -170,15 +171,19 @@ impl Legacy {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let pool = Pool::new(cores.max(SLOW_THREADS_MIN))?;
         let opens = Opens::new(Arc::clone(&files), Arc::clone(&device), self.passthrough);
-        Ok(Arc::new(Core {
+        let core = Arc::new(Core {
             fs,
             files,
             opens,
             gate: Gate::default(),
             device,
             pool,
+            deadlines: Deadlines::new()?,
             linger: Linger::new(threads),
-        }))
+        });
+        let names: Weak<Core> = Arc::downgrade(&core);
+        core.opens.record_as(names);
+        Ok(core)
     }
 }
 

@@ -135,8 +135,17 @@ impl HandedOver<'_> {
     }
 }
 
-/// Offers mounts to the process at the other end, with the store's lock and whatever else it is to know. When this
-/// returns well, they are its own.
+/// What goes to the other process beside mounts.
+pub struct Belongings<'a> {
+    /// The open file that holds the store's lock.
+    pub lock: BorrowedFd<'a>,
+    /// Sockets that it is to listen on.
+    pub sockets: Vec<BorrowedFd<'a>>,
+    /// Whatever else it is to know.
+    pub extra: Vec<u8>,
+}
+
+/// Offers mounts and what belongs to them to the process at the other end. When this returns well, they are its own.
 ///
 /// Nobody may publish a view meanwhile.
 ///
@@ -145,24 +154,33 @@ impl HandedOver<'_> {
 pub fn offer<'a>(
     mut stream: UnixStream,
     mounts: &[&'a Mount],
-    lock: BorrowedFd<'_>,
-    extra: Vec<u8>,
+    belongings: Belongings<'_>,
 ) -> Result<HandedOver<'a>, TakeoverError> {
+    if let Err(error) = check(mounts, &belongings) {
+        // Who asks is told why; if that fails there is still this reason.
+        let _ = refuse(stream, error.to_string());
+        return Err(error);
+    }
     check_peer(&stream)?;
-    let resend = InitFlags::FUSE_HAS_RESEND.bits();
-    if mounts.iter().any(|mount| mount.legacy.handshake.capabilities & resend == 0) {
-        return Err(TakeoverError::Kernel);
-    }
-    if mounts.len() >= DESCRIPTORS_MAX {
-        return Err(TakeoverError::TooMany { mounts: mounts.len() });
-    }
-    match offer_checked(&mut stream, mounts, lock, extra) {
+    match offer_checked(&mut stream, mounts, belongings) {
         Ok(stopped) => Ok(HandedOver { _stopped: stopped, stream }),
         Err(error) => {
             mounts.iter().for_each(|mount| mount.core.fs.end_saving());
             Err(error)
         }
     }
+}
+
+/// Whether all of this can be taken over.
+fn check(mounts: &[&Mount], belongings: &Belongings<'_>) -> Result<(), TakeoverError> {
+    let resend = InitFlags::FUSE_HAS_RESEND.bits();
+    if mounts.iter().any(|mount| mount.legacy.handshake.capabilities & resend == 0) {
+        return Err(TakeoverError::Kernel);
+    }
+    if 1 + mounts.len() + belongings.sockets.len() > DESCRIPTORS_MAX {
+        return Err(TakeoverError::TooMany { mounts: mounts.len() });
+    }
+    Ok(())
 }
 
 /// Tells the process at the other end why it does not get the mounts.
@@ -183,9 +201,9 @@ fn limit_writing(stream: &UnixStream) -> Result<(), TakeoverError> {
 fn offer_checked<'a>(
     stream: &mut UnixStream,
     mounts: &[&'a Mount],
-    lock: BorrowedFd<'_>,
-    extra: Vec<u8>,
+    belongings: Belongings<'_>,
 ) -> Result<Stopped<'a>, TakeoverError> {
+    let Belongings { lock, sockets, extra } = belongings;
     let offered = mounts.iter().map(|mount| Offered {
         options: mount.options.clone(),
         legacy: mount.legacy,
@@ -200,6 +218,7 @@ fn offer_checked<'a>(
     drop(offer);
     let mut descriptors = vec![lock];
     descriptors.extend(mounts.iter().map(|mount| mount.core.device.as_fd()));
+    descriptors.extend(sockets);
     wire::send_descriptors(stream, &descriptors)?;
     let Word::Ready = receive(stream, PREPARE_MAX)? else { return Err(out_of_turn()) };
     hand_over(stream, mounts)
@@ -251,6 +270,7 @@ pub struct Offering {
     extra: Vec<u8>,
     lock: OwnedFd,
     mounts: Vec<(Offered, OwnedFd)>,
+    sockets: Vec<OwnedFd>,
 }
 
 /// Mounts that were taken over.
@@ -285,9 +305,10 @@ pub fn ask(mut stream: UnixStream) -> Result<Offering, TakeoverError> {
         return Err(TakeoverError::TooMany { mounts: mounts.len() });
     }
     let mut descriptors = wire::receive_descriptors(&stream, 1 + mounts.len())?;
+    let sockets = descriptors.split_off(1 + mounts.len());
     let devices = descriptors.split_off(1);
     let lock = descriptors.pop().ok_or_else(out_of_turn)?;
-    Ok(Offering { stream, extra, lock, mounts: mounts.into_iter().zip(devices).collect() })
+    Ok(Offering { stream, extra, lock, mounts: mounts.into_iter().zip(devices).collect(), sockets })
 }
 
 impl Offering {
@@ -303,11 +324,22 @@ impl Offering {
         self.lock.as_fd()
     }
 
+    /// The sockets that the other process listens on, once.
+    pub fn take_sockets(&mut self) -> Vec<OwnedFd> {
+        std::mem::take(&mut self.sockets)
+    }
+
     /// The other process' number; 0 if it is not known.
     #[must_use]
     pub fn pid(&self) -> u32 {
         let peer = rustix::net::sockopt::socket_peercred(&self.stream);
         peer.ok().and_then(|peer| u32::try_from(peer.pid.as_raw_nonzero().get()).ok()).unwrap_or(0)
+    }
+
+    /// How many mounts there are, seen or not.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.mounts.len()
     }
 
     /// Where the mounts are seen, and what they show. One that was unmounted and is still in use is not seen.

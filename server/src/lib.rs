@@ -8,24 +8,45 @@
 //! It knows no terminal, no mount and no store.
 
 mod app;
+mod auth;
+pub mod binaries;
 mod client;
+mod entrance;
 mod error;
 pub mod events;
+mod files;
 mod job;
 mod limits;
+mod listen;
+mod metrics;
 #[cfg(test)]
 mod move_tests;
+mod peer_api;
+mod peer_error;
+mod peer_limits;
 mod routes;
 mod run;
 mod shutdown;
 pub mod socket;
+mod tls;
+pub mod tokens;
+mod visit;
+mod work;
 
 pub use app::{About, router};
+pub use auth::{Access, Guest};
 pub use client::{Answer, Client};
+pub use entrance::{Door, behind};
 pub use error::{ClientError, Failure, SocketError};
 pub use events::{Event, Request, Task};
 pub use job::{Input, JobIo};
 pub use limits::Limits;
+pub use listen::{Listen, ListenError, Serving, Stop};
+pub use peer_api::{PeerApi, PeerOptions, peer_router};
+pub use peer_limits::PeerLimits;
 pub use routes::health::Health;
 pub use run::{Caller, Commands, Hold, Jobs};
 pub use shutdown::drain;
+pub use tls::{TlsError, TlsFiles};
+pub use tokens::{Glob, Grant, NewToken, Scope, Token, TokenError, TokenFile, TokenId, TokenSecret};
+pub use visit::RequestId;

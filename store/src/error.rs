@@ -23,6 +23,8 @@ pub enum Kind {
     Misuse,
     /// The operating system refused, or the input cannot be used.
     Failed,
+    /// It is elsewhere, and nobody who has it answers.
+    Unavailable,
     /// The caller asked to stop.
     Cancelled,
 }
@@ -187,6 +189,14 @@ pub enum Error {
         /// The file whose write failed.
         path: PathBuf,
     },
+    /// It is not here, and nobody brings it.
+    #[error("{what} is not available: {detail}")]
+    Unavailable {
+        /// `chunk 3f…`.
+        what: String,
+        /// Who was asked, and what came of it.
+        detail: String,
+    },
     /// The caller asked to stop.
     #[error("stopped on request")]
     Cancelled,
@@ -205,6 +215,7 @@ impl Error {
             Self::Busy { .. } | Self::Conflict { .. } | Self::CommandClash { .. } => Kind::Conflict,
             Self::RolledBack { .. } => Kind::Conflict,
             Self::Invalid { .. } | Self::Ambiguous { .. } | Self::WrongPlatform { .. } => Kind::Misuse,
+            Self::Unavailable { .. } => Kind::Unavailable,
             Self::Cancelled => Kind::Cancelled,
         }
     }
@@ -214,6 +225,16 @@ impl Error {
     pub fn is_disk_full(&self) -> bool {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+
+    /// The same damage, with the reason why nobody mended it.
+    pub(crate) fn because(self, reason: &Self) -> Self {
+        match self {
+            Self::Damaged { what, chunk, pack, offset, detail } => {
+                Self::Damaged { what, chunk, pack, offset, detail: format!("{detail}, and {reason}") }
+            }
+            error => error,
+        }
     }
 
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {

@@ -110,12 +110,16 @@ pub struct VerifyOptions {
 }
 
 impl Store {
-    /// Verifies the whole store, or one artifact.
+    /// Verifies the whole store, or one artifact. Nothing is fetched.
     ///
     /// # Errors
     /// [`Error::Cancelled`], [`Error::Io`] when the store cannot be read at all, [`Error::Absent`] when the one
     /// artifact is not here. Damage is reported, not an error.
     pub fn verify(&self, options: &VerifyOptions, progress: &dyn Progress) -> Result<VerifyReport> {
+        self.local().verify_here(options, progress)
+    }
+
+    fn verify_here(&self, options: &VerifyOptions, progress: &dyn Progress) -> Result<VerifyReport> {
         let mut report = VerifyReport::default();
         let view = self.view()?;
         let mut names: BTreeMap<ArtifactId, Vec<RefKey>> =

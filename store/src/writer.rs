@@ -25,6 +25,7 @@ pub use refs::{PublishOptions, Published};
 use crate::catalogue::Catalogue;
 use crate::error::{Error, Result};
 use crate::ingest::{self, IngestOptions, Ingested, Input};
+use crate::intake::Intake;
 use crate::io::{Io, Os};
 use crate::journal::{Journal, Op};
 use crate::lock::Lock;
@@ -64,8 +65,19 @@ struct Owned {
     /// may have found chunks in them. The outermost lock.
     ingesting: Mutex<()>,
     /// Held while an index run is written: its file has a fixed name until it is whole.
-    running: Mutex<()>,
+    running: Arc<Mutex<()>>,
+    /// Where what comes from elsewhere goes.
+    intake: Arc<Intake>,
     lock: Option<Lock>,
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // Before the lock is let go: from then on the store is another's.
+        self.intake.close();
+        // Whoever is asked keeps what it brings in the intake, and the intake keeps the store.
+        self.intake.store().set_fetch(None);
+    }
 }
 
 impl Deref for Writer {
@@ -110,13 +122,19 @@ impl Writer {
     }
 
     /// The lock, for the process that is to be the next writer. Whoever calls this changes nothing from here until the
-    /// other has begun or failed. What only one process can have open is closed; this opens it again if it goes on.
+    /// other has begun or failed, and then calls [`Writer::resume`]. What comes from elsewhere waits. What only one process can have open is closed; this opens it again if it goes on.
     ///
     /// None if the store is one that nobody else writes.
     #[must_use]
     pub fn hand_over(&self) -> Option<BorrowedFd<'_>> {
         lock(&self.owned.names).close_catalogue();
+        self.owned.intake.suspend();
         self.owned.lock.as_ref().map(Lock::as_fd)
+    }
+
+    /// Nobody took over after [`Writer::hand_over`]: this goes on.
+    pub fn resume(&self) {
+        self.owned.intake.resume();
     }
 
     /// Opens a store on another file system, which nobody else writes: without lock and catalogue.
@@ -143,9 +161,11 @@ impl Writer {
         let journal = Journal::open_write(Arc::clone(&io), &path.join("journal"))?;
         let shown = Mutex::new(Arc::clone(journal.view()));
         let names = Mutex::new(Names::new(journal, catalogue));
-        let (ingesting, running) = (Mutex::default(), Mutex::default());
-        let owned = Arc::new(Owned { names, shown, ingesting, running, lock: held });
-        Ok(Self { store: Store::assemble(io, path), who: options.who.clone(), owned })
+        let (ingesting, running) = (Mutex::default(), Arc::default());
+        let store = Store::assemble(io, path);
+        let intake = Arc::new(Intake::new(&store, Arc::clone(&running)));
+        let owned = Arc::new(Owned { names, shown, ingesting, running, intake, lock: held });
+        Ok(Self { store, who: options.who.clone(), owned })
     }
 
     /// The same writer for changes that somebody else makes: the log says that they are by `who`.
@@ -172,6 +192,12 @@ impl Writer {
             self.store.refresh_index();
         }
         Ok(ingested)
+    }
+
+    /// Where chunks that come from elsewhere go.
+    #[must_use]
+    pub fn intake(&self) -> Arc<Intake> {
+        Arc::clone(&self.owned.intake)
     }
 
     fn wait_for_turn(&self, progress: &dyn Progress) -> Result<MutexGuard<'_, ()>> {

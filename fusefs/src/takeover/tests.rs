@@ -38,8 +38,9 @@ fn serve() {
         let mount = Mount::new(store, view, files, options).unwrap();
         (mount, std::fs::File::open(folder.join("lock")).unwrap().into(), Duration::ZERO)
     } else {
-        let offering = ask(UnixStream::connect(&socket).unwrap()).unwrap();
+        let mut offering = ask(UnixStream::connect(&socket).unwrap()).unwrap();
         assert_eq!(offering.extra(), b"extra");
+        assert_eq!((offering.take_sockets().len(), offering.take_sockets().len()), (1, 0));
         let lock = offering.lock().try_clone_to_owned().unwrap();
         let Taken { mut mounts, paused, .. } = offering.take(&store, &view, &files).unwrap();
         (mounts.pop().unwrap(), lock, paused)
@@ -50,7 +51,9 @@ fn serve() {
     println!("\nserving {}", paused.as_micros());
     loop {
         let (stream, _) = listener.accept().unwrap();
-        match offer(stream, &[&mount], lock.as_fd(), b"extra".to_vec()) {
+        let sockets = vec![listener.as_fd()];
+        let belongings = Belongings { lock: lock.as_fd(), sockets, extra: b"extra".to_vec() };
+        match offer(stream, &[&mount], belongings) {
             Ok(handed) => handed.exit(),
             Err(error) => println!("\nstayed: {error}"),
         }

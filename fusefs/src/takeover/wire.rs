@@ -123,7 +123,10 @@ pub(super) fn send_descriptors(
 }
 
 /// As many descriptors as are expected.
-pub(super) fn receive_descriptors(stream: &UnixStream, count: usize) -> Result<Vec<OwnedFd>, TakeoverError> {
+pub(super) fn receive_descriptors(
+    stream: &UnixStream,
+    count_min: usize,
+) -> Result<Vec<OwnedFd>, TakeoverError> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
@@ -136,10 +139,10 @@ pub(super) fn receive_descriptors(stream: &UnixStream, count: usize) -> Result<V
             descriptors.extend(received);
         }
     }
-    if descriptors.len() == count {
+    if descriptors.len() >= count_min {
         Ok(descriptors)
     } else {
-        Err(TakeoverError::Garbled(format!("{} descriptors instead of {count}", descriptors.len())))
+        Err(TakeoverError::Garbled(format!("{} descriptors instead of {count_min}", descriptors.len())))
     }
 }
 

@@ -72,7 +72,7 @@ impl Writer {
         let delta = delta(options, &before.packages, &set)?;
         let preferred = preferred(options, before, &delta)?;
         check_commands(&before.packages, &delta, &preferred)?;
-        let (from, changes) = (shown(profile), by_name(delta.changes(&before.packages)));
+        let (from, changes) = (shown(profile), delta.changes(&before.packages));
         let mut switched =
             Switched { profile: options.profile.clone(), from, to: profile.current, seq: None, changes };
         if delta.is_empty() && preferred == before.preferred {
@@ -168,7 +168,7 @@ impl Writer {
         let unpacked = Packages::new();
         let before = profile.current().map_or(&unpacked, |generation| &generation.packages);
         let delta = Delta::between(before, &after.packages);
-        let (from, changes) = (shown(profile), by_name(delta.changes(before)));
+        let (from, changes) = (shown(profile), delta.changes(before));
         let mut switched = Switched { profile: name.clone(), from, to, seq: None, changes };
         if from != Some(to) {
             drop(view);
@@ -322,9 +322,4 @@ pub(super) fn profile_of<'a>(view: &'a View, name: &ProfileName, number: u64) ->
 fn generation_of<'a>(profile: &'a Profile, name: &ProfileName, number: u64) -> Result<&'a Arc<Generation>> {
     let absent = || Error::NoGeneration { profile: name.clone(), number };
     profile.generations.get(&number).ok_or_else(absent)
-}
-
-fn by_name(mut changes: Vec<PackageChange>) -> Vec<PackageChange> {
-    changes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    changes
 }

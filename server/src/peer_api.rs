@@ -1,0 +1,217 @@
+//! The API for peers and scripts: what its routes share, and the router of all of them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use cairn_store::{Store, Writer};
+use hyper::{Method, Uri};
+use tokio::sync::Notify;
+
+use crate::auth::Access;
+use crate::entrance::{self, Door, behind};
+use crate::metrics::Metrics;
+use crate::peer_error::PeerRefusal;
+use crate::peer_limits::PeerLimits;
+use crate::peer_limits::clients::Clients;
+use crate::routes::{figures, openapi, ready};
+use crate::work::Work;
+
+/// What is served, and to whom.
+pub struct PeerOptions {
+    /// The version of the program.
+    pub version: &'static str,
+    /// Who may do what.
+    pub access: Access,
+    /// How much of it.
+    pub limits: PeerLimits,
+    /// Proxies whose `X-Forwarded-For` says who asks.
+    pub proxies: Vec<IpAddr>,
+}
+
+/// What the routes for peers share.
+pub struct PeerApi {
+    store: Store,
+    /// None where the store is only read.
+    writer: Option<Writer>,
+    options: PeerOptions,
+    clients: Clients,
+    metrics: Metrics,
+    pub(crate) work: Work,
+    transfers: Arc<AtomicUsize>,
+    /// Requests whose answers have not left.
+    open: AtomicUsize,
+    /// Woken when there is none.
+    idle: Notify,
+    is_draining: AtomicBool,
+    started: Instant,
+}
+
+impl PeerApi {
+    /// Serves a store that is only read.
+    #[must_use]
+    pub fn reading(store: Store, options: PeerOptions) -> Arc<Self> {
+        Self::new(store, None, options)
+    }
+
+    /// Serves a store, and takes what is published.
+    #[must_use]
+    pub fn writing(writer: Writer, options: PeerOptions) -> Arc<Self> {
+        Self::new(Store::clone(&writer), Some(writer), options)
+    }
+
+    fn new(store: Store, writer: Option<Writer>, options: PeerOptions) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            writer,
+            clients: Clients::new(&options.limits),
+            options,
+            metrics: Metrics::default(),
+            work: Work::new(),
+            transfers: Arc::default(),
+            open: AtomicUsize::new(0),
+            idle: Notify::new(),
+            is_draining: AtomicBool::new(false),
+            started: Instant::now(),
+        })
+    }
+
+    /// The store that is served.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Its writer, where it is written.
+    #[must_use]
+    pub fn writer(&self) -> Option<&Writer> {
+        self.writer.as_ref()
+    }
+
+    /// What peers may take.
+    #[must_use]
+    pub fn limits(&self) -> &PeerLimits {
+        &self.options.limits
+    }
+
+    /// From now on new requests are refused, and this server is not ready. Those that run go on.
+    pub fn drain(&self) {
+        self.is_draining.store(true, Ordering::Release);
+    }
+
+    /// Requests whose answers have not left.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Waits until no request is being answered.
+    pub async fn idle(&self) {
+        let mut idle = std::pin::pin!(self.idle.notified());
+        loop {
+            // Before the count is looked at, so that no end is missed.
+            idle.as_mut().enable();
+            if self.open() == 0 {
+                return;
+            }
+            idle.as_mut().await;
+            idle.set(self.idle.notified());
+        }
+    }
+
+    pub(crate) fn run(self: &Arc<Self>) -> Running {
+        self.open.fetch_add(1, Ordering::AcqRel);
+        Running(Arc::clone(self))
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn writes(&self) -> bool {
+        self.writer.is_some()
+    }
+
+    pub(crate) fn version(&self) -> &'static str {
+        self.options.version
+    }
+
+    pub(crate) fn access(&self) -> &Access {
+        &self.options.access
+    }
+
+    pub(crate) fn proxies(&self) -> &[IpAddr] {
+        &self.options.proxies
+    }
+
+    pub(crate) fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The count of transfers that run.
+    pub(crate) fn transfers(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.transfers)
+    }
+
+    pub(crate) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Has it written when tokens were used last.
+    pub(crate) fn keep_uses(&self) {
+        let Some(tokens) = self.options.access.tokens.clone().filter(|tokens| tokens.has_uses()) else {
+            return;
+        };
+        let keep = move || {
+            if let Err(error) = tokens.keep_uses() {
+                tracing::warn!(%error, "when tokens were last used is not kept");
+            }
+        };
+        // It is one small file; nobody waits for it.
+        drop(tokio::task::spawn_blocking(keep));
+    }
+}
+
+/// A request that is being answered.
+pub(crate) struct Running(Arc<PeerApi>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.0.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.idle.notify_waiters();
+        }
+    }
+}
+
+/// The router of all that peers and scripts ask for. `more` are routes of others, each behind a [`Door`] by [`behind`].
+pub fn peer_router(api: Arc<PeerApi>, more: Router) -> Router {
+    let reads = Router::new().route("/v1/peer", get(ready::peer)).route("/metrics", get(figures::metrics));
+    let open = Router::new()
+        .route("/healthz", get(ready::healthz))
+        .route("/readyz", get(ready::readyz))
+        .route("/openapi.json", get(openapi::document));
+    let state = Arc::clone(&api);
+    let routes = behind(Door::Reads, reads.with_state(Arc::clone(&state)), &api);
+    Router::new()
+        .merge(routes)
+        .merge(open.with_state(state))
+        .merge(more)
+        .fallback(|uri: Uri| async move { PeerRefusal::NoRoute(path_of(&uri)) })
+        .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
+            PeerRefusal::WrongMethod { method: method.to_string(), path: path_of(&uri) }
+        })
+        .layer(from_fn_with_state(api, entrance::enter))
+}
+
+/// Enough of a path to be recognised.
+fn path_of(uri: &Uri) -> String {
+    uri.path().chars().take(200).collect()
+}
