@@ -1,8 +1,10 @@
 //! The bars: for each what is run, beside what, and the limit. The numbers are those of the table.
 //!
 //! 1 [`new_data`], 2 [`held`] and [`next_state`], 3 and 4 [`held`], 5 [`stored`], 6 [`memory`] and [`index`],
-//! 7 [`start_up`]; of the mount 8 [`reading`], 9 [`metadata`], 10 [`flip`], 11 [`generations`].
+//! 7 [`start_up`]; of the mount 8 [`reading`], 9 [`metadata`], 10 [`flip`], 11 [`generations`]; between stores 12 to 15
+//! [`exchange`].
 
+mod exchange;
 mod flip;
 mod generations;
 mod held;
@@ -94,6 +96,7 @@ impl Bench {
             rows.push(start_up::row(self));
         }
         self.measure_mounts(say, &mut rows);
+        self.measure_exchange(say, &mut rows);
         rows.sort_by_key(|row| row.bar);
         (rows, subjects)
     }
@@ -138,27 +141,33 @@ impl Bench {
     /// The bars of the mount; on a machine where there can be none of them, each with the reason.
     fn measure_mounts(&self, say: &dyn Fn(&str), rows: &mut Vec<Row>) {
         type Measure = fn(&Bench, &Ground) -> Result<Vec<Row>>;
-        let bars: [(u8, &'static str, Measure); 4] = [
+        let bars: [(u8, &'static str, Measure); 5] = [
             (8, "mount: reading", reading::rows),
             (9, "mount: metadata", metadata::rows),
             (10, "mount: flip", flip::rows),
             (11, "mount: generations", generations::rows),
+            (15, "exchange: lazy", exchange::lazy),
         ];
         for (bar, what, measure) in bars.into_iter().filter(|(bar, ..)| self.options.wants_own_bar(*bar)) {
             say(&format!("{bar} {what}"));
             // Each has a ground of its own, so that nothing of one is in the way of the next.
             let ground = Ground::new(&self.options, &self.cairn, self.programs.probe);
-            rows.extend(ground.and_then(|ground| measure(self, &ground)).unwrap_or_else(|error| {
-                let failed = Score::new("cairn", Role::Candidate, Outcome::Failed(error.chain()));
-                vec![Row {
-                    bar,
-                    what,
-                    corpus: "–",
-                    unit: Unit::Seconds,
-                    limit: Limit::AtMost(0.0),
-                    scores: vec![failed],
-                }]
-            }));
+            let measured = ground.and_then(|ground| measure(self, &ground));
+            rows.extend(measured.unwrap_or_else(|error| vec![failed(bar, what, &error)]));
+        }
+    }
+
+    /// What moves between stores.
+    fn measure_exchange(&self, say: &dyn Fn(&str), rows: &mut Vec<Row>) {
+        type Measure = fn(&Bench) -> Result<Vec<Row>>;
+        let bars: [(u8, &'static str, Measure); 3] = [
+            (12, "exchange: upgrade", exchange::upgrade),
+            (13, "exchange: speed", exchange::speed),
+            (14, "exchange: swarm", exchange::swarm),
+        ];
+        for (bar, what, measure) in bars.into_iter().filter(|(bar, ..)| self.options.wants_own_bar(*bar)) {
+            say(&format!("{bar} {what}"));
+            rows.extend(measure(self).unwrap_or_else(|error| vec![failed(bar, what, &error)]));
         }
     }
 
@@ -213,6 +222,12 @@ fn line_up<'a>(reference: Entrant<'a>, tools: impl Iterator<Item = Entrant<'a>>)
 
 fn seconds(bar: u8, what: &'static str, corpus: Corpus, at_most: f64, scores: Vec<Score>) -> Row {
     Row { bar, what, corpus: corpus.name(), unit: Unit::Seconds, limit: Limit::RatioAtMost(at_most), scores }
+}
+
+/// The line of a bar that could not be measured at all.
+fn failed(bar: u8, what: &'static str, error: &Error) -> Row {
+    let scores = vec![Score::new("cairn", Role::Candidate, Outcome::Failed(error.chain()))];
+    Row { bar, what, corpus: "–", unit: Unit::Seconds, limit: Limit::AtMost(0.0), scores }
 }
 
 /// The line of a corpus that could not be prepared: none of its bars is measured.

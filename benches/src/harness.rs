@@ -3,6 +3,7 @@
 mod command;
 mod date;
 mod janitor;
+mod link;
 mod machine;
 mod mounted;
 mod report;
@@ -14,6 +15,7 @@ mod wait;
 
 pub(crate) use command::{Cost, Line};
 pub(crate) use janitor::Janitor;
+pub(crate) use link::{Fault, Link, Passed, Quality};
 pub(crate) use machine::{Machine, file_system, pin_to_two_cores};
 pub(crate) use mounted::{Mounted, is_mounted};
 pub(crate) use report::{Report, Role, Row, Score, Subject};

@@ -14,7 +14,8 @@ Measures the bars and prints their table.
   --work DIR          measure in a fresh folder inside DIR [default: /dev/shm if it is a tmpfs, else the temporary folder]
   --disk DIR          measure the bars of the mount in a fresh folder inside DIR, which is on ext4
                       [default: the temporary folder, target/ or the workspace, whichever is]
-  --bar N[,N...]      only these bars, of 1 to 11; 8 to 11 are also called mount, metadata, flip and generations
+  --bar N[,N...]      only these bars, of 1 to 15; 8 to 15 are also called mount, metadata, flip, generations, upgrade,
+                      speed, swarm and lazy
   --only NAME[,...]   bars 1 to 5 on these corpora alone: uv-all, uv-one, esbuild, state, small-files
   --repetitions N     turns of each entrant, 5 or more [default: 7]
   --no-peers          leave casync, restic and borg out of all but bar 5, EROFS and squashfuse of 8 and 9
@@ -24,7 +25,16 @@ Measures the bars and prints their table.
 Relative paths start at the root of the workspace. CAIRN_BIN names the cairn to measure; otherwise the release binary
 of this workspace is built and measured.";
 
-const NAMED_BARS: [(&str, u8); 4] = [("mount", 8), ("metadata", 9), ("flip", 10), ("generations", 11)];
+const NAMED_BARS: [(&str, u8); 8] = [
+    ("mount", 8),
+    ("metadata", 9),
+    ("flip", 10),
+    ("generations", 11),
+    ("upgrade", 12),
+    ("speed", 13),
+    ("swarm", 14),
+    ("lazy", 15),
+];
 const REPETITIONS_MIN: usize = 5;
 const REPETITIONS_DEFAULT: usize = 7;
 
@@ -58,6 +68,8 @@ pub(crate) struct Scale {
     /// Packages in the larger of two profiles.
     pub(crate) packages: u32,
     pub(crate) generations: u32,
+    /// What moves to an empty store.
+    pub(crate) pulled_bytes: u64,
 }
 
 impl Scale {
@@ -72,6 +84,7 @@ impl Scale {
         lookups: 1_000_000,
         packages: 1_000,
         generations: 100,
+        pulled_bytes: 1 << 30,
     };
     const QUICK: Scale = Scale {
         quick: true,
@@ -84,6 +97,7 @@ impl Scale {
         lookups: 500,
         packages: 10,
         generations: 3,
+        pulled_bytes: 8 << 20,
     };
 }
 
@@ -175,8 +189,8 @@ fn bar(text: &str) -> Result<u8> {
         return Ok(*bar);
     }
     match text.parse() {
-        Ok(bar @ 1..=11) => Ok(bar),
-        _ => Err(Error::Usage(format!("no bar {text}: they are 1 to 11"))),
+        Ok(bar @ 1..=15) => Ok(bar),
+        _ => Err(Error::Usage(format!("no bar {text}: they are 1 to 15"))),
     }
 }
 
@@ -229,7 +243,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        for args in [&["--bar", "12"][..], &["mounts"], &["--bar"], &["--repetitions", "0"], &["--what"]] {
+        for args in [&["--bar", "16"][..], &["mounts"], &["--bar"], &["--repetitions", "0"], &["--what"]] {
             assert!(matches!(parse(args), Err(Error::Usage(_))), "{args:?}");
         }
     }

@@ -8,6 +8,7 @@ mod cairn;
 mod casync;
 pub(crate) mod reference;
 mod restic;
+pub(crate) mod servers;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ pub(crate) use borg::Borg;
 pub(crate) use cairn::Cairn;
 pub(crate) use casync::Casync;
 pub(crate) use restic::Restic;
+pub(crate) use servers::Server;
 
 use crate::error::Result;
 use crate::harness::{Line, Role, copy_tree, empty_folder, remove, tree_bytes};

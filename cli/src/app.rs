@@ -11,6 +11,7 @@ use cairn_server::{Caller, Input, JobIo, Request};
 use cairn_store::{Error, Progress, Store, Writer, WriterOptions};
 
 use crate::args::Command;
+use crate::commands::token::TOKENS;
 use crate::daemon::Daemon;
 use crate::daemon::Taken;
 use crate::error::{Foreign, NoStore, Usage};
@@ -106,6 +107,14 @@ impl App {
         self.writer(progress)
     }
 
+    /// Makes the store if it is not there.
+    pub(crate) fn make_store(&self) -> anyhow::Result<()> {
+        if self.daemon().is_none() && self.store().is_err() {
+            drop(self.writer(&self.meter("waiting"))?);
+        }
+        Ok(())
+    }
+
     /// Lets this job use the store at `path` from now on.
     pub(crate) fn use_store(&mut self, path: PathBuf) {
         self.place = Place::Alone { store: Some(path), command: "cairn demo".to_owned() };
@@ -156,9 +165,27 @@ impl App {
         self.io.err(&format!("warning: {warning}\n"));
     }
 
+    /// Says on standard error what goes with the result and is no part of it.
+    pub(crate) fn say(&self, line: &str) {
+        self.io.err(&format!("{line}\n"));
+    }
+
+    /// Where the tokens are of whoever serves this store.
+    pub(crate) fn tokens_path(&self) -> Result<PathBuf, Usage> {
+        if let Some(served) = self.daemon().and_then(|daemon| daemon.served()) {
+            return Ok(served.tokens().to_owned());
+        }
+        Ok(self.store_path()?.join(TOKENS))
+    }
+
     /// The progress of `task` (`adding`), told to the client if it wants to know.
     pub(crate) fn meter(&self, task: &'static str) -> Meter {
         Meter::new(task, self.progress, self.io.clone())
+    }
+
+    /// The progress of a transfer (`pulling`), with its rate and the time that is left.
+    pub(crate) fn transfer_meter(&self, task: &'static str) -> Meter {
+        Meter::with_rate(task, self.progress, self.io.clone())
     }
 
     /// Says at any time whether the client wants the job to stop.

@@ -12,9 +12,10 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::{
-    add, cat, completions, daemon, demo, diff, export, generations, log, ls, mount, pin, prune, ps, remove,
-    rm, rollback, show, stats, status, switch, tag, umount, unpin, use_, verify,
+    add, cat, completions, daemon, demo, diff, export, generations, log, ls, mount, peers, pin, prune, ps,
+    remove, rm, rollback, serve, show, stats, status, switch, tag, token, umount, unpin, use_, verify,
 };
+use crate::exchange::AccessArgs;
 use crate::{text, wire};
 
 const EXIT_CODES: &str = "\
@@ -47,11 +48,12 @@ pub(crate) enum Invocation {
     #[command(flatten)]
     Job(Command),
     Daemon(daemon::DaemonArgs),
+    Serve(serve::ServeArgs),
     Completions(completions::CompletionsArgs),
 }
 
 /// What every command takes.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// The store's directory
@@ -101,6 +103,10 @@ pub(crate) enum Command {
     Log(log::LogArgs),
     Stats(stats::StatsArgs),
     Verify(verify::VerifyArgs),
+    #[command(subcommand)]
+    Peers(peers::PeersCommand),
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     Demo(demo::DemoArgs),
 }
 
@@ -113,7 +119,25 @@ impl Command {
     /// Whether it does something at paths that its caller names: reads or writes there, or covers what is there.
     pub(crate) fn acts_on_paths(&self) -> bool {
         let is_add_of_paths = matches!(self, Self::Add(_) if !self.takes_input());
-        is_add_of_paths || matches!(self, Self::Export(_) | Self::Mount(_) | Self::Umount(_))
+        is_add_of_paths
+            || matches!(self, Self::Export(_) | Self::Mount(_) | Self::Umount(_))
+            || matches!(self, Self::Token(command) if command.file().is_some())
+            || self.access().is_some_and(|access| access.ca.is_some())
+    }
+
+    /// What lets us in at peers, where the command talks with any.
+    fn access(&self) -> Option<&AccessArgs> {
+        match self {
+            Self::Peers(command) => command.access(),
+            _ => None,
+        }
+    }
+
+    fn access_mut(&mut self) -> Option<&mut AccessArgs> {
+        match self {
+            Self::Peers(command) => command.access_mut(),
+            _ => None,
+        }
     }
 
     /// Whether it reads standard input.
@@ -121,15 +145,24 @@ impl Command {
         matches!(self, Self::Add(args) if args.paths.iter().any(|path| path.as_os_str() == add::INPUT))
     }
 
-    /// Makes paths mean the same to a process that runs in another folder.
-    pub(crate) fn make_paths_absolute(&mut self) -> anyhow::Result<()> {
+    /// Adds what only the process of the command line knows, and makes paths mean the same to one that runs in another
+    /// folder.
+    pub(crate) fn prepare(&mut self) -> anyhow::Result<()> {
+        if let Some(access) = self.access_mut() {
+            access.complete()?;
+        }
+        self.make_paths_absolute()
+    }
+
+    fn make_paths_absolute(&mut self) -> anyhow::Result<()> {
         let paths: Vec<&mut PathBuf> = match self {
             Self::Add(args) => args.paths.iter_mut().filter(|path| path.as_os_str() != add::INPUT).collect(),
             Self::Export(args) => args.seed.iter_mut().chain([&mut args.dest]).collect(),
             Self::Mount(args) => vec![&mut args.dir],
             Self::Umount(args) => vec![&mut args.dir],
             Self::Demo(args) => args.from.iter_mut().collect(),
-            _ => Vec::new(),
+            Self::Token(command) => command.file_mut().iter_mut().collect(),
+            _ => self.access_mut().into_iter().flat_map(|access| &mut access.ca).collect(),
         };
         for path in paths.into_iter().filter(|path| path.is_relative() && !path.as_os_str().is_empty()) {
             *path = std::path::absolute(&*path).context("cannot tell which folder this is")?;

@@ -36,7 +36,7 @@ pub(crate) fn run(global: &Global, command: Command) -> anyhow::Result<u8> {
 
 async fn ask(global: &Global, mut command: Command) -> anyhow::Result<u8> {
     let mut interrupts = Interrupts::watch();
-    command.make_paths_absolute()?;
+    command.prepare()?;
     let request = Request {
         json: global.json,
         quiet: global.quiet,
@@ -46,8 +46,8 @@ async fn ask(global: &Global, mut command: Command) -> anyhow::Result<u8> {
         command,
     };
     let patience = Instant::now() + global.wait + LAST_WORDS;
-    let (mut client, started, answer) = loop {
-        let (mut client, started) = reach(global, &request.command, &mut interrupts).await?;
+    let (mut client, answer) = loop {
+        let mut client = reach(global, &request.command, &mut interrupts).await?;
         let input = request.command.takes_input().then(|| Box::new(io::stdin()) as Box<dyn Read + Send>);
         let asked = tokio::select! {
             answer = client.run(&request, input) => answer,
@@ -56,34 +56,25 @@ async fn ask(global: &Global, mut command: Command) -> anyhow::Result<u8> {
         match asked {
             // Its socket goes at once: the next who looks finds another daemon, or none.
             Err(ClientError::Stopping) if Instant::now() < patience => tokio::time::sleep(AGAIN).await,
-            asked => break (client, started, asked?),
+            asked => break (client, asked?),
         }
     };
-    let code = follow(&mut client, answer, interrupts).await?;
-    if let Some(daemon) = started.filter(|_| code == 0) {
-        daemon.keep();
-    }
-    Ok(code)
+    follow(&mut client, answer, interrupts).await
 }
 
 /// Who runs the command; for a mount a daemon, which is started if none is there.
-async fn reach(
-    global: &Global,
-    command: &Command,
-    interrupts: &mut Interrupts,
-) -> anyhow::Result<(Client, Option<Started>)> {
+async fn reach(global: &Global, command: &Command, interrupts: &mut Interrupts) -> anyhow::Result<Client> {
     let client = find(global, command)?;
-    let Command::Mount(args) = command else { return Ok((client, None)) };
+    let Command::Mount(args) = command else { return Ok(client) };
     if client.is_remote() {
-        return Ok((client, None));
+        return Ok(client);
     }
     let daemon = Started::new(global, args)?;
     let socket = socket(global).context("there is nowhere to look for a store")?;
-    let client = tokio::select! {
-        connected = daemon.ready(&socket) => connected?,
-        () = interrupts.next() => return Err(cairn_store::Error::Cancelled.into()),
-    };
-    Ok((client, Some(daemon)))
+    tokio::select! {
+        connected = daemon.ready(&socket) => connected,
+        () = interrupts.next() => Err(cairn_store::Error::Cancelled.into()),
+    }
 }
 
 /// Who runs the command as things are.

@@ -11,17 +11,20 @@ pub(crate) mod generations;
 pub(crate) mod log;
 pub(crate) mod ls;
 pub(crate) mod mount;
+pub(crate) mod peers;
 pub(crate) mod pin;
 pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod remove;
 pub(crate) mod rm;
 pub(crate) mod rollback;
+pub(crate) mod serve;
 pub(crate) mod show;
 pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod switch;
 pub(crate) mod tag;
+pub(crate) mod token;
 pub(crate) mod umount;
 pub(crate) mod unpin;
 pub(crate) mod use_;
@@ -41,7 +44,9 @@ pub(crate) fn run(app: &mut App, command: Command) -> anyhow::Result<Outcome> {
         Command::Export(args) => export::run(app, &args),
         Command::Diff(args) => diff::run(app, &args),
         Command::Rm(args) => rm::run(app, &args),
+        Command::Peers(command) => peers::run(app, &command),
         Command::Tag(args) => tag::run(app, &args),
+        Command::Token(command) => token::run(app, &command),
         Command::Use(args) => use_::run(app, &args),
         Command::Remove(args) => remove::run(app, &args),
         Command::Generations(args) => generations::run(app, &args),

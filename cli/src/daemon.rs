@@ -1,19 +1,24 @@
 //! The daemon: the one process that writes the store for as long as it runs, its mounts, and its socket.
 //!
-//! It begins in this order: the lock, the mounts, the socket, "ready". It ends the other way round: the socket's name
-//! goes, so that new commands run in their own processes; jobs end; mounts end; the lock is given back. A daemon that is
+//! It begins in this order: the lock; the socket, at which who comes waits; the mounts; the place where a successor asks;
+//! "ready", and commands are answered. It ends the other way round: the socket's name goes, so that new commands run in
+//! their own processes; jobs end; no successor is heard any more; mounts end; the lock is given back. A daemon that is
 //! taken over gives all of that to its successor instead (`handover`), which began with it (`inherit`).
+//!
+//! One that a mount began (`--auto`) ends by itself when there is no mount, and it alone decides when that is.
 
 mod detach;
 mod handover;
 mod inherit;
 pub(crate) mod mounts;
+mod serve;
 mod settings;
 mod turn;
 
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -27,17 +32,19 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use self::handover::Handover;
+use self::handover::{Gone, Successors};
 pub(crate) use self::inherit::Takeover;
 use self::inherit::{Inheritance, Inherited};
 use self::mounts::Mounts;
+use self::serve::Opened;
+pub(crate) use self::serve::Served;
 use self::settings::Settings;
 pub(crate) use self::turn::Taken;
 use self::turn::{Holder, Refused, Turn};
 use crate::app::{self, Place};
 use crate::args::Global;
 use crate::commands::daemon::DaemonArgs;
-use crate::job;
+use crate::{error, job};
 
 /// How long jobs that were asked to stop may take.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -47,6 +54,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 const LATE_ANSWERS: Duration = Duration::from_secs(600);
 /// How long after another daemon answers at the socket somebody may still come to this one.
 const LAST_CALLERS: Duration = Duration::from_millis(50);
+/// How long a daemon that ends with its last mount waits for the first.
+const FIRST_MOUNT_MAX: Duration = Duration::from_secs(10);
 /// What it is to those who wait for the store.
 const COMMAND: &str = "cairn daemon";
 
@@ -59,6 +68,8 @@ pub(crate) struct Daemon {
     takeover: Option<Takeover>,
     /// From when a request was accepted until what it changed in a profile was durable and to be seen.
     changes: Timings,
+    /// Where peers are answered, if anywhere.
+    served: OnceLock<Served>,
 }
 
 impl Daemon {
@@ -66,12 +77,24 @@ impl Daemon {
         let shown = Arc::clone(&mounts);
         writer.observe(Box::new(move |view| shown.publish(view)));
         let (turn, started, changes) = (Turn::default(), Instant::now(), Timings::default());
-        Arc::new(Self { writer, mounts, turn, started, takeover, changes })
+        Arc::new(Self { writer, mounts, turn, started, takeover, changes, served: OnceLock::new() })
     }
 
     /// Whom it took the store over from.
     pub(crate) fn takeover(&self) -> Option<Takeover> {
         self.takeover
+    }
+
+    /// Where peers are answered, if anywhere.
+    pub(crate) fn served(&self) -> Option<&Served> {
+        self.served.get()
+    }
+
+    /// Answers peers from now on.
+    fn serve(&self, opened: Opened) {
+        let served = self.served.get_or_init(|| opened.begin(&self.writer));
+        let (url, everybody_reads) = (served.url(), served.anonymous_reads());
+        tracing::info!(url, everybody_reads, "serves peers");
     }
 
     /// Mounts a profile.
@@ -135,14 +158,15 @@ pub(crate) fn run(global: &Global, args: DaemonArgs) -> anyhow::Result<u8> {
     if args.detach {
         return detach::run(global);
     }
-    if args.auto && args.other.is_none() {
-        // It outlives the terminal of whoever started it. Who leads a group has one of its own already.
-        let _ = rustix::process::setsid();
+    let mut global = global.clone();
+    let mut args = args;
+    if args.detached || args.auto && args.other.is_none() {
+        detach::leave(&mut global, &mut args)?;
     }
     raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
-    runtime.block_on(live(global, args))?;
+    runtime.block_on(live(&global, args))?;
     Ok(0)
 }
 
@@ -150,7 +174,9 @@ pub(crate) fn run(global: &Global, args: DaemonArgs) -> anyhow::Result<u8> {
 struct Begun {
     daemon: Arc<Daemon>,
     control: Listening,
+    successors: Successors,
     settings: Settings,
+    opened: Option<Opened>,
     /// What is still to be mounted.
     missing: Vec<MountOptions>,
     predecessor: Option<Predecessor>,
@@ -168,7 +194,7 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
         Some(inheritance) => begin_with(global, args, &path, inheritance)?,
         None => begin(global, args, &path).await?,
     };
-    let Begun { daemon, control, settings, missing, predecessor, mut signals } = begun;
+    let Begun { daemon, control, successors, settings, opened, missing, predecessor, mut signals } = begun;
     let jobs = Jobs::new(settings.jobs());
     let mounts = Arc::clone(daemon.mounts());
     if predecessor.is_none() {
@@ -183,7 +209,9 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     let commands = job::Jobs::new(Place::Daemon(Arc::clone(&daemon)));
     let router = cairn_server::router(commands.into(), Arc::clone(&jobs), limits.clone(), about);
     let (grace, is_auto) = (settings.grace(), settings.auto);
-    let (handover, gone) = Handover::listen(&path, Arc::clone(&daemon), Arc::clone(&jobs), settings)?;
+    if let Some(opened) = opened {
+        daemon.serve(opened);
+    }
     let status = format!("serving {}", path.display());
     tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready, NotifyState::Status(&status)]);
     tracing::info!(store = %path.display(), socket = %control.path().display(), "ready");
@@ -199,25 +227,33 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
         }
         mounts.report_if_empty();
     }
-    let (mut gone, mut successor) = (std::pin::pin!(gone), None);
+    // Only now, and commands after it: whoever takes over finds all mounts.
+    let (handover, mut gone) = successors.serve(Arc::clone(&daemon), Arc::clone(&jobs), settings);
+    let mut successor = None;
     let stop = async {
         tokio::select! {
             () = signals.next() => {}
-            () = mounts.emptied.notified(), if is_auto => {}
+            () = until_unused(&mounts, &jobs), if is_auto => {}
             Ok(handed) = &mut gone => {
                 tell(&[NotifyState::Status("taken over")]);
                 control.withdraw();
                 // Whoever found this one's socket just before has connected by then.
                 tokio::time::sleep(LAST_CALLERS).await;
+                tokio::spawn(end_at_signal(signals, handed.clone()));
                 successor = Some(handed);
+                leave_peers(&daemon).await;
                 return LATE_ANSWERS;
             }
         }
         tell(&[NotifyState::Stopping, NotifyState::Status("waiting for commands to end")]);
         tracing::info!(jobs = jobs.count(), "stopping");
         control.withdraw();
+        let drain_all = async {
+            let jobs = cairn_server::drain(&jobs, grace, LAST_WORDS);
+            tokio::join!(jobs, drain_peers(&daemon, grace))
+        };
         tokio::select! {
-            _ = cairn_server::drain(&jobs, grace, LAST_WORDS) => {}
+            _ = drain_all => {}
             () = signals.next() => {
                 jobs.cancel_all();
                 tokio::select! {
@@ -228,18 +264,63 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
         }
         LAST_ANSWERS
     };
-    control.serve(router, &limits, stop).await.context("cannot serve the socket")?;
-    if successor.take().is_some() {
+    let served = control.serve(router, &limits, stop).await.context("cannot serve the socket");
+    if let Some(handed) = successor {
         // The process ends.
+        handed.end();
         return std::future::pending().await;
     }
+    // A successor that has everything by now has nobody here to wait for.
+    drop(gone);
     let end = move || {
         let _alone = handover.stop();
         mounts.end();
     };
     tokio::task::spawn_blocking(end).await.context("cannot end the mounts")?;
     tracing::info!("stopped");
-    Ok(())
+    served
+}
+
+/// Waits until there is no mount, and then lets no more commands begin. Whether it is so is asked while none runs: one
+/// that runs may be about to mount, and is not to lose the daemon that it uses.
+async fn until_unused(mounts: &Mounts, jobs: &Arc<Jobs>) {
+    // Who started this one for a mount may have gone without asking for it.
+    let mut none_yet = std::pin::pin!(tokio::time::sleep(FIRST_MOUNT_MAX));
+    loop {
+        tokio::select! {
+            () = mounts.emptied.notified() => {}
+            () = &mut none_yet, if !none_yet.is_elapsed() => {}
+        }
+        while mounts.is_empty() {
+            jobs.idle().await;
+            // None if all is over, which others see to.
+            let Some(_hold) = jobs.hold_next().await else { return std::future::pending().await };
+            if jobs.count() == 0 && mounts.is_empty() {
+                return jobs.close();
+            }
+        }
+    }
+}
+
+/// Answers peers no more, after what they have asked for.
+async fn drain_peers(daemon: &Daemon, grace: Duration) {
+    if let Some(served) = daemon.served() {
+        tracing::info!(requests = served.requests(), "leaves peers");
+        served.drain(grace).await;
+    }
+}
+
+/// Leaves new peers to a successor, and answers what was asked for.
+async fn leave_peers(daemon: &Daemon) {
+    if let Some(served) = daemon.served() {
+        served.leave(LATE_ANSWERS).await;
+    }
+}
+
+/// Ends a daemon that was taken over at once, whoever still waits for an answer, when it is told to stop.
+async fn end_at_signal(mut signals: Signals, gone: Gone) {
+    signals.next().await;
+    gone.end();
 }
 
 fn writer_options(global: &Global) -> WriterOptions {
@@ -248,15 +329,20 @@ fn writer_options(global: &Global) -> WriterOptions {
 
 /// Begins where no daemon was.
 async fn begin(global: &Global, args: DaemonArgs, path: &Path) -> anyhow::Result<Begun> {
-    let settings = Settings::new(global, &args, path, None)?;
-    refuse_second(&settings.socket, path).await?;
+    let mut settings = Settings::new(global, &args, path, None)?;
+    refuse_second(&settings.socket, path).await.map_err(|error| match args.serves {
+        true => error::with_hint(error, "`cairn daemon --takeover --listen ADDRESS` lets it serve peers too"),
+        false => error,
+    })?;
     let writer = Writer::open(path, &writer_options(global), &())?;
+    let opened = open_peers(path, &mut settings, Vec::new())?;
     let mounts = Mounts::new(settings.cache_max);
     let control = Listening::open(&settings.socket, settings.group)?;
+    let successors = Successors::prepare(path)?;
     let daemon = Daemon::new(writer, mounts, None);
     let missing = options_of(args.mount)?;
     let signals = Signals::watch()?;
-    Ok(Begun { daemon, control, settings, missing, predecessor: None, signals })
+    Ok(Begun { daemon, control, successors, settings, opened, missing, predecessor: None, signals })
 }
 
 /// Begins where another daemon was until now.
@@ -264,16 +350,30 @@ fn begin_with(
     global: &Global,
     mut args: DaemonArgs,
     path: &Path,
-    inheritance: Inheritance,
+    mut inheritance: Inheritance,
 ) -> anyhow::Result<Begun> {
-    let settings = Settings::new(global, &args, path, Some(&inheritance.settings))?;
+    let mut settings = Settings::new(global, &args, path, Some(&inheritance.settings))?;
+    let opened = open_peers(path, &mut settings, inheritance.take_sockets())?;
     let missing = options_of(inheritance.missing(std::mem::take(&mut args.mount))?)?;
     // From the moment on at which it has the mounts it ends in order.
     let signals = Signals::watch()?;
-    let Inherited { writer, mounts, control, takeover, predecessor } =
+    let Inherited { writer, mounts, control, successors, takeover, predecessor } =
         inheritance.take(path, &settings, &writer_options(global))?;
     let daemon = Daemon::new(writer, mounts, Some(takeover));
-    Ok(Begun { daemon, control, settings, missing, predecessor: Some(predecessor), signals })
+    let predecessor = Some(predecessor);
+    Ok(Begun { daemon, control, successors, settings, opened, missing, predecessor, signals })
+}
+
+/// Opens the address for peers, if there is to be one; settings say from then on which port it has.
+fn open_peers(
+    path: &Path,
+    settings: &mut Settings,
+    inherited: Vec<OwnedFd>,
+) -> anyhow::Result<Option<Opened>> {
+    let Some(address) = settings.serve.address(false, None) else { return Ok(None) };
+    let opened = Opened::new(path, address, &settings.serve, inherited.into_iter().next())?;
+    settings.serve.listen = Some(opened.address().into());
+    Ok(Some(opened))
 }
 
 fn options_of(args: Vec<MountArg>) -> anyhow::Result<Vec<MountOptions>> {

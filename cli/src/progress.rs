@@ -47,11 +47,30 @@ fn describe(task: &Task) -> String {
     if task.bytes_expected >= task.bytes && task.bytes_expected > 0 {
         message += &format!(" of {}", text::size(task.bytes_expected));
     }
-    message += &format!(", {}", text::rate(task.bytes, Duration::from_millis(task.elapsed_ms)));
+    let second = Duration::from_secs(1);
+    message += &match task.bytes_per_s {
+        Some(rate) => format!(", {}", text::rate(rate, second)),
+        None => format!(", {}", text::rate(task.bytes, Duration::from_millis(task.elapsed_ms))),
+    };
+    if let Some(left) = time_left(task) {
+        let left = match left.as_secs() {
+            seconds @ ..60 => format!("{seconds} s"),
+            _ => text::duration(left),
+        };
+        message += &format!(", {left} left");
+    }
     if task.files_expected > 0 {
         message += &format!(", {} of {}", task.files, text::count(task.files_expected, "file"));
     }
     message
+}
+
+/// When the rest will be done, at the rate of late, in whole seconds; as long as that can be told.
+fn time_left(task: &Task) -> Option<Duration> {
+    const FOREVER: u64 = 100 * 3600;
+    let left = task.bytes_expected.checked_sub(task.bytes)?;
+    let seconds = left.div_ceil(task.bytes_per_s.filter(|rate| *rate > 0)?);
+    (left > 0 && seconds < FOREVER).then(|| Duration::from_secs(seconds))
 }
 
 #[cfg(test)]
@@ -64,5 +83,9 @@ mod tests {
         assert_eq!(describe(&task), "0 B, 0 B/s");
         task = Task { bytes: 1 << 20, bytes_expected: 4 << 20, files_expected: 2, elapsed_ms: 2000, ..task };
         assert_eq!(describe(&task), "1.0 MiB of 4.0 MiB, 512 KiB/s, 0 of 2 files");
+        task = Task { files_expected: 0, bytes_per_s: Some(1 << 20), ..task };
+        assert_eq!(describe(&task), "1.0 MiB of 4.0 MiB, 1.0 MiB/s, 3 s left");
+        task.bytes_per_s = Some(0);
+        assert_eq!(describe(&task), "1.0 MiB of 4.0 MiB, 0 B/s");
     }
 }

@@ -1,5 +1,5 @@
-//! Starting a daemon for a mount where none runs: detached from the terminal, its log in the store, and ended again if
-//! there is nothing for it to do.
+//! Starting a daemon for a mount where none runs: detached from the terminal, its log in the store. It is not ended from
+//! here: others may use it by then, and it ends by itself when there is nothing for it to do.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -32,9 +32,9 @@ pub(crate) fn open_log(store: &Path) -> anyhow::Result<File> {
     Ok(file.with_context(|| format!("cannot open the log {}", log.display()))?.into())
 }
 
-/// A daemon that this process started. It is ended when this is dropped, unless it is kept.
+/// A daemon that this process started.
 pub(crate) struct Started {
-    child: Mutex<Option<Child>>,
+    child: Mutex<Child>,
     log: PathBuf,
     /// Where the log began.
     log_from: u64,
@@ -55,7 +55,14 @@ impl Started {
         if let Some(socket) = global.socket.as_ref().filter(|path| !path.as_os_str().is_empty()) {
             command.arg("--socket").arg(std::path::absolute(socket)?);
         }
-        command.args(["--wait", &format!("{}ms", global.wait.as_millis()), "daemon", "--auto"]);
+        command.args([
+            "--wait",
+            &format!("{}ms", global.wait.as_millis()),
+            "daemon",
+            "--auto",
+            "--listen",
+            "off",
+        ]);
         if let Some(bytes) = args.cache_max {
             command.args(["--cache-max", &bytes.to_string()]);
         }
@@ -67,7 +74,7 @@ impl Started {
         command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let child = command.spawn().context("cannot start the daemon")?;
         let deadline = Instant::now() + global.wait + PATIENCE;
-        Ok(Self { child: Mutex::new(Some(child)), log, log_from, deadline })
+        Ok(Self { child: Mutex::new(child), log, log_from, deadline })
     }
 
     /// Waits until it answers at `socket`.
@@ -86,18 +93,9 @@ impl Started {
         }
     }
 
-    /// Lets it live on after this process.
-    pub(crate) fn keep(self) {
-        self.take();
-    }
-
     fn has_ended(&self) -> bool {
         let mut child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        child.as_mut().is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
-    }
-
-    fn take(&self) -> Option<Child> {
-        self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+        !matches!(child.try_wait(), Ok(None))
     }
 
     /// What it said, on one line.
@@ -112,17 +110,5 @@ impl Started {
         let lines = text.lines().filter_map(|line| line.strip_prefix("error: "));
         let said: Vec<&str> = lines.map(str::trim).collect();
         if said.is_empty() { format!("its log is {}", self.log.display()) } else { said.join("; ") }
-    }
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        let Some(mut child) = self.take() else { return };
-        // It may have ended by itself.
-        let _ = rustix::process::kill_process(
-            rustix::process::Pid::from_child(&child),
-            rustix::process::Signal::TERM,
-        );
-        let _ = child.wait();
     }
 }

@@ -112,7 +112,7 @@ pub(crate) fn unhex(digits: &str) -> Option<Vec<u8>> {
     if rest.is_empty() { bytes.collect() } else { None }
 }
 
-/// Reads `10s`, `500ms`, `2m`, `1h` or a bare number of seconds; a fraction is fine: `1.5s`. At most a year.
+/// Reads `10s`, `500ms`, `2m`, `1h`, `30d` or a bare number of seconds; a fraction is fine: `1.5s`. At most a year.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     const YEAR: f64 = 365.0 * 86_400.0;
     let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -122,7 +122,8 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         "" | "s" => 1.0,
         "m" | "min" => 60.0,
         "h" => 3600.0,
-        other => return Err(format!("{other:?} is not a unit of time: use ms, s, m or h")),
+        "d" => 86_400.0,
+        other => return Err(format!("{other:?} is not a unit of time: use ms, s, m, h or d")),
     };
     let number: f64 = number.parse().map_err(|_| "a duration looks like 10s, 500ms, 2m or 1h".to_owned())?;
     let seconds = number * scale;
@@ -130,6 +131,14 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
         return Err("a duration is at most a year".to_owned());
     }
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+/// Reads a number of bytes a second, as [`parse_size`] reads bytes, with or without `/s`.
+pub(crate) fn parse_rate(text: &str) -> Result<u64, String> {
+    match parse_size(text.strip_suffix("/s").unwrap_or(text))? {
+        0 => Err("a rate of 0 lets nothing through".to_owned()),
+        rate => Ok(rate),
+    }
 }
 
 /// Reads `10G`, `512 MiB`, `1.5T` or a bare number of bytes; K, M, G and T are binary, with or without `iB`.
@@ -197,8 +206,15 @@ mod tests {
 
     #[test]
     fn durations_are_read_with_their_unit() {
-        let table =
-            [("10s", 10_000), ("500ms", 500), ("0", 0), ("1.5s", 1500), ("2m", 120_000), ("1h", 3_600_000)];
+        let table = [
+            ("10s", 10_000),
+            ("500ms", 500),
+            ("0", 0),
+            ("1.5s", 1500),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+            ("30d", 2_592_000_000),
+        ];
         for (text, ms) in table {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
@@ -216,6 +232,15 @@ mod tests {
         }
         for bad in ["", "G", "1 parsec", "-1", "1..5G", "99999999999T", ".5G", "1GB"] {
             assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn rates_are_sizes_a_second() {
+        assert_eq!(parse_rate("10M"), Ok(10 << 20));
+        assert_eq!(parse_rate("1.5 MiB/s"), Ok(3 << 19));
+        for bad in ["0", "M/s", "/s", "1M/min"] {
+            assert!(parse_rate(bad).is_err(), "{bad}");
         }
     }
 

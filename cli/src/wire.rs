@@ -66,6 +66,48 @@ pub(crate) mod path {
     }
 }
 
+/// For one path that may be left out.
+pub(crate) mod path_option {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Option<PathBuf>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.as_ref().map(|path| Bytes::of(path.as_os_str().as_bytes())).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<PathBuf>, D::Error> {
+        let bytes = Option::<Bytes<'de>>::deserialize(deserializer)?;
+        let path = bytes.map(|bytes| Ok(OsString::from_vec(bytes.into_bytes()?).into()));
+        path.transpose().map_err(|detail: &str| D::Error::custom(detail))
+    }
+}
+
+/// For a duration that may be left out: milliseconds.
+pub(crate) mod millis_option {
+    use std::time::Duration;
+
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(
+        value: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        Ok(Option::<u64>::deserialize(deserializer)?.map(Duration::from_millis))
+    }
+}
+
 /// For lists of paths.
 pub(crate) mod paths {
     use std::path::PathBuf;

@@ -2,7 +2,8 @@
 //!
 //! Directories are immutable and known by their content's id, so one that is kept serves all versions that share it.
 //! What is kept is a matter of speed only: anything is decoded again when it is asked for. A directory is decoded
-//! whole; the one used last is kept however long it is.
+//! whole; the one used last is kept however long it is, and so is what somebody uses at the moment: its bytes would stay
+//! where they are, and whoever asked for it next would get them a second time.
 
 mod packed;
 
@@ -40,6 +41,7 @@ struct Cache {
 
 /// The directories of one mount.
 pub(crate) struct Dirs {
+    /// It fetches nothing: directories are asked for where nobody may wait for other machines.
     store: Store,
     identities: Identities,
     bytes_max: usize,
@@ -55,6 +57,11 @@ impl Dirs {
 
     /// The directory of a tree.
     pub(crate) fn get(&self, tree: &TreeId) -> Result<Arc<PackedDir>, Error> {
+        self.get_from(&self.store, tree)
+    }
+
+    /// The same, read from this store if it is not kept.
+    pub(crate) fn get_from(&self, store: &Store, tree: &TreeId) -> Result<Arc<PackedDir>, Error> {
         let now = self.clock.fetch_add(1, Ordering::Relaxed);
         {
             let cache = self.cache.read().unwrap_or_else(PoisonError::into_inner);
@@ -63,7 +70,7 @@ impl Dirs {
                 return Ok(Arc::clone(&kept.dir));
             }
         }
-        let dir = Arc::new(self.decode(tree)?);
+        let dir = Arc::new(self.decode(store, tree)?);
         let mut cache = self.cache.write().unwrap_or_else(PoisonError::into_inner);
         let kept = Kept { dir: Arc::clone(&dir), used: AtomicU64::new(now) };
         cache.bytes += dir.bytes() + KEPT_LEN;
@@ -89,14 +96,14 @@ impl Dirs {
         kept.inspect(|kept| kept.used.store(now, Ordering::Relaxed)).is_some()
     }
 
-    fn decode(&self, tree: &TreeId) -> Result<PackedDir, Error> {
+    fn decode(&self, store: &Store, tree: &TreeId) -> Result<PackedDir, Error> {
         // Of one thread's, again and again: growing a new one for each leaves holes of all sizes in the heap.
         thread_local! {
             static PACKER: RefCell<packed::Packer> = RefCell::default();
         }
         PACKER.with_borrow_mut(|packer| {
             packer.clear();
-            for entry in tree::entries(tree, &self.store) {
+            for entry in tree::entries(tree, store) {
                 packer.push(&entry?, &self.identities).map_err(|packed::TooLong| Error::Invalid {
                     what: "directory",
                     given: tree.to_string(),
@@ -115,10 +122,13 @@ impl Dirs {
 }
 
 impl Cache {
-    /// Drops what was not asked for the longest, until no more than so many bytes are left, and never `keep`.
+    /// Drops what was not asked for the longest, until no more than so many bytes are left, but nothing that is in use,
+    /// and never `keep`.
     fn evict(&mut self, bytes_max: usize, keep: &TreeId) {
+        // Nobody can begin to use one meanwhile: that goes through here.
+        let unused = self.dirs.iter().filter(|(_, kept)| Arc::strong_count(&kept.dir) == 1);
         let mut by_use: Vec<(u64, TreeId)> =
-            self.dirs.iter().map(|(tree, kept)| (kept.used.load(Ordering::Relaxed), *tree)).collect();
+            unused.map(|(tree, kept)| (kept.used.load(Ordering::Relaxed), *tree)).collect();
         by_use.sort_unstable();
         for (_, tree) in by_use {
             if self.bytes <= bytes_max {
@@ -174,27 +184,35 @@ mod tests {
         assert_eq!((all.kept().0, expected[0].len()), (40, 50));
         let bytes_max = usize::try_from(all.kept().1).unwrap() / 4;
         let some = Dirs::new(scratch.store().clone(), identities.clone(), bytes_max);
-        let mut held = Vec::new();
+        // What somebody uses all the time is never decoded again.
+        let held = some.get(&trees[7]).unwrap();
         for round in 0..3 {
             for (tree, expected) in trees.iter().zip(&expected) {
+                let first = some.get(&trees[0]).unwrap();
                 let dir = some.get(tree).unwrap();
                 assert_eq!(said(&dir, &identities), *expected, "round {round}");
-                held.push(dir);
-                // One that is asked for all the time stays.
-                let first = some.get(&trees[0]).unwrap();
-                assert!(round > 0 || Arc::ptr_eq(&first, &held[0]));
+                // One that is asked for all the time stays too.
+                drop(first);
+                assert!(some.has(&trees[0]), "round {round}");
                 assert!(some.kept().1 <= bytes_max as u64, "{:?} of {bytes_max}", some.kept());
             }
             assert!((2..=10).contains(&some.kept().0), "{:?}", some.kept());
+            assert!(Arc::ptr_eq(&held, &some.get(&trees[7]).unwrap()), "round {round}");
         }
-        // What somebody holds is whole, dropped or not.
-        let repeated = expected.iter().cycle();
-        assert!(held.iter().zip(repeated).all(|(dir, expected)| said(dir, &identities) == *expected));
+        // All that is in use stays, also where it is more than the bound; once it is not, it goes.
+        let all_held: Vec<_> = trees.iter().map(|tree| some.get(tree).unwrap()).collect();
+        assert_eq!(some.kept().0, 40);
+        drop((all_held, held));
+        let other =
+            scratch.store().artifact(&scratch.artifact("other", "1", &[("one", file("one"))])).unwrap();
+        some.get(&other.root).unwrap();
+        assert!(some.kept().1 <= bytes_max as u64, "{:?} of {bytes_max}", some.kept());
         // One that is longer than the bound is kept alone.
         let least = Dirs::new(scratch.store().clone(), identities, 1);
         for tree in &trees {
             let dir = least.get(tree).unwrap();
-            assert!(least.kept().0 == 1 && Arc::ptr_eq(&dir, &least.get(tree).unwrap()));
+            assert!(Arc::ptr_eq(&dir, &least.get(tree).unwrap()));
+            assert_eq!(least.kept().0, 1);
         }
     }
 }

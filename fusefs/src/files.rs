@@ -1,23 +1,29 @@
 //! The bytes of regular files, for all mounts of a process: whole files in a cache on disk, which the kernel can read by
 //! itself, and any range of any file decoded from the store.
 //!
-//! Roles: `materialise` keeps the whole files, `read` decodes ranges, `prefetch` materialises in the background,
-//! `damage` remembers what was found damaged. This module knows which of them answers.
+//! Roles: `materialise` keeps the whole files, `read` decodes ranges, `prefetch` materialises in the background, `far` brings
+//! what is not here from other machines, `damage` remembers what was found damaged. This module knows which of them answers.
+//!
+//! Nothing here waits for other machines but [`Files::bring`] and [`Files::bring_program`].
 //!
 //! It knows content, not names: two names of equal content are one file here, and whoever asks says under which path
 //! damage was met ([`Files::note_damage`]).
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
-use cairn_store::{ChunkId, Content, Store};
+use cairn_store::{ArtifactId, ChunkId, Content, Kind, Store};
 
+use crate::attr::Ino;
 use crate::damage::{Damage, DamageLog};
+use crate::far::{Far, FetchStatus};
+use crate::handle::OpenFile;
 use crate::materialise::{CacheFigures, Materialiser};
 use crate::prefetch::Prefetcher;
 use crate::read::Reader;
+use crate::working_set::{Names, Recorder, WorkingSet};
 
 /// How files are cached.
 #[derive(Debug, Clone)]
@@ -32,6 +38,8 @@ pub struct CacheOptions {
     pub materialise_max: u64,
     /// Bytes of decoded blocks in memory.
     pub chunk_cache_bytes: u64,
+    /// How long a request of the kernel may wait for other machines; then it is EIO.
+    pub fetch_max: Duration,
 }
 
 impl CacheOptions {
@@ -44,6 +52,7 @@ impl CacheOptions {
             small_max: 64 << 10,
             materialise_max: 1 << 30,
             chunk_cache_bytes: 64 << 20,
+            fetch_max: Duration::from_secs(30),
         }
     }
 }
@@ -124,6 +133,12 @@ pub enum ReadError {
         /// What the store says.
         source: Arc<cairn_store::Error>,
     },
+    /// A part of it is not here, and nobody brings it.
+    #[error("the file is not all here")]
+    Unavailable {
+        /// What the store says.
+        source: Arc<cairn_store::Error>,
+    },
     /// The store has not got a part of it, or cannot be read.
     #[error("the file cannot be read from the store")]
     Store {
@@ -157,11 +172,25 @@ impl ReadError {
         matches!(self, Self::Cache { .. } | Self::NoRoom { .. } | Self::Deadline)
     }
 
+    /// Whether another machine may have what is not here or not sound.
+    #[must_use]
+    pub fn is_of_store(&self) -> bool {
+        matches!(self, Self::Damaged { .. } | Self::Unavailable { .. })
+    }
+
     pub(crate) fn of_store(error: cairn_store::Error) -> Self {
         match error {
             cairn_store::Error::Damaged { chunk, .. } => Self::Damaged { chunk, source: Arc::new(error) },
+            error if matches!(error.kind(), Kind::Absent | Kind::Unavailable) => {
+                Self::Unavailable { source: Arc::new(error) }
+            }
             error => Self::Store { source: Arc::new(error) },
         }
+    }
+
+    /// What a damaged chunk comes to, which the error need not name.
+    pub(crate) fn of_chunk(chunk: ChunkId, error: cairn_store::Error) -> Self {
+        Self::Damaged { chunk: Some(chunk), source: Arc::new(error) }
     }
 }
 
@@ -194,6 +223,8 @@ pub struct CacheStatus {
     pub block_hits: u64,
     /// Reads that had to decode one.
     pub block_misses: u64,
+    /// What other machines were asked for.
+    pub fetch: FetchStatus,
     /// What was found damaged, oldest first.
     pub damage: Vec<Damage>,
     /// How much damage was found, also what is not listed.
@@ -205,6 +236,8 @@ pub struct Files {
     materialiser: Arc<Materialiser>,
     reader: Reader,
     prefetcher: Prefetcher,
+    far: Far,
+    recorder: Recorder,
     damage: DamageLog,
     options: CacheOptions,
 }
@@ -215,10 +248,13 @@ impl Files {
     /// # Errors
     /// When the cache's folder can neither be made nor listed.
     pub fn open(store: Store, options: CacheOptions) -> std::io::Result<Arc<Self>> {
-        let materialiser = Arc::new(Materialiser::open(store.clone(), &options.dir, options.bytes_max)?);
-        let reader = Reader::new(store, options.chunk_cache_bytes)?;
-        let prefetcher = Prefetcher::new(Arc::clone(&materialiser))?;
-        Ok(Arc::new(Self { materialiser, reader, prefetcher, damage: DamageLog::default(), options }))
+        let materialiser = Arc::new(Materialiser::open(store.local(), &options.dir, options.bytes_max)?);
+        let reader = Reader::new(&store, options.chunk_cache_bytes)?;
+        let prefetcher = Prefetcher::new(Arc::clone(&materialiser), store.local())?;
+        let recorder = Recorder::new(store.local())?;
+        let far = Far::new(store);
+        let damage = DamageLog::default();
+        Ok(Arc::new(Self { materialiser, reader, prefetcher, far, recorder, damage, options }))
     }
 
     /// The folder of whole files.
@@ -257,6 +293,11 @@ impl Files {
         self.materialiser.open_file(id)
     }
 
+    /// The same, if that takes no disk.
+    pub(crate) fn try_open_materialised(&self, id: &FileId) -> Option<OwnedFd> {
+        self.materialiser.try_open_file(id)
+    }
+
     /// Appends up to `len` bytes from `offset` on to `reply`: fewer only where the file ends.
     ///
     /// # Errors
@@ -280,7 +321,63 @@ impl Files {
         self.reader.try_read(file, offset, len, reply)
     }
 
-    /// Makes the whole file in the background, when there is time and room.
+    /// Whether other machines can be asked for what is not here.
+    #[must_use]
+    pub fn can_fetch(&self) -> bool {
+        self.far.is_of_use()
+    }
+
+    /// How long a request of the kernel may wait for other machines.
+    #[must_use]
+    pub fn fetch_max(&self) -> Duration {
+        self.options.fetch_max
+    }
+
+    /// Whether a part of a file is not here, and other machines may have it. It takes looking at each of its chunks.
+    #[must_use]
+    pub fn is_partial(&self, file: &FileSpec) -> bool {
+        self.is_cacheable(file) && self.far.is_partial(file)
+    }
+
+    /// Brings what a read lacks, with what it may lack next, and sound copies of what is damaged; says which chunks were.
+    /// It waits for other machines, as long as they take.
+    ///
+    /// # Errors
+    /// [`ReadError`]: nobody brought it.
+    pub fn bring(&self, file: &FileSpec, offset: u64, len: u32) -> Result<Vec<ReadError>, ReadError> {
+        let end = offset.saturating_add(len_within(file, offset, len).into());
+        if offset >= end || matches!(file.content, Content::Inline(_)) {
+            return Ok(Vec::new());
+        }
+        let id = FileId::of(file);
+        let brought = self.far.bring(&self.reader, file, &id, offset..end);
+        if brought.is_ok() {
+            self.far.note_reached(&id);
+        }
+        brought
+    }
+
+    /// Brings what whoever starts a file will need of it, if it is a program. It waits for other machines, as long as they
+    /// take.
+    pub fn bring_program(&self, file: &FileSpec) {
+        if self.is_cacheable(file) {
+            self.far.bring_program(&self.reader, file, &FileId::of(file));
+        }
+    }
+
+    /// Takes note of a read that failed because nobody brought what it lacks: said once, until it can be read again.
+    pub fn note_out_of_reach(&self, file: &FileSpec, error: &ReadError, path: impl FnOnce() -> Vec<u8>) {
+        let reason = match error {
+            ReadError::Unavailable { source } => source.to_string(),
+            error => {
+                self.far.note_late();
+                error.to_string()
+            }
+        };
+        self.far.note_out_of_reach(&FileId::of(file), &reason, path);
+    }
+
+    /// Makes the whole file in the background, when there is time and room, and all of it is here.
     pub fn prefetch(&self, file: &FileSpec) {
         if self.is_cacheable(file) {
             self.prefetcher.add(file);
@@ -290,6 +387,29 @@ impl Files {
     /// Whether a copy of its own may be made of it.
     fn is_cacheable(&self, file: &FileSpec) -> bool {
         !matches!(file.content, Content::Inline(_)) && file.size > self.options.small_max
+    }
+
+    /// A file of a mount is open. `is_opaque` says that nobody can tell what is read of it.
+    pub(crate) fn note_opened(
+        &self,
+        names: &Weak<dyn Names>,
+        ino: Ino,
+        file: &Arc<OpenFile>,
+        is_opaque: bool,
+    ) {
+        // Of what is no longer than a few chunks, any read is as good as all.
+        let is_whole = is_opaque || file.spec.size <= self.options.small_max;
+        self.recorder.opened(names, ino, file, is_whole);
+    }
+
+    /// What readers of an artifact will want of it, as far as those of the versions before it tell; nothing where nobody
+    /// has read any.
+    ///
+    /// # Errors
+    /// [`cairn_store::Error`] where the artifact's metadata cannot be read.
+    pub fn working_set(&self, artifact: &ArtifactId) -> cairn_store::Result<Option<WorkingSet>> {
+        self.recorder.flush();
+        WorkingSet::of(self.far.store(), artifact)
     }
 
     /// A file is in use once more: until it is released as often, its whole file is not removed, be it there already or
@@ -306,6 +426,12 @@ impl Files {
     /// Remembers damage that was met under a path, which is asked for only if that is news.
     pub fn note_damage(&self, error: &ReadError, path: impl FnOnce() -> Vec<u8>) {
         self.damage.note(error, path);
+    }
+
+    /// Remembers damage that was met and is healed.
+    pub fn note_healed(&self, error: &ReadError, path: impl FnOnce() -> Vec<u8>) {
+        self.damage.note(error, path);
+        self.damage.note_healed(error);
     }
 
     /// Figures.
@@ -339,6 +465,7 @@ impl Files {
             block_bytes,
             block_hits,
             block_misses,
+            fetch: self.far.figures(),
             damage,
             damage_count,
         }

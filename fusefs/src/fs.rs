@@ -75,6 +75,7 @@ impl Default for Widths {
 
 /// A file system.
 pub struct Fs {
+    /// It may fetch, unlike what `dirs` and `roots` read.
     store: Store,
     owner: Owner,
     dynamic_ttl_zero: bool,
@@ -109,8 +110,8 @@ impl Fs {
             shown: RwLock::new(Arc::new(Shown::new(view, options.profile, platform))),
             publishing: Mutex::new(()),
             inodes: Inodes::new(widths.ino_bits),
-            dirs: Dirs::new(store.clone(), identities.clone(), DIRS_BYTES_MAX),
-            roots: Roots::new(store.clone()),
+            dirs: Dirs::new(store.local(), identities.clone(), DIRS_BYTES_MAX),
+            roots: Roots::new(store.local()),
             xattrs: Support::default(),
             damaged: Damaged::default(),
             identities,

@@ -12,13 +12,15 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::attr::Ino;
 use crate::device::{BackingFile, Device};
 use crate::errno::Errno;
 use crate::files::{FileId, FileSpec, Files, ReadError, Ready};
+use crate::working_set::{Names, Touched};
 
 /// An open waits so long for a whole file, and is then answered by chunks.
 const WHOLE_FILE_MAX: Duration = Duration::from_secs(30);
@@ -38,11 +40,21 @@ pub(crate) enum Way {
 pub(crate) struct OpenFile {
     pub(crate) id: FileId,
     pub(crate) spec: FileSpec,
+    /// What was read of it through us.
+    pub(crate) touched: Touched,
+    /// Whether a part of it was not here when that was looked at last.
+    is_partial: AtomicBool,
 }
 
 impl OpenFile {
     pub(crate) fn new(spec: FileSpec) -> Self {
-        Self { id: FileId::of(&spec), spec }
+        let (id, touched) = (FileId::of(&spec), Touched::new(spec.size));
+        Self { id, spec, touched, is_partial: AtomicBool::new(false) }
+    }
+
+    /// A part of it was not here.
+    pub(crate) fn set_partial(&self) {
+        self.is_partial.store(true, Ordering::Relaxed);
     }
 }
 
@@ -74,6 +86,8 @@ pub(crate) struct Opens {
     device: Arc<Device>,
     /// Whether the kernel takes backing files from us.
     passthrough: bool,
+    /// Who knows what inodes are called.
+    names: OnceLock<Weak<dyn Names>>,
     /// Each guards some inodes, and with them that the kernel is asked for one backing file an inode. No lock of this
     /// crate but those of [`Files`] is taken under one.
     shards: [Mutex<HashMap<u64, Open>>; SHARDS],
@@ -81,7 +95,20 @@ pub(crate) struct Opens {
 
 impl Opens {
     pub(crate) fn new(files: Arc<Files>, device: Arc<Device>, passthrough: bool) -> Self {
-        Self { files, device, passthrough, shards: std::array::from_fn(|_| Mutex::default()) }
+        let shards = std::array::from_fn(|_| Mutex::default());
+        Self { files, device, passthrough, names: OnceLock::new(), shards }
+    }
+
+    /// From now on what is opened is written down under the names that these inodes have.
+    pub(crate) fn record_as(&self, names: Weak<dyn Names>) {
+        // A second one would be a programmer's error without consequence: the first stays.
+        let _ = self.names.set(names);
+    }
+
+    fn record(&self, ino: Ino, file: &Arc<OpenFile>, way: Way) {
+        if let Some(names) = self.names.get() {
+            self.files.note_opened(names, ino, file, matches!(way, Way::Backing(_)));
+        }
     }
 
     pub(crate) fn has_passthrough(&self) -> bool {
@@ -114,16 +141,27 @@ impl Opens {
         }
         self.files.hold(&file.id);
         let whole = match ready {
-            Ready::Materialised if self.passthrough => self.files.open_materialised(&file.id),
+            Ready::Materialised if self.passthrough => match self.files.try_open_materialised(&file.id) {
+                Some(whole) => Some(whole),
+                None => {
+                    // It takes the disk, or is gone again.
+                    self.files.release(&file.id);
+                    return Ok(Opening::Wait(file));
+                }
+            },
             _ => None,
         };
         Ok(Opening::Opened(self.finish(ino, &file, whole)))
     }
 
     /// Waits until the whole file is there, and holds it. Without one the file is read by chunks, and who reads a
-    /// damaged one learns it then.
+    /// damaged one learns it then. A file that is not all here is not waited for: each read brings what it needs.
     pub(crate) fn prepare(&self, file: &OpenFile, path: impl FnOnce() -> Vec<u8>) -> Option<OwnedFd> {
         self.files.hold(&file.id);
+        if self.files.is_partial(&file.spec) {
+            file.set_partial();
+            return None;
+        }
         match self.files.materialise(&file.spec, Some(Instant::now() + WHOLE_FILE_MAX)) {
             Ok(whole) => Some(whole),
             Err(error) => {
@@ -156,6 +194,8 @@ impl Opens {
             }
         });
         shard.insert(ino.0, Open { way, count: 1, file: Arc::clone(file) });
+        drop(shard);
+        self.record(ino, file, way);
         way
     }
 
@@ -180,6 +220,10 @@ impl Opens {
             tracing::debug!(%errno, "the kernel keeps a backing file");
         }
         self.files.release(&open.file.id);
+        if open.file.is_partial.load(Ordering::Relaxed) {
+            // It may be all here by now: the next one to open it finds the whole file.
+            self.files.prefetch(&open.file.spec);
+        }
     }
 
     /// Inodes that are open.
@@ -211,6 +255,7 @@ impl Opens {
             let Some(file) = file(Ino(saved.ino)) else { continue };
             self.files.hold(&file.id);
             let way = saved.backing.map_or(Way::Cached, Way::Backing);
+            self.record(Ino(saved.ino), &file, way);
             self.shard(Ino(saved.ino)).insert(saved.ino, Open { way, count: saved.count, file });
         }
     }

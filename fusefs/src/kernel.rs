@@ -7,6 +7,7 @@
 //! all at once (see `flip`).
 
 mod answer;
+mod far;
 mod serve;
 
 use std::ffi::OsStr;
@@ -25,6 +26,7 @@ use fuser::{
 };
 
 use crate::attr::Ino;
+use crate::deadline::Deadlines;
 use crate::device::{Device, Handshake};
 use crate::errno::Errno;
 use crate::files::Files;
@@ -33,6 +35,7 @@ use crate::handle::{Opening, Opens};
 use crate::linger::Linger;
 use crate::pause::Gate;
 use crate::slow::{Length, Pool};
+use crate::working_set::{Names, Origin};
 use answer::{CACHED, FOREVER, add_plus, answer_lookup, answer_open, file_attr, file_type};
 use serve::{guarded, open_slowly, read_slowly, with_buffer};
 
@@ -52,7 +55,14 @@ pub(crate) struct Core {
     pub(crate) gate: Gate,
     pub(crate) device: Arc<Device>,
     pub(crate) pool: Pool,
+    pub(crate) deadlines: Deadlines,
     pub(crate) linger: Linger,
+}
+
+impl Names for Core {
+    fn origin(&self, ino: Ino) -> Option<Origin> {
+        self.fs.origin(ino)
+    }
 }
 
 /// The adapter. It begins without a mount: what the kernel can do is known only after the handshake, and decides how the
@@ -190,6 +200,7 @@ impl Filesystem for Kernel {
         with_buffer(|buffer| {
             let run = || {
                 let file = core.opens.file(Ino(ino.0)).ok_or(Errno::STALE)?;
+                file.touched.note(offset, size);
                 let there =
                     size <= COPIED_AT_ONCE_MAX && core.files.try_read(&file.spec, offset, size, buffer);
                 Ok(if there { Ok(buffer) } else { Err(file) })
@@ -198,7 +209,7 @@ impl Filesystem for Kernel {
                 Ok(Ok(buffer)) => reply.data(buffer),
                 Ok(Err(file)) => {
                     let job = Arc::clone(core);
-                    let read = move || read_slowly(&job, ino, &file, offset, size, reply);
+                    let read = move || read_slowly(&job, ino, file, offset, size, reply);
                     core.pool.run(Length::Short, read);
                 }
                 Err(errno) => reply.error(errno),

@@ -1,9 +1,11 @@
 //! Makes whole files in the background: one at a time, in the order in which they were asked for, a bounded number.
-//! Whatever fails there is tried again by whoever needs the file.
+//! Whatever fails there is tried again by whoever needs the file. What is not all here is passed over.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+
+use cairn_store::Store;
 
 use crate::files::{FileId, FileSpec};
 use crate::materialise::Materialiser;
@@ -36,14 +38,16 @@ pub(crate) struct Prefetcher {
 }
 
 impl Prefetcher {
-    pub(crate) fn new(materialiser: Arc<Materialiser>) -> std::io::Result<Self> {
+    /// Of files of a store that fetches nothing.
+    pub(crate) fn new(materialiser: Arc<Materialiser>, store: Store) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let thread = std::thread::Builder::new().name("cairn-prefetch".to_owned()).spawn({
             let (shared, materialiser) = (Arc::clone(&shared), Arc::clone(&materialiser));
             move || {
                 while let Some(file) = shared.next() {
                     let id = FileId::of(&file);
-                    if let Err(error) = materialiser.materialise(&file, None) {
+                    let is_partial = matches!(store.file_is_here(&file.content, file.size), Ok(false));
+                    if !is_partial && let Err(error) = materialiser.materialise(&file, None) {
                         tracing::debug!(%id, %error, "a file is not made ahead");
                     }
                     shared.lock().ids.remove(&id);

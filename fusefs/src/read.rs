@@ -5,7 +5,8 @@
 //! (`blocks`); long lists of chunks are kept in pieces (`layout`); who reads on and on has the next blocks decoded ahead
 //! (`pattern`, `ahead`), who jumps about gets what was asked for and no more.
 //!
-//! A chunk that is damaged or lost fails the reads that touch it, and no others.
+//! A chunk that is damaged, lost or not here yet fails the reads that touch it, and no others. Nothing is fetched from
+//! other machines here: whoever may wait for those asks `far` first.
 
 mod ahead;
 mod blocks;
@@ -14,9 +15,10 @@ mod pattern;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cairn_store::{ChunkRef, Content, Store};
+use cairn_store::{ChunkRef, Content, Error, Store};
 
 use self::ahead::Ahead;
 use self::blocks::Blocks;
@@ -39,13 +41,28 @@ pub(crate) struct Reader {
 
 /// What readers and those who work ahead of them share.
 struct Shared {
+    /// It fetches nothing.
     store: Store,
     blocks: Blocks,
     layouts: Layouts,
 }
 
+/// Why bytes are not to be had, and of which chunk, where it is not the list of chunks itself.
+#[derive(Debug)]
+pub(crate) struct Bad {
+    pub(crate) chunk: Option<ChunkRef>,
+    pub(crate) source: Box<Error>,
+}
+
+impl From<Error> for Bad {
+    fn from(source: Error) -> Self {
+        Self { chunk: None, source: Box::new(source) }
+    }
+}
+
 impl Reader {
-    pub(crate) fn new(store: Store, cache_bytes: u64) -> std::io::Result<Self> {
+    pub(crate) fn new(store: &Store, cache_bytes: u64) -> std::io::Result<Self> {
+        let store = store.local();
         let shared = Arc::new(Shared {
             blocks: Blocks::new(store.clone(), cache_bytes),
             layouts: Layouts::default(),
@@ -75,7 +92,34 @@ impl Reader {
         if let Some(range) = ahead {
             self.ahead.add(file, id, range);
         }
-        self.shared.walk(file, &id, offset, end, |bytes| append(reply, bytes)).map_err(ReadError::of_store)
+        let read = self.shared.walk(file, &id, offset, end, |bytes| append(reply, bytes));
+        read.map_err(|bad| ReadError::of_store(*bad.source))
+    }
+
+    /// Like [`Reader::read`] without a reply: says what cannot be read first.
+    pub(crate) fn look(&self, file: &FileSpec, id: &FileId, range: Range<u64>) -> Result<(), Bad> {
+        if matches!(file.content, Content::Inline(_)) {
+            return Ok(());
+        }
+        self.shared.walk(file, id, range.start, range.end.min(file.size), |_| ())
+    }
+
+    /// The chunks that make up a range of a file, holes left out.
+    pub(crate) fn chunks(
+        &self,
+        file: &FileSpec,
+        id: &FileId,
+        range: Range<u64>,
+    ) -> cairn_store::Result<Vec<ChunkRef>> {
+        let (mut at, end) = (range.start, range.end.min(file.size));
+        let mut found = Vec::new();
+        while at < end && !matches!(file.content, Content::Inline(_)) {
+            let window = self.shared.layouts.window(&self.shared.store, file, id, at)?;
+            let chunks = window.until(at, end);
+            found.extend(chunks.iter().map(|(_, chunk)| *chunk).filter(|chunk| !chunk.is_hole()));
+            at = ends(chunks);
+        }
+        Ok(found)
     }
 
     /// The same where nothing has to be decoded; else `reply` stays as it was.
@@ -134,7 +178,7 @@ impl Shared {
         mut at: u64,
         end: u64,
         mut take: impl FnMut(Piece<'_>),
-    ) -> cairn_store::Result<()> {
+    ) -> Result<(), Bad> {
         while at < end {
             let window = self.layouts.window(&self.store, file, id, at)?;
             let mut chunks = window.until(at, end);
@@ -154,23 +198,27 @@ impl Shared {
 
     /// Gives the bytes of the first of some chunks, none of which may be a hole, and of those that follow it in its block;
     /// says how many they are.
-    fn read_run(
-        &self,
-        chunks: &[(u64, ChunkRef)],
-        mut take: impl FnMut(u64, &[u8]),
-    ) -> cairn_store::Result<usize> {
+    fn read_run(&self, chunks: &[(u64, ChunkRef)], mut take: impl FnMut(u64, &[u8])) -> Result<usize, Bad> {
         let (start, chunk) = chunks[0];
-        if let Some((block, slot)) = self.store.block_of(&chunk.id)?
-            && let Ok(block) = self.blocks.get(block)
-        {
-            let (count, bytes) = block.run(slot, chunks);
-            if count > 0 {
-                take(start, bytes);
-                return Ok(count);
+        let bad = |source| Bad { chunk: Some(chunk), source: Box::new(source) };
+        match self.store.block_of(&chunk.id).map_err(bad)? {
+            Some((block, slot)) => {
+                if let Ok(block) = self.blocks.get(block) {
+                    let (count, bytes) = block.run(slot, chunks);
+                    if count > 0 {
+                        take(start, bytes);
+                        return Ok(count);
+                    }
+                }
             }
+            // Most likely nobody has fetched it yet; what would be wrong otherwise takes long to find out.
+            None if self.store.has_fetch() => {
+                return Err(bad(Error::Absent { what: format!("chunk {}", chunk.id) }));
+            }
+            None => {}
         }
         // Damaged, lost, or not where the index says: the slow way tries again, or says exactly what is wrong.
-        take(start, &self.store.whole_chunk(chunk)?);
+        take(start, &self.store.whole_chunk(chunk).map_err(bad)?);
         Ok(1)
     }
 

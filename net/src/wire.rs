@@ -14,7 +14,7 @@ use cairn_store::block::{BLOCK_CHUNKS_MAX, BLOCK_MAX, FrameHeader};
 use serde::{Deserialize, Serialize};
 
 pub use ids::{bitmap_from_bytes, bitmap_to_bytes, ids_from_bytes, ids_to_bytes};
-pub use messages::{ErrorBody, Failure, HexId, KeptAnswer, PeerAnswer, RefList, RemoteRef};
+pub use messages::{ErrorBody, Failure, HexId, KeptAnswer, PeerAnswer, RefAnswer, RefList, RemoteRef};
 
 /// Version of this protocol, in the header [`PROTOCOL_HEADER`] of every request and answer.
 pub const PROTOCOL: u32 = 1;

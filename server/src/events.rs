@@ -96,6 +96,9 @@ pub struct Task {
     pub files_expected: u64,
     /// Milliseconds since it began.
     pub elapsed_ms: u64,
+    /// Bytes a second of late, where it can be told from them when the rest will be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_s: Option<u64>,
 }
 
 #[expect(clippy::ptr_arg, reason = "serde hands a reference to the field")]

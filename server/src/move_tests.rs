@@ -116,3 +116,18 @@ async fn what_is_held_begins_when_nobody_takes_over_and_counts_as_running_from_i
     hold.moved();
     assert!(matches!(jobs.admit(Duration::ZERO, 0).await, Err(Refusal::Stopping)));
 }
+
+#[tokio::test]
+async fn who_wants_to_hold_next_waits_for_the_hold_that_there_is() {
+    let jobs = Jobs::new(1);
+    let first = jobs.hold().unwrap();
+    let mut second = std::pin::pin!(jobs.hold_next());
+    assert!(tokio::time::timeout(Duration::ZERO, &mut second).await.is_err());
+    drop(first);
+    let second = second.await.unwrap();
+    let mut third = std::pin::pin!(jobs.hold_next());
+    assert!(tokio::time::timeout(Duration::ZERO, &mut third).await.is_err());
+    second.moved();
+    assert!(third.await.is_none());
+    assert!(jobs.hold_next().await.is_none());
+}

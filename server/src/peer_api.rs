@@ -20,7 +20,7 @@ use crate::metrics::Metrics;
 use crate::peer_error::PeerRefusal;
 use crate::peer_limits::PeerLimits;
 use crate::peer_limits::clients::Clients;
-use crate::routes::{delta, figures, objects, ready, refs};
+use crate::routes::{delta, figures, objects, openapi, ready, refs};
 use crate::work::Work;
 
 /// What is served, and to whom.
@@ -199,7 +199,10 @@ impl Drop for Running {
 
 /// The router of all that peers and scripts ask for. `more` are routes of others, each behind a [`Door`] by [`behind`].
 pub fn peer_router(api: Arc<PeerApi>, more: Router) -> Router {
-    let open = Router::new().route("/healthz", get(ready::healthz)).route("/readyz", get(ready::readyz));
+    let open = Router::new()
+        .route("/healthz", get(ready::healthz))
+        .route("/readyz", get(ready::readyz))
+        .route("/openapi.json", get(openapi::document));
     let reads = Router::new()
         .route("/v1/peer", get(ready::peer))
         .route("/v1/refs", get(refs::all))

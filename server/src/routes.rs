@@ -1,10 +1,15 @@
 //! What is behind each path.
 
+pub(crate) mod binaries;
 pub(crate) mod control;
 pub(crate) mod delta;
 pub(crate) mod figures;
 pub(crate) mod health;
 pub(crate) mod objects;
+pub(crate) mod openapi;
+#[cfg(test)]
+pub(crate) mod openapi_tests;
+pub(crate) mod range;
 pub(crate) mod ready;
 pub(crate) mod refs;
 

@@ -139,6 +139,21 @@ impl Jobs {
         self.turn(Intake::Open, Intake::Held).then(|| Hold { jobs: Arc::clone(self) })
     }
 
+    /// The same, once whoever holds them now does so no longer. None if all is over.
+    pub async fn hold_next(self: &Arc<Self>) -> Option<Hold> {
+        let mut intake = self.intake.subscribe();
+        loop {
+            if let Some(hold) = self.hold() {
+                return Some(hold);
+            }
+            // The sender lives as long as this.
+            match intake.wait_for(|intake| *intake != Intake::Held).await.as_deref() {
+                Ok(Intake::Open | Intake::Held) => {}
+                Ok(Intake::Moved | Intake::Closed) | Err(_) => return None,
+            }
+        }
+    }
+
     fn turn(&self, from: Intake, to: Intake) -> bool {
         let _list = self.list();
         self.intake.send_if_modified(|intake| {

@@ -166,11 +166,9 @@ impl Drop for Listening {
 /// A socket that is listened on under a name that nobody knows, ready to be put in the place of another one.
 #[derive(Debug)]
 pub struct Prepared {
-    listener: UnixListener,
+    /// Under the name that nobody knows; it goes with this.
+    listening: Listening,
     path: PathBuf,
-    new: PathBuf,
-    identity: (u64, u64),
-    is_placed: bool,
 }
 
 impl Prepared {
@@ -194,28 +192,33 @@ impl Prepared {
             let _ = rustix::fs::unlink(&new);
         });
         let (listener, identity) = bound.map_err(failed)?;
-        Ok(Self { listener, path: path.to_owned(), new, identity, is_placed: false })
+        Ok(Self { listening: Listening { listener, path: new, identity }, path: path.to_owned() })
     }
 
     /// Puts it in its place, also where another process listens: who connects from now on comes here.
     ///
     /// # Errors
     /// [`SocketError`].
-    pub fn place(mut self) -> Result<Listening, SocketError> {
-        let failed =
-            |source: io::Error| SocketError::Io { action: "listen at", path: self.path.clone(), source };
-        rustix::fs::rename(&self.new, &self.path).map_err(|errno| failed(errno.into()))?;
-        self.is_placed = true;
-        let listener = self.listener.try_clone().map_err(failed)?;
-        Ok(Listening { listener, path: self.path.clone(), identity: self.identity })
+    pub fn place(self) -> Result<Listening, SocketError> {
+        match self.place_or_stay() {
+            (listening, None) => Ok(listening),
+            (_, Some(error)) => Err(error),
+        }
     }
-}
 
-impl Drop for Prepared {
-    fn drop(&mut self) {
-        if !self.is_placed {
-            // A file that stays is nobody's, and the next process of this number removes it.
-            let _ = rustix::fs::unlink(&self.new);
+    /// The same, for whom it is too late to fail: where it cannot be put in its place, it goes on listening where it is,
+    /// and why is said beside it.
+    #[must_use]
+    pub fn place_or_stay(self) -> (Listening, Option<SocketError>) {
+        let Self { mut listening, path } = self;
+        match rustix::fs::rename(&listening.path, &path) {
+            Ok(()) => {
+                listening.path = path;
+                (listening, None)
+            }
+            Err(errno) => {
+                (listening, Some(SocketError::Io { action: "listen at", path, source: errno.into() }))
+            }
         }
     }
 }
@@ -335,5 +338,22 @@ mod tests {
                 assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
             }
         }
+    }
+
+    #[test]
+    fn what_cannot_be_put_in_its_place_is_still_listened_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let prepared = Prepared::new(&path, None).unwrap();
+        fs::create_dir(&path).unwrap();
+        let (listening, error) = prepared.place_or_stay();
+        assert!(matches!(error, Some(SocketError::Io { .. })), "{error:?}");
+        let there = listening.path().to_owned();
+        assert_ne!(there, path);
+        assert!(connect(&there).unwrap().is_some());
+        drop(listening);
+        assert!(!there.exists(), "its file goes with it");
+        assert!(Prepared::new(&path, None).unwrap().place().is_err());
+        assert!(!there.exists());
     }
 }

@@ -30,6 +30,12 @@ pub struct Decoder {
     decompressor: Decompressor,
 }
 
+impl Decoder {
+    pub(crate) fn decompressor(&mut self) -> &mut Decompressor {
+        &mut self.decompressor
+    }
+}
+
 /// Buffers of blocks that are kept no longer, for the next ones: fresh memory costs a page fault every 4 KiB. Clones
 /// share what is spare.
 #[derive(Default, Clone)]
@@ -74,7 +80,7 @@ impl Store {
     /// is not known, which does not say that it is not here.
     #[must_use]
     pub fn block_if_known(&self, chunk: &ChunkId) -> Option<(BlockId, u16)> {
-        let Place { pack, frame, slot } = self.index_if_known()?.lookup(chunk)?;
+        let Place { pack, frame, slot } = self.place_if_known(chunk)?;
         Some((BlockId { pack, frame }, slot))
     }
 
@@ -84,7 +90,7 @@ impl Store {
     /// # Errors
     /// [`Error::Damaged`], [`Error::Io`].
     pub fn whole_chunk(&self, wanted: ChunkRef) -> Result<Chunk> {
-        let chunk = self.held_chunk(&wanted.id)?;
+        let chunk = self.held(wanted)?;
         if chunk.len() == wanted.len as usize {
             return Ok(chunk);
         }
@@ -108,8 +114,7 @@ impl Store {
         buffers: &BlockBuffers,
     ) -> Result<KeptBlock> {
         let pack = self.pack(id.pack)?;
-        let rows = &pack.footer().frames;
-        let plain = rows.get(usize::from(id.frame)).map_or(0, |row| row.plain_len as usize);
+        let plain = pack.row(id.frame).map_or(0, |row| row.plain_len as usize);
         let block = pack.block(id.frame, &mut decoder.decompressor, buffers.take(plain))?;
         let words = block.header().chunks.len().div_ceil(64);
         Ok(KeptBlock { block, verified: (0..words).map(|_| AtomicU64::new(0)).collect() })

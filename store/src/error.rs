@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::id::{ChunkId, PackId};
 use crate::presence::Missing;
-use crate::refs::{Name, Platform, ProfileName};
+use crate::refs::{Name, Origin, Platform, ProfileName};
 
 /// The store's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -23,6 +23,8 @@ pub enum Kind {
     Misuse,
     /// The operating system refused, or the input cannot be used.
     Failed,
+    /// It is elsewhere, and nobody who has it answers.
+    Unavailable,
     /// The caller asked to stop.
     Cancelled,
 }
@@ -115,6 +117,20 @@ pub enum Error {
         /// What fits, at most ten.
         candidates: Vec<String>,
     },
+    /// A statement about a name that is older than what is known here: somebody shows a name as it was once.
+    #[error(
+        "{what} is rolled back: change {given} of its origin {origin} is shown, where change {known} is known"
+    )]
+    RolledBack {
+        /// The ref or channel.
+        what: String,
+        /// The store that published it first.
+        origin: Origin,
+        /// Number of the last change of it that is known.
+        known: u64,
+        /// Number of the change that is shown.
+        given: u64,
+    },
     /// Something of an artifact is not here.
     #[error("{what} is not wholly in the store: {missing} missing")]
     Incomplete {
@@ -173,6 +189,14 @@ pub enum Error {
         /// The file whose write failed.
         path: PathBuf,
     },
+    /// It is not here, and nobody brings it.
+    #[error("{what} is not available: {detail}")]
+    Unavailable {
+        /// `chunk 3f…`.
+        what: String,
+        /// Who was asked, and what came of it.
+        detail: String,
+    },
     /// The caller asked to stop.
     #[error("stopped on request")]
     Cancelled,
@@ -189,7 +213,9 @@ impl Error {
             Self::NoPackage { .. } | Self::NoGeneration { .. } => Kind::Absent,
             Self::Damaged { .. } => Kind::Damaged,
             Self::Busy { .. } | Self::Conflict { .. } | Self::CommandClash { .. } => Kind::Conflict,
+            Self::RolledBack { .. } => Kind::Conflict,
             Self::Invalid { .. } | Self::Ambiguous { .. } | Self::WrongPlatform { .. } => Kind::Misuse,
+            Self::Unavailable { .. } => Kind::Unavailable,
             Self::Cancelled => Kind::Cancelled,
         }
     }
@@ -199,6 +225,16 @@ impl Error {
     pub fn is_disk_full(&self) -> bool {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+
+    /// The same damage, with the reason why nobody mended it.
+    pub(crate) fn because(self, reason: &Self) -> Self {
+        match self {
+            Self::Damaged { what, chunk, pack, offset, detail } => {
+                Self::Damaged { what, chunk, pack, offset, detail: format!("{detail}, and {reason}") }
+            }
+            error => error,
+        }
     }
 
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {

@@ -34,13 +34,14 @@ impl<'a> Fetcher<'a> {
         chunks: &[(u64, ChunkRef)],
         mut take: impl FnMut(u64, &[u8]) -> Result<()>,
     ) -> Result<()> {
+        self.store.bring(chunks)?;
         let mut rest = chunks;
         while let Some((&(offset, chunk), after)) = rest.split_first() {
             if chunk.is_hole() {
                 rest = after;
                 continue;
             }
-            let place = self.store.held_place(&chunk.id)?;
+            let place = self.store.held_place(chunk)?;
             let block = match self.block(place) {
                 Ok(block)
                     if block.header().chunks.get(usize::from(place.slot)).map(|c| c.0) == Some(chunk.id) =>

@@ -13,22 +13,25 @@
 mod entry;
 mod loose;
 mod merge;
+mod overlay;
 mod run;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use loose::Loose;
 use merge::Part;
+pub(crate) use overlay::{Overlay, PackNumber};
 pub use run::Run;
 
+use crate::block::format::id_at;
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId};
 use crate::io::Io;
-use crate::pack::SEALED;
+use crate::pack::{Pack, SEALED};
 
 /// Entries outside any run from which on a writer makes a run of them. Fewer are read from the packs' footers in 8 ms,
 /// and a run would be the third copy of their ids.
@@ -37,6 +40,9 @@ const RUN_ENTRIES_MIN: usize = 128 << 10;
 const RUN_PACKS_MIN: usize = 64;
 /// A new run takes in older ones that are less than this many times its size, so that their number stays logarithmic.
 const RUN_RATIO: usize = 4;
+
+/// Copies that are remembered, at most: some 80 MB.
+const COPIES_MAX: usize = 1 << 19;
 
 /// Where a chunk lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,6 +64,8 @@ pub struct Index {
     /// Entries of packs that no run on disk covers.
     loose: Vec<Loose>,
     packs: HashSet<PackId>,
+    /// Places of chunks that are in several packs, but for those that a look-up gives; gathered when they are wanted.
+    copies: OnceLock<HashMap<ChunkId, Vec<Place>>>,
 }
 
 /// Figures about an index.
@@ -84,7 +92,8 @@ impl Index {
 
     fn open_except(io: &dyn Io, root: &Path, damaged: &HashSet<&PathBuf>) -> Result<Self> {
         let packs = list_packs(io, &root.join("packs"))?;
-        let mut index = Self { runs: Vec::new(), unused: Vec::new(), loose: Vec::new(), packs };
+        let mut index =
+            Self { runs: Vec::new(), unused: Vec::new(), loose: Vec::new(), packs, copies: OnceLock::new() };
         let mut uncovered = index.packs.clone();
         for (path, run) in open_runs(io, &root.join("index"), &mut index.unused)? {
             let known = run.packs().iter().all(|pack| index.packs.contains(pack));
@@ -113,6 +122,37 @@ impl Index {
     #[must_use]
     pub fn packs(&self) -> &HashSet<PackId> {
         &self.packs
+    }
+
+    /// The places of chunks that several packs have, without the one that [`Index::lookup`] gives. The first call reads
+    /// the footers of all packs; a pack that cannot be read has no copies of anything.
+    pub(crate) fn copies(&self, io: &dyn Io, packs: &Path) -> &HashMap<ChunkId, Vec<Place>> {
+        self.copies.get_or_init(|| self.gather_copies(io, packs))
+    }
+
+    fn gather_copies(&self, io: &dyn Io, dir: &Path) -> HashMap<ChunkId, Vec<Place>> {
+        let mut copies: HashMap<ChunkId, Vec<Place>> = HashMap::new();
+        let (mut buffer, mut count) = (Vec::new(), 0);
+        for pack in &self.packs {
+            let path = dir.join(format!("{pack}.{SEALED}"));
+            let rows = match Pack::chunk_table(io, &path, *pack, &mut buffer) {
+                Ok(rows) => rows,
+                Err(error) => {
+                    tracing::debug!(%pack, %error, "a pack is passed over in the search for copies");
+                    continue;
+                }
+            };
+            for row in rows {
+                let (id, place) = (id_at(row), entry::place(&entry::entry(row, 0), &[*pack]));
+                if let Some(place) = place.filter(|place| self.lookup(&id) != Some(*place))
+                    && count < COPIES_MAX
+                {
+                    count += 1;
+                    copies.entry(id).or_default().push(place);
+                }
+            }
+        }
+        copies
     }
 
     /// Figures for people.

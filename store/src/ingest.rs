@@ -145,7 +145,9 @@ pub(crate) fn ingest(
     }
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let started_ns = i128::try_from(now.as_nanos()).unwrap_or(i128::MAX);
-    let index = store.index()?;
+    // What is not here must not be fetched for the sake of hints.
+    let store = &store.local();
+    let index = store.index_of_all()?;
     let pool = Arc::new(Pool::new(options.threads));
     let packs = store.path().join("packs");
     let mut deposit = Deposit::new(store.io(), &packs, Arc::clone(&index), Arc::clone(&pool));

@@ -1,11 +1,13 @@
 //! Packs: append-only files of block frames, sealed with a sorted footer. A sealed pack never changes and is named by
 //! the hash of its footer; a pack that a crash left unsealed is recovered by scanning its frames.
 
+mod filling;
 pub mod format;
 mod reader;
 mod recover;
 mod writer;
 
+pub(crate) use filling::Filling;
 pub use format::{ChunkRow, Footer, FrameRow, PackKind};
 pub use reader::Pack;
 pub use recover::recover;

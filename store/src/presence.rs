@@ -1,5 +1,6 @@
-//! Whether all of an artifact is here: each of its objects and chunks is in the index, and so in the footer of a pack
-//! that is there. No file's bytes are read; that they are sound is for [`Store::verify`] to find out.
+//! Whether all of an artifact is here: each of its objects and chunks is in the footer of a sealed pack that is there;
+//! what lies in a pack that is still filled might be lost yet. No file's bytes are read; that they are sound is for
+//! [`Store::verify`] to find out. Nothing is fetched.
 //!
 //! The answer for an artifact is kept as long as the packs are the same. Asking again costs a listing of them.
 
@@ -10,7 +11,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::content::{Content, chunks};
 use crate::error::{Error, Result};
 use crate::id::{ArtifactId, ChunkId, PackId, TreeId};
-use crate::index::Index;
 use crate::object::ObjectSource;
 use crate::progress::Progress;
 use crate::store::Store;
@@ -64,20 +64,24 @@ impl Store {
     /// [`Error::Absent`] when nothing of it is, [`Error::Damaged`] when what leads to its files is, [`Error::Cancelled`],
     /// [`Error::Io`].
     pub fn missing(&self, id: &ArtifactId, progress: &dyn Progress) -> Result<Missing> {
-        let index = self.index_now()?;
+        let (_, packs) = self.index_now()?;
         {
             let known = self.presence();
-            if let Some(missing) = known.missing.get(id).filter(|_| known.packs == *index.packs()) {
+            if let Some(missing) = known.missing.get(id).filter(|_| known.packs == packs) {
                 return Ok(*missing);
             }
         }
-        let root = self.artifact(id)?.root;
-        let search = Search { store: self, index: Arc::clone(&index), found: Mutex::default(), progress };
+        let store = self.local();
+        let root = store.artifact(id)?.root;
+        let search = Search { store, found: Mutex::default(), progress };
+        if !search.is_here(&(*id).into())? {
+            search.lacks_object(&(*id).into());
+        }
         search.walk(&root)?;
         let missing = search.found.into_inner().unwrap_or_else(PoisonError::into_inner).missing;
         let mut known = self.presence();
-        if known.packs != *index.packs() || known.missing.len() >= KNOWN_MAX {
-            *known = Known { packs: index.packs().clone(), missing: HashMap::new() };
+        if known.packs != packs || known.missing.len() >= KNOWN_MAX {
+            *known = Known { packs, missing: HashMap::new() };
         }
         known.missing.insert(*id, missing);
         Ok(missing)
@@ -86,8 +90,8 @@ impl Store {
 
 /// Looks for what is missing; the source of the objects that it reads on its way.
 struct Search<'a> {
-    store: &'a Store,
-    index: Arc<Index>,
+    /// Asks nobody else.
+    store: Store,
     /// Locked for single look-ups; the walk has one thread, the lock is for `ObjectSource: Sync`.
     found: Mutex<Found>,
     progress: &'a dyn Progress,
@@ -105,6 +109,14 @@ struct Found {
 impl Search<'_> {
     fn with_found<T>(&self, work: impl FnOnce(&mut Found) -> T) -> T {
         work(&mut self.found.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn lacks_object(&self, id: &ChunkId) {
+        self.with_found(|found| {
+            if found.ids.insert(*id) {
+                found.missing.objects += 1;
+            }
+        });
     }
 
     fn is_new(&self, id: &ChunkId) -> bool {
@@ -159,13 +171,14 @@ impl Search<'_> {
     /// Looks in the index, and thoroughly for the first chunks that are not there: a run of it may be damaged.
     fn is_here(&self, id: &ChunkId) -> Result<bool> {
         const THOROUGH_MAX: usize = 16;
-        if self.index.lookup(id).is_some() {
+        if self.store.is_sealed(id)? {
             return Ok(true);
         }
         if self.with_found(|found| found.ids.len()) >= THOROUGH_MAX {
             return Ok(false);
         }
-        Ok(self.store.locate(id)?.is_some())
+        self.store.locate(id)?;
+        self.store.is_sealed(id)
     }
 }
 
@@ -174,11 +187,7 @@ impl ObjectSource for Search<'_> {
         if self.is_here(id)? {
             return self.store.get(id);
         }
-        self.with_found(|found| {
-            if found.ids.insert(*id) {
-                found.missing.objects += 1;
-            }
-        });
+        self.lacks_object(id);
         Err(Error::Absent { what: format!("object {id}") })
     }
 }

@@ -108,7 +108,7 @@ impl Store {
     #[must_use]
     pub fn sending(&self, wanted: Vec<ChunkId>) -> Sending {
         Sending {
-            store: self.clone(),
+            store: self.local(),
             wanted: wanted.into_iter(),
             carried: Vec::new(),
             steps: VecDeque::new(),
@@ -125,7 +125,7 @@ impl Store {
     /// [`Error::Absent`] when it is not here, [`Error::Io`].
     pub fn pack_file(&self, id: &PackId) -> Result<PackFile> {
         let absent = || Error::Absent { what: format!("pack {id}") };
-        if !self.index_now()?.packs().contains(id) {
+        if !self.index_now()?.1.contains(id) {
             return Err(absent());
         }
         match self.pack(*id) {
@@ -156,7 +156,7 @@ impl Store {
                     Some(pack) => pack,
                     None => self.pack(id)?,
                 };
-                let row = pack.footer().frames.get(usize::from(frame));
+                let row = pack.row(frame);
                 total +=
                     row.map_or(len, |row| (len * u64::from(row.len)).div_ceil(row.plain_len.max(1).into()));
                 open = Some(pack);
@@ -167,14 +167,14 @@ impl Store {
 
     /// Where chunks lie. One look at the packs that there are now serves all of them.
     fn places(&self, ids: &[ChunkId]) -> Result<Vec<Option<Place>>> {
-        let index = self.index()?;
-        let mut places: Vec<_> = ids.iter().map(|id| index.lookup(id)).collect();
+        let mut places = ids.iter().map(|id| self.known_place(id)).collect::<Result<Vec<_>>>()?;
         if places.iter().all(Option::is_some) {
             return Ok(places);
         }
-        let (mut thorough, index) = (THOROUGH_MAX, self.index_now()?);
+        self.index_now()?;
+        let mut thorough = THOROUGH_MAX;
         for (id, place) in ids.iter().zip(&mut places).filter(|(_, place)| place.is_none()) {
-            *place = index.lookup(id);
+            *place = self.known_place(id)?;
             if place.is_none() && thorough > 0 {
                 thorough -= 1;
                 *place = self.locate(id)?;

@@ -6,6 +6,7 @@
 
 mod format;
 mod held;
+mod places;
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::{Deref, Range};
@@ -14,12 +15,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use format::FORMAT;
 pub(crate) use format::{check_format, write_format};
+use places::DamagedPlaces;
 
 use crate::artifact::Artifact;
 use crate::block::{BLOCK_TARGET, Block, Decompressor};
+use crate::content::ChunkRef;
 use crate::error::{Error, Result};
+use crate::fetch::{Fetch, Why};
 use crate::id::{ArtifactId, ChunkId, PackId};
-use crate::index::{Index, IndexSummary, Place};
+use crate::index::{Index, IndexSummary, Overlay, Place};
 use crate::io::{Io, Os};
 use crate::journal::{self, Journal, Log, Position};
 use crate::object::ObjectSource;
@@ -28,6 +32,8 @@ use crate::presence::Known;
 use crate::refs::View;
 use crate::sending::SendingTools;
 
+/// Places of a chunk that are tried, at most.
+const PLACES_MAX: usize = 8;
 /// Packs that are held open, at most.
 const OPEN_PACKS_MAX: usize = 128;
 /// Decoded bytes of blocks that are kept, about: enough for the nodes on the way to a file.
@@ -35,15 +41,21 @@ const KEPT_BLOCK_BYTES_MAX: usize = 2 << 20;
 
 /// A store, open for reading. Clones share what is open.
 #[derive(Clone)]
-pub struct Store(Arc<Inner>);
+pub struct Store {
+    inner: Arc<Inner>,
+    /// Whether this clone asks others for what is not here.
+    fetches: bool,
+}
 
 struct Inner {
     io: Arc<dyn Io>,
     path: PathBuf,
     /// Guards the view as last read. No other lock is taken under it.
     view: Mutex<Option<(Arc<View>, Position)>>,
-    /// Guards the index as last opened. No other lock is taken under it.
+    /// Guards the index as last opened. The overlay's lock is taken under it.
     index: Mutex<Option<Arc<Index>>>,
+    overlay: Overlay,
+    damaged: DamagedPlaces,
     /// Guards the open packs. A leaf lock.
     packs: Mutex<HashMap<PackId, Arc<Pack>>>,
     /// Guards the decoded blocks, oldest first. A leaf lock.
@@ -53,6 +65,8 @@ struct Inner {
     /// Guards the context that decodes blocks for readers without one of their own. `blocks` is not held with it.
     decompressor: Mutex<Decompressor>,
     sending_tools: SendingTools,
+    /// Guards who is asked for what is not here. A leaf lock.
+    fetch: Mutex<Option<Arc<dyn Fetch>>>,
 }
 
 #[derive(Default)]
@@ -146,35 +160,54 @@ impl Store {
     }
 
     pub(crate) fn assemble(io: Arc<dyn Io>, path: &Path) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Inner {
             io,
             path: path.to_owned(),
             view: Mutex::new(None),
             index: Mutex::new(None),
+            overlay: Overlay::default(),
+            damaged: DamagedPlaces::default(),
             packs: Mutex::new(HashMap::new()),
             blocks: Mutex::default(),
             presence: Mutex::default(),
             decompressor: Mutex::new(Decompressor::default()),
             sending_tools: SendingTools::default(),
-        }))
+            fetch: Mutex::new(None),
+        };
+        Self { inner: Arc::new(inner), fetches: true }
     }
 
     /// The store's folder.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.0.path
+        &self.inner.path
     }
 
     pub(crate) fn io(&self) -> &Arc<dyn Io> {
-        &self.0.io
+        &self.inner.io
+    }
+
+    /// The same store for whoever cannot wait for others, or must know what is here: it shares what is open, and fetches
+    /// nothing.
+    #[must_use]
+    pub fn local(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner), fetches: false }
+    }
+
+    pub(crate) fn is_local(&self) -> bool {
+        !self.fetches
+    }
+
+    pub(crate) fn fetch_slot(&self) -> &Mutex<Option<Arc<dyn Fetch>>> {
+        &self.inner.fetch
     }
 
     pub(crate) fn packs_dir(&self) -> PathBuf {
-        self.0.path.join("packs")
+        self.inner.path.join("packs")
     }
 
     pub(crate) fn journal_dir(&self) -> PathBuf {
-        self.0.path.join("journal")
+        self.inner.path.join("journal")
     }
 
     /// What is named now.
@@ -182,14 +215,14 @@ impl Store {
     /// # Errors
     /// [`Error::Damaged`] when the journal is, [`Error::Io`].
     pub fn view(&self) -> Result<Arc<View>> {
-        let mut known = lock(&self.0.view);
+        let mut known = lock(&self.inner.view);
         let dir = self.journal_dir();
         let fresh = match &*known {
-            Some((view, position)) => match Journal::refresh(&*self.0.io, &dir, position)? {
+            Some((view, position)) => match Journal::refresh(&*self.inner.io, &dir, position)? {
                 Some(newer) => newer,
                 None => return Ok(Arc::clone(view)),
             },
-            None => Journal::open_read(&*self.0.io, &dir)?,
+            None => Journal::open_read(&*self.inner.io, &dir)?,
         };
         let view = Arc::new(fresh.0);
         *known = Some((Arc::clone(&view), fresh.1));
@@ -201,111 +234,33 @@ impl Store {
     /// # Errors
     /// [`Error::Io`]; the iterator gives [`Error::Damaged`] where the journal is.
     pub fn log(&self) -> Result<Log> {
-        journal::log(Arc::clone(&self.0.io), &self.journal_dir())
-    }
-
-    /// The places of chunks, as of when they were first asked for.
-    pub(crate) fn index(&self) -> Result<Arc<Index>> {
-        let mut known = lock(&self.0.index);
-        match &*known {
-            Some(index) => Ok(Arc::clone(index)),
-            None => {
-                let index = Arc::new(Index::open(&self.0.io, &self.0.path)?);
-                *known = Some(Arc::clone(&index));
-                Ok(index)
-            }
-        }
-    }
-
-    /// The places of chunks, if they were asked for already and nobody opens them at the moment.
-    pub(crate) fn index_if_known(&self) -> Option<Arc<Index>> {
-        self.0.index.try_lock().ok()?.clone()
-    }
-
-    /// The places of chunks, of the packs that there are now.
-    pub(crate) fn index_now(&self) -> Result<Arc<Index>> {
-        let index = self.index()?;
-        if crate::index::list_packs(&*self.0.io, &self.packs_dir())? == *index.packs() {
-            return Ok(index);
-        }
-        self.refresh_index();
-        self.index()
+        journal::log(Arc::clone(&self.inner.io), &self.journal_dir())
     }
 
     pub(crate) fn sending_tools(&self) -> &SendingTools {
-        &self.0.sending_tools
+        &self.inner.sending_tools
     }
 
     /// What is known to be missing of artifacts.
     pub(crate) fn presence(&self) -> MutexGuard<'_, Known> {
-        lock(&self.0.presence)
-    }
-
-    /// Forgets the index, so that the next question opens it with the packs that there are now.
-    pub(crate) fn refresh_index(&self) {
-        *lock(&self.0.index) = None;
-    }
-
-    /// Where a chunk lies. What the index does not know is looked for again among new packs, and once more without
-    /// damaged runs, before it counts as absent.
-    pub(crate) fn locate(&self, id: &ChunkId) -> Result<Option<Place>> {
-        let index = self.index()?;
-        if let Some(place) = index.lookup(id) {
-            return Ok(Some(place));
-        }
-        if let Some(place) = self.index_now()?.lookup(id) {
-            return Ok(Some(place));
-        }
-        Ok(if self.repair_index()? { self.index()?.lookup(id) } else { None })
-    }
-
-    /// Opens the index anew if that may say something else: there are other packs now, or it has damaged runs.
-    fn renew_index(&self) -> Result<bool> {
-        let index = self.index()?;
-        if !Arc::ptr_eq(&index, &self.index_now()?) {
-            return Ok(true);
-        }
-        self.repair_index()
-    }
-
-    /// Opens the index without its damaged runs, if it has any.
-    fn repair_index(&self) -> Result<bool> {
-        let Some(repaired) = self.index()?.without_damaged_runs(&self.0.io, &self.0.path)? else {
-            return Ok(false);
-        };
-        *lock(&self.0.index) = Some(Arc::new(repaired));
-        Ok(true)
-    }
-
-    /// Where a chunk lies and what it shares its frame with, if it is here.
-    ///
-    /// # Errors
-    /// [`Error::Damaged`], [`Error::Io`].
-    pub fn place(&self, id: &ChunkId) -> Result<Option<Placed>> {
-        let Some(place) = self.locate(id)? else { return Ok(None) };
-        let pack = self.pack(place.pack)?;
-        let row =
-            pack.footer().frames.get(usize::from(place.frame)).ok_or_else(|| self.misplaced(id, place))?;
-        Ok(Some(Placed {
-            pack: place.pack,
-            frame_offset: row.offset,
-            frame_stored: row.len,
-            frame_plain: row.plain_len,
-        }))
+        lock(&self.inner.presence)
     }
 
     /// An open pack.
     pub(crate) fn pack(&self, id: PackId) -> Result<Arc<Pack>> {
-        if let Some(pack) = lock(&self.0.packs).get(&id) {
+        if let Some(pack) = lock(&self.inner.packs).get(&id) {
             return Ok(Arc::clone(pack));
         }
+        if let Some(pack) = self.inner.overlay.pack(&id) {
+            return Ok(pack);
+        }
         let path = self.packs_dir().join(format!("{id}.{SEALED}"));
-        let pack = Pack::open(&*self.0.io, &path, id).map_err(|error| match error {
+        let pack = Pack::open(&*self.inner.io, &path, id).map_err(|error| match error {
             Error::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => gone(id),
             error => error,
         })?;
         let pack = Arc::new(pack);
-        let mut packs = lock(&self.0.packs);
+        let mut packs = lock(&self.inner.packs);
         if packs.len() >= OPEN_PACKS_MAX {
             packs.clear();
         }
@@ -313,19 +268,57 @@ impl Store {
         Ok(pack)
     }
 
-    /// A chunk's verified bytes.
+    /// A chunk's verified bytes. What is not here is fetched, if there is somebody to ask.
     ///
     /// # Errors
-    /// [`Error::Absent`] when it is not here, [`Error::Damaged`] when its bytes are not what its id says, [`Error::Io`].
+    /// [`Error::Absent`] when it is not here, [`Error::Unavailable`] when nobody brings it, [`Error::Damaged`] when its
+    /// bytes are not what its id says, [`Error::Io`].
     pub fn chunk(&self, id: &ChunkId) -> Result<Chunk> {
-        let place = self.locate(id)?.ok_or_else(|| Error::Absent { what: format!("chunk {id}") })?;
-        match self.chunk_at(id, place) {
-            Err(Error::Damaged { .. }) if self.renew_index()? => {
-                let place = self.locate(id)?.ok_or_else(|| self.lost(id, Some(place.pack)))?;
-                self.chunk_at(id, place)
-            }
-            result => result,
+        self.read(ChunkRef { id: *id, len: 0 })
+    }
+
+    /// A chunk of this length; 0 is one that is not known.
+    fn read(&self, wanted: ChunkRef) -> Result<Chunk> {
+        let error = match self.read_here(&wanted.id) {
+            Err(error) if matches!(error, Error::Absent { .. }) || is_damage(&error) => error,
+            result => return result,
+        };
+        let why = if is_damage(&error) { Why::Damaged } else { Why::Absent };
+        match self.try_fetch(&[wanted], why) {
+            Ok(true) => self.read_here(&wanted.id),
+            Ok(false) => Err(error),
+            Err(unavailable) if why == Why::Absent => Err(unavailable),
+            Err(unavailable) => Err(error.because(&unavailable)),
         }
+    }
+
+    /// A chunk, from whichever of its places holds it.
+    fn read_here(&self, id: &ChunkId) -> Result<Chunk> {
+        let place = self.locate(id)?.ok_or_else(|| Error::Absent { what: format!("chunk {id}") })?;
+        let mut error = match self.chunk_at(id, place) {
+            Err(error) if is_damage(&error) => error,
+            result => return result,
+        };
+        let mut tried = vec![place];
+        if self.renew_index()? {
+            let place = self.locate(id)?.ok_or_else(|| self.lost(id, Some(place.pack)))?;
+            match self.chunk_at(id, place) {
+                Err(again) if is_damage(&again) => error = again,
+                result => return result,
+            }
+            tried.push(place);
+        }
+        tried.iter().for_each(|place| self.note_damaged(*place));
+        while tried.len() < PLACES_MAX
+            && let Some(other) = self.copy_of(id, |place| !tried.contains(place))?
+        {
+            match self.chunk_at(id, other) {
+                Err(again) if is_damage(&again) => self.note_damaged(other),
+                result => return result,
+            }
+            tried.push(other);
+        }
+        Err(error)
     }
 
     fn chunk_at(&self, id: &ChunkId, place: Place) -> Result<Chunk> {
@@ -353,13 +346,13 @@ impl Store {
 
     fn block(&self, place: Place) -> Result<Arc<Block>> {
         let is_it = |kept: &&(PackId, u16, Arc<Block>)| kept.0 == place.pack && kept.1 == place.frame;
-        if let Some((_, _, block)) = lock(&self.0.blocks).blocks.iter().find(is_it) {
+        if let Some((_, _, block)) = lock(&self.inner.blocks).blocks.iter().find(is_it) {
             return Ok(Arc::clone(block));
         }
         let pack = self.pack(place.pack)?;
-        let room = lock(&self.0.blocks).make_room();
-        let block = Arc::new(pack.block(place.frame, &mut lock(&self.0.decompressor), room)?);
-        let mut kept = lock(&self.0.blocks);
+        let room = lock(&self.inner.blocks).make_room();
+        let block = Arc::new(pack.block(place.frame, &mut lock(&self.inner.decompressor), room)?);
+        let mut kept = lock(&self.inner.blocks);
         kept.bytes += block.capacity();
         kept.blocks.push_back((place.pack, place.frame, Arc::clone(&block)));
         Ok(block)
@@ -382,7 +375,7 @@ impl Store {
     /// # Errors
     /// [`Error::Io`].
     pub fn packs(&self) -> Result<Vec<PackSummary>> {
-        let listed = crate::index::list_packs(&*self.0.io, &self.packs_dir())?;
+        let listed = crate::index::list_packs(&*self.inner.io, &self.packs_dir())?;
         listed.into_iter().map(|id| self.pack(id).map(|pack| summary(&pack))).collect()
     }
 
@@ -399,6 +392,15 @@ impl Store {
 impl ObjectSource for Store {
     fn get(&self, id: &ChunkId) -> Result<Arc<[u8]>> {
         self.held_chunk(id).map(|chunk| Arc::from(&*chunk))
+    }
+}
+
+/// Whether an error says that bytes here are not what they should be, or that the disk cannot read them.
+pub(crate) fn is_damage(error: &Error) -> bool {
+    match error {
+        Error::Damaged { .. } => true,
+        Error::Io { source, .. } => source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()),
+        _ => false,
     }
 }
 

@@ -3,10 +3,12 @@
 //! Order of durability: data packs, metadata packs, their directory (all in [`crate::ingest`]), then the journal's
 //! record, then whoever observes, then the acknowledgement. The catalogue follows the journal and is never ahead of it.
 //!
-//! Changes of refs and channels are in `refs`, those of profiles in [`crate::generation`].
+//! Changes of refs and channels are in `refs`, names that came from other stores in `pulled`, changes of profiles in
+//! [`crate::generation`].
 
 mod make;
 mod names;
+mod pulled;
 mod refs;
 
 use std::ops::Deref;
@@ -17,11 +19,13 @@ use std::time::Duration;
 
 use names::Names;
 pub use names::Observer;
+pub use pulled::PulledOptions;
 pub use refs::{PublishOptions, Published};
 
 use crate::catalogue::Catalogue;
 use crate::error::{Error, Result};
 use crate::ingest::{self, IngestOptions, Ingested, Input};
+use crate::intake::Intake;
 use crate::io::{Io, Os};
 use crate::journal::{Journal, Op};
 use crate::lock::Lock;
@@ -61,8 +65,19 @@ struct Owned {
     /// may have found chunks in them. The outermost lock.
     ingesting: Mutex<()>,
     /// Held while an index run is written: its file has a fixed name until it is whole.
-    running: Mutex<()>,
+    running: Arc<Mutex<()>>,
+    /// Where what comes from elsewhere goes.
+    intake: Arc<Intake>,
     lock: Option<Lock>,
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // Before the lock is let go: from then on the store is another's.
+        self.intake.close();
+        // Whoever is asked keeps what it brings in the intake, and the intake keeps the store.
+        self.intake.store().set_fetch(None);
+    }
 }
 
 impl Deref for Writer {
@@ -107,13 +122,19 @@ impl Writer {
     }
 
     /// The lock, for the process that is to be the next writer. Whoever calls this changes nothing from here until the
-    /// other has begun or failed. What only one process can have open is closed; this opens it again if it goes on.
+    /// other has begun or failed, and then calls [`Writer::resume`]. What comes from elsewhere waits. What only one process can have open is closed; this opens it again if it goes on.
     ///
     /// None if the store is one that nobody else writes.
     #[must_use]
     pub fn hand_over(&self) -> Option<BorrowedFd<'_>> {
         lock(&self.owned.names).close_catalogue();
+        self.owned.intake.suspend();
         self.owned.lock.as_ref().map(Lock::as_fd)
+    }
+
+    /// Nobody took over after [`Writer::hand_over`]: this goes on.
+    pub fn resume(&self) {
+        self.owned.intake.resume();
     }
 
     /// Opens a store on another file system, which nobody else writes: without lock and catalogue.
@@ -140,9 +161,11 @@ impl Writer {
         let journal = Journal::open_write(Arc::clone(&io), &path.join("journal"))?;
         let shown = Mutex::new(Arc::clone(journal.view()));
         let names = Mutex::new(Names::new(journal, catalogue));
-        let (ingesting, running) = (Mutex::default(), Mutex::default());
-        let owned = Arc::new(Owned { names, shown, ingesting, running, lock: held });
-        Ok(Self { store: Store::assemble(io, path), who: options.who.clone(), owned })
+        let (ingesting, running) = (Mutex::default(), Arc::default());
+        let store = Store::assemble(io, path);
+        let intake = Arc::new(Intake::new(&store, Arc::clone(&running)));
+        let owned = Arc::new(Owned { names, shown, ingesting, running, intake, lock: held });
+        Ok(Self { store, who: options.who.clone(), owned })
     }
 
     /// The same writer for changes that somebody else makes: the log says that they are by `who`.
@@ -169,6 +192,12 @@ impl Writer {
             self.store.refresh_index();
         }
         Ok(ingested)
+    }
+
+    /// Where chunks that come from elsewhere go.
+    #[must_use]
+    pub fn intake(&self) -> Arc<Intake> {
+        Arc::clone(&self.owned.intake)
     }
 
     fn wait_for_turn(&self, progress: &dyn Progress) -> Result<MutexGuard<'_, ()>> {

@@ -66,11 +66,20 @@ impl Service {
 
     /// What it has in memory now, mapped files included.
     pub(crate) fn resident_bytes(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most that it ever had in memory.
+    pub(crate) fn peak_resident_bytes(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> Result<u64> {
         let path = std::path::PathBuf::from(format!("/proc/{}/status", self.child.id()));
         let status = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        let missing = || Error::Wrong { program: self.line.program_name(), what: "no VmRSS".into() };
+        let missing = || Error::Wrong { program: self.line.program_name(), what: format!("no {field}") };
         Ok(kib.ok_or_else(missing)? * 1024)
     }
 

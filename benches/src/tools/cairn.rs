@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::{Label, Repo, Tool};
@@ -74,6 +75,42 @@ impl Cairn {
     /// What a daemon says of itself and its mounts, as JSON.
     pub(crate) fn status(&self, repo: &Repo) -> Line {
         self.on(repo).arg("--json").arg("status")
+    }
+
+    /// Serves the store to peers until it is told to end.
+    pub(crate) fn serve(&self, repo: &Repo, address: SocketAddr) -> Line {
+        let line = self.on(repo).arg("serve").arg("--listen").arg(address.to_string());
+        // What the bars ask of it is more than one client may have by default.
+        line.args(["--rate", "0", "--transfers-client", "0"])
+    }
+
+    /// Brings an artifact and its name from peers.
+    pub(crate) fn pull(&self, repo: &Repo, spec: &str, from: impl IntoIterator<Item = SocketAddr>) -> Line {
+        self.from(self.on(repo).arg("pull").arg(spec), from)
+    }
+
+    /// Shows an artifact whose bytes come when they are read.
+    pub(crate) fn use_lazily(
+        &self,
+        repo: &Repo,
+        spec: &str,
+        from: impl IntoIterator<Item = SocketAddr>,
+    ) -> Line {
+        self.from(self.on(repo).args(["use", spec, "--require", "lazy"]), from)
+    }
+
+    fn from(&self, line: Line, from: impl IntoIterator<Item = SocketAddr>) -> Line {
+        from.into_iter().fold(line, |line, address| line.args(["--from", &format!("http://{address}")]))
+    }
+
+    /// What a node that has one version lacks of another, as JSON.
+    pub(crate) fn difference(&self, repo: &Repo, from: &str, to: &str) -> Line {
+        self.on(repo).args(["--json", "diff", from, to, "--bytes"])
+    }
+
+    /// What is in the store, as JSON.
+    pub(crate) fn list_json(&self, repo: &Repo) -> Line {
+        self.on(repo).args(["--json", "ls"])
     }
 
     fn on(&self, repo: &Repo) -> Line {

@@ -103,7 +103,7 @@ impl<'a> Listed<'a> {
             generation,
             is_current: number == profile.current,
             is_pinned: profile.pins.contains(&number),
-            changes: before.map(|before| differences(before, &generation.packages)),
+            changes: before.map(|before| Delta::between(before, &generation.packages).changes(before)),
         }
     }
 
@@ -147,13 +147,6 @@ impl<'a> Listed<'a> {
         }
         parts.join(", ")
     }
-}
-
-/// How one set of packages differs from another, by name.
-fn differences(before: &Packages, after: &Packages) -> Vec<PackageChange> {
-    let mut changes = Delta::between(before, after).changes(before);
-    changes.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-    changes
 }
 
 fn print_all(app: &mut App, listed: &[Listed<'_>]) -> OutputResult {

@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::args::ProfileArg;
 use crate::changes::of_profile;
 use crate::commands::daemon::DaemonArgs;
+use crate::commands::serve::{ListenArg, ServeOptions};
 use crate::error::{Outcome, Usage};
 use crate::output::JsonPath;
 use crate::{text, wire};
@@ -72,8 +73,11 @@ impl From<MountArgs> for DaemonArgs {
             grace: None,
             takeover: false,
             detach: false,
+            detached: false,
             cache_max: args.cache_max,
             auto: true,
+            serve: ServeOptions { listen: Some(ListenArg::Off), ..ServeOptions::default() },
+            serves: false,
             other: Some(args.options()),
         }
     }

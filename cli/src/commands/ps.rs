@@ -1,18 +1,20 @@
 //! `cairn ps`: who uses which version.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context;
-use cairn_fusefs::processes::{self, FileUse, MountPoint, UseKind};
+use cairn_fusefs::processes::{self, FileUse, MountPoint, Process, UseKind};
 use clap::Args;
+use rustix::fs::readlink;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::error::Outcome;
 use crate::output::Align::{Left, Right};
-use crate::output::{JsonPath, Table};
-use crate::text;
+use crate::output::{JsonPath, OutputResult, Table};
+use crate::{probe, text};
 
 const EXAMPLES: &str = "\
 USES: exe it runs it, map it has it mapped, open it has it open, cwd or root it is its directory.
@@ -56,55 +58,86 @@ pub(crate) fn run(app: &mut App, args: &PsArgs) -> anyhow::Result<Outcome> {
         Table::new(&[pid, command, package, version, ("", Left), ("USES", Left), ("MOUNT", Left)]);
     let mut hidden = 0;
     for dir in cairn_fusefs::mounted().context("cannot tell what is mounted")? {
-        let point = MountPoint::at(&dir)?;
+        let point = match probe::ask(&dir, MountPoint::at) {
+            Some(Ok(point)) => point,
+            // It says nothing of the others.
+            unreachable => {
+                let why = unreachable.and_then(Result::err).map_or_else(
+                    || "it does not answer".to_owned(),
+                    |error| format!("{:#}", anyhow::Error::from(error)),
+                );
+                let dir = text::path(JsonPath::of(&dir).0);
+                app.warn(&format!("who uses the mount {dir} cannot be told: {why}"));
+                continue;
+            }
+        };
         let users = processes::users(&point)?;
         hidden = users.hidden.max(hidden);
-        for process in &users.processes {
-            for (used, uses) in by_version(&process.uses) {
-                let name = used.as_ref().map(|(name, _)| name.as_str());
-                if args.name.as_ref().is_some_and(|wanted| name != Some(wanted.as_str())) {
-                    continue;
-                }
-                let current = used.as_ref().and_then(|(name, version)| is_current(&dir, name, version));
-                let kinds: BTreeSet<UseKind> = uses.iter().map(|one| one.kind).collect();
-                let kinds: Vec<&str> = kinds.into_iter().map(UseKind::as_str).collect();
-                let command = text::path(process.command.as_encoded_bytes());
-                let version = used.as_ref().map(|(_, version)| version.as_str());
-                if app.json() {
-                    let files = uses.iter().map(|one| one.path.to_string_lossy().into_owned());
-                    let (mount, files) = (JsonPath::of(&dir), files.collect());
-                    let pid = process.pid;
-                    let line =
-                        Line { pid, command, mount, package: name, version, current, uses: kinds, files };
-                    app.out.object(&line)?;
-                    continue;
-                }
-                let dash = |text: Option<&str>| {
-                    text.map_or_else(|| "-".to_owned(), |text| text::path(text.as_bytes()))
-                };
-                let mark = match current {
-                    Some(false) => "old",
-                    Some(true) => "",
-                    None if used.is_some() => "?",
-                    None => "",
-                };
-                table.row([
-                    process.pid.to_string(),
-                    command,
-                    dash(name),
-                    dash(version),
-                    mark.to_owned(),
-                    kinds.join(","),
-                    text::path(JsonPath::of(&dir).0),
-                ]);
-            }
-        }
+        tell(app, &mut table, args.name.as_ref(), &dir, &users.processes)?;
     }
     app.out.table(&table)?;
     if hidden > 0 && !app.quiet() {
         app.warn(&format!("processes that could not be looked into: {hidden}"));
     }
     Ok(Outcome::Done)
+}
+
+/// Tells who uses the mount at `dir`, of the package `wanted` if it is given.
+fn tell(
+    app: &mut App,
+    table: &mut Table,
+    wanted: Option<&cairn_store::Name>,
+    dir: &Path,
+    processes: &[Process],
+) -> OutputResult {
+    let is_wanted = |used: &Used| {
+        let name = used.as_ref().map(|(name, _)| name.as_str());
+        wanted.is_none_or(|wanted| name == Some(wanted.as_str()))
+    };
+    let by_process: Vec<_> = processes
+        .iter()
+        .map(|process| {
+            let uses = by_version(&process.uses).into_iter().filter(|(used, _)| is_wanted(used));
+            (process, uses.collect::<Vec<_>>())
+        })
+        .collect();
+    let names = by_process.iter().flat_map(|(_, uses)| uses.iter().filter_map(|(used, _)| used.as_ref()));
+    let shown = Current::of(dir, names.map(|(name, _)| name.clone()).collect());
+    for (process, uses) in by_process {
+        for (used, uses) in uses {
+            let current = used.as_ref().and_then(|(name, version)| shown.is(name, version));
+            let kinds: BTreeSet<UseKind> = uses.iter().map(|one| one.kind).collect();
+            let kinds: Vec<&str> = kinds.into_iter().map(UseKind::as_str).collect();
+            let command = text::path(process.command.as_encoded_bytes());
+            let (package, version) = used.as_ref().map(|(name, version)| (&**name, &**version)).unzip();
+            if app.json() {
+                let files = uses.iter().map(|one| one.path.to_string_lossy().into_owned());
+                let (mount, files) = (JsonPath::of(dir), files.collect());
+                let pid = process.pid;
+                let line = Line { pid, command, mount, package, version, current, uses: kinds, files };
+                app.out.object(&line)?;
+                continue;
+            }
+            let dash =
+                |text: Option<&str>| text.map_or_else(|| "-".to_owned(), |text| text::path(text.as_bytes()));
+            let mark = match current {
+                Some(false) => "old",
+                Some(true) => "",
+                None if used.is_some() => "?",
+                None => "",
+            };
+            table.row([
+                process.pid.to_string(),
+                command,
+                dash(package),
+                dash(version),
+                mark.to_owned(),
+                kinds.join(","),
+                text::path(JsonPath::of(dir).0),
+            ]);
+        }
+    }
+    Ok(())
 }
 
 fn by_version(uses: &[FileUse]) -> BTreeMap<Used, Vec<&FileUse>> {
@@ -124,13 +157,30 @@ fn used(path: &Path) -> Used {
     (name != "generations").then_some((name, version))
 }
 
-/// Whether a mount shows this version of the package as the current one; not known of a dead mount.
-fn is_current(dir: &Path, name: &str, version: &str) -> Option<bool> {
-    let link: PathBuf = dir.join(name).join("current");
-    match rustix::fs::readlink(&link, Vec::new()) {
-        Ok(shown) => Some(shown.to_bytes() == version.as_bytes()),
-        Err(rustix::io::Errno::NOENT) => Some(false),
-        Err(_) => None,
+/// The versions that a mount shows as the current ones, of some packages.
+struct Current(BTreeMap<String, Option<Vec<u8>>>);
+
+impl Current {
+    /// Asks the mount, once for all: it may not answer, or be dead, and then none is known.
+    fn of(dir: &Path, names: BTreeSet<String>) -> Self {
+        if names.is_empty() {
+            return Self(BTreeMap::new());
+        }
+        let current = |dir: &Path, name: &str| match readlink(dir.join(name).join("current"), Vec::new()) {
+            Ok(shown) => Some(Some(shown.into_bytes())),
+            Err(Errno::NOENT) => Some(None),
+            Err(_) => None,
+        };
+        let look = move |dir: &Path| {
+            let known = names.into_iter().filter_map(|name| current(dir, &name).map(|shown| (name, shown)));
+            known.collect()
+        };
+        Self(probe::ask(dir, look).unwrap_or_default())
+    }
+
+    /// Whether this version of the package is the current one.
+    fn is(&self, name: &str, version: &str) -> Option<bool> {
+        self.0.get(name).map(|shown| shown.as_deref() == Some(version.as_bytes()))
     }
 }
 

@@ -1,6 +1,5 @@
 //! `cairn status`: who serves the store, what is mounted, and whether all is well.
 
-use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -10,13 +9,10 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::daemon::Takeover;
+use crate::daemon::{Served, Takeover};
 use crate::error::Outcome;
 use crate::output::{JsonPath, OutputResult, Table};
-use crate::text;
-
-/// A mount that does not answer within this time hangs.
-const ANSWER_MAX: Duration = Duration::from_secs(1);
+use crate::{probe, text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -34,6 +30,7 @@ struct Report<'a> {
     #[serde(flatten)]
     store: JsonPath<'a>,
     daemon: Option<Running>,
+    serving: Option<Serving>,
     profiles: Vec<ProfileLine<'a>>,
     mounts: Vec<MountLine<'a>>,
     cache: Option<Cache>,
@@ -48,6 +45,26 @@ struct Running {
     uptime_ms: u64,
     took_over: Option<TookOver>,
     changes: Took,
+}
+
+/// Where peers are served.
+#[derive(Clone, Serialize)]
+struct Serving {
+    url: String,
+    tls: bool,
+    everybody_reads: bool,
+    requests: usize,
+}
+
+impl Serving {
+    fn of(served: &Served) -> Self {
+        Self {
+            url: served.url(),
+            tls: served.is_tls(),
+            everybody_reads: served.anonymous_reads(),
+            requests: served.requests(),
+        }
+    }
 }
 
 /// How the daemon came by its store and mounts.
@@ -122,6 +139,7 @@ struct DamageLine<'a> {
 struct Found {
     store: std::path::PathBuf,
     daemon: Option<(Duration, Spread, Option<Takeover>)>,
+    serving: Option<Serving>,
     view: std::sync::Arc<View>,
     mounts: Vec<MountStatus>,
     /// Mounts of cairn that this process does not serve.
@@ -147,6 +165,7 @@ pub(crate) fn run(app: &mut App, _: &StatusArgs) -> anyhow::Result<Outcome> {
     let found = Found {
         store: store.path().to_owned(),
         daemon: daemon.as_ref().map(|daemon| (daemon.uptime(), daemon.changes(), daemon.takeover())),
+        serving: daemon.as_ref().and_then(|daemon| daemon.served()).map(Serving::of),
         view,
         mounts,
         others,
@@ -177,16 +196,12 @@ fn moved_to(mount: &MountStatus) -> Option<&std::path::Path> {
     mount.place.as_deref().filter(|place| *place != mount.dir)
 }
 
-/// How a mount is that this process does not serve. Whoever serves it may answer nobody: it is asked by a thread of its
-/// own, which then stays behind.
+/// How a mount is that this process does not serve. Whoever serves it may answer nobody.
 fn state_of_other(dir: &std::path::Path) -> &'static str {
-    let (tell, told) = mpsc::channel();
-    let dir = dir.to_owned();
-    std::thread::spawn(move || tell.send(cairn_fusefs::is_dead(&dir)));
-    match told.recv_timeout(ANSWER_MAX) {
-        Ok(true) => "dead",
-        Ok(false) => "another's",
-        Err(_) => "hangs",
+    match probe::ask(dir, cairn_fusefs::is_dead) {
+        Some(true) => "dead",
+        Some(false) => "another's",
+        None => "hangs",
     }
 }
 
@@ -239,6 +254,7 @@ fn report(found: &Found) -> Report<'_> {
             }),
             changes: changes.into(),
         }),
+        serving: found.serving.clone(),
         profiles: profiles.collect(),
         mounts: served.chain(others).collect(),
         cache: found.cache.as_ref().map(|cache| Cache {
@@ -281,6 +297,11 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
     }
     if let Some((_, changes, _)) = found.daemon.filter(|(_, changes, _)| changes.count > 0) {
         facts.fact("changes", took("change", "from request to visible", &changes));
+    }
+    if let Some(serving) = &found.serving {
+        let who = if serving.everybody_reads { "everybody reads" } else { "who has a token reads" };
+        let requests = text::count(serving.requests as u64, "request");
+        facts.fact("serves", format!("{}: {who}, {requests} now", serving.url));
     }
     for (name, profile) in &found.view.profiles {
         let packages = profile.current().map_or(0, |generation| generation.packages.len());

@@ -56,6 +56,7 @@ pub(crate) fn run(app: &mut App, args: &UseArgs) -> anyhow::Result<Outcome> {
         prefer: args.prefer.clone(),
         if_current: args.if_current,
         platform: args.platform.platform.clone(),
+        allow_partial: false,
     };
     // The view is not kept while the change makes the next one.
     drop(view);

@@ -1,23 +1,25 @@
 //! The old side of a takeover: a socket at which another process of this user gets the store, its mounts and its lock.
 //!
 //! While it is asked, no command begins: what comes waits, and what runs gets the grace time to end; then nobody changes
-//! a name. If the exchange comes to nothing, those that wait begin here as if nothing had been. If it succeeds they are
+//! a name or makes a mount. If the exchange comes to nothing, those that wait begin here as if nothing had been. If it succeeds they are
 //! sent to the new daemon, answers that are on their way may leave, and this process ends without touching anything.
 
+use std::convert::Infallible;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use cairn_fusefs::Mount;
-use cairn_fusefs::takeover::{self, HandedOver};
+use cairn_fusefs::takeover::{self, Belongings};
+use cairn_server::Jobs;
 use cairn_server::socket::{Listening, Prepared};
-use cairn_server::{Hold, Jobs};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use super::Daemon;
 use super::settings::Settings;
+use super::{Daemon, inherit};
 
 /// The name of the socket in the store.
 pub(crate) const SOCKET: &str = "takeover.sock";
@@ -28,6 +30,13 @@ const GRACE_MAX: Duration = Duration::from_secs(100);
 /// How long to wait when the system is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The socket for successors, and the thread that will wait at it: made before there is anything to hand over, when
+/// failing still costs nothing.
+pub(crate) struct Successors {
+    socket: Prepared,
+    begin: mpsc::SyncSender<(Arc<Handover>, oneshot::Sender<Gone>)>,
+}
+
 /// What waits for a successor.
 pub(crate) struct Handover {
     daemon: Arc<Daemon>,
@@ -37,33 +46,59 @@ pub(crate) struct Handover {
     /// Held during an exchange, and for ever after one that succeeded.
     exchange: Mutex<()>,
     /// The other process of the exchange that runs. A leaf lock.
-    other: Mutex<Option<std::os::unix::net::UnixStream>>,
+    other: Mutex<Option<UnixStream>>,
 }
 
-/// The store is another's. Dropping it ends this process at once.
-pub(crate) struct Gone(#[expect(dead_code, reason = "its end is the message")] mpsc::Sender<()>);
+/// The store is another's. Dropping the last of them ends this process at once, and so does [`end`](Self::end).
+#[derive(Clone)]
+pub(crate) struct Gone(mpsc::Sender<()>);
 
-impl Handover {
-    /// Begins to listen in the store, also in the place of the daemon that this one took over from. What is received
-    /// comes when a successor has taken over and answers.
-    pub(crate) fn listen(
-        store: &Path,
+impl Gone {
+    /// Ends this process. Whoever calls it waits for that.
+    pub(crate) fn end(&self) {
+        // Nobody receives it if this is not the first time.
+        let _ = self.0.send(());
+    }
+}
+
+impl Successors {
+    /// Prepares to listen in the store.
+    pub(crate) fn prepare(store: &Path) -> anyhow::Result<Self> {
+        let socket = Prepared::new(&store.join(SOCKET), None)?;
+        let runtime = Handle::current();
+        let (begin, begun) = mpsc::sync_channel::<(Arc<Handover>, _)>(1);
+        let serve = move || {
+            // Nobody begins where this process fails before it is a daemon.
+            if let Ok((handover, tell)) = begun.recv() {
+                handover.serve(&runtime, tell);
+            }
+        };
+        let thread = std::thread::Builder::new().name("takeover".to_owned());
+        thread.spawn(serve).context("cannot wait for a successor")?;
+        Ok(Self { socket, begin })
+    }
+
+    /// Begins to listen, also in the place of the daemon that this one took over from. What is received comes when a
+    /// successor has taken over and answers.
+    pub(crate) fn serve(
+        self,
         daemon: Arc<Daemon>,
         jobs: Arc<Jobs>,
         settings: Settings,
-    ) -> anyhow::Result<(Arc<Self>, oneshot::Receiver<Gone>)> {
-        let listening = Prepared::new(&store.join(SOCKET), None)?.place()?;
+    ) -> (Arc<Handover>, oneshot::Receiver<Gone>) {
+        let listening = inherit::place(self.socket);
         let (exchange, other) = (Mutex::default(), Mutex::default());
-        let handover = Arc::new(Self { daemon, jobs, settings, listening, exchange, other });
+        let handover = Arc::new(Handover { daemon, jobs, settings, listening, exchange, other });
         let (tell, told) = oneshot::channel();
-        let (serving, runtime) = (Arc::clone(&handover), Handle::current());
-        let thread = std::thread::Builder::new().name("takeover".to_owned());
-        thread.spawn(move || serving.serve(&runtime, tell)).context("cannot wait for a successor")?;
-        Ok((handover, told))
+        // The thread waits for just this, and there is room for it.
+        let _ = self.begin.send((Arc::clone(&handover), tell));
+        (handover, told)
     }
+}
 
+impl Handover {
     /// Lets no exchange begin while what this returns lives, and breaks one off that runs. One that has succeeded ends
-    /// this process.
+    /// this process; nobody may keep its [`Gone`] from being dropped meanwhile.
     pub(crate) fn stop(&self) -> MutexGuard<'_, ()> {
         self.listening.withdraw();
         if let Some(other) = &*lock(&self.other) {
@@ -74,6 +109,7 @@ impl Handover {
     }
 
     fn serve(&self, runtime: &Handle, tell: oneshot::Sender<Gone>) {
+        let mut tell = Some(tell);
         loop {
             let stream = match self.listening.accept() {
                 Ok(stream) => stream,
@@ -85,32 +121,22 @@ impl Handover {
             };
             let _exchange = lock(&self.exchange);
             *lock(&self.other) = stream.try_clone().ok();
-            let mounts = self.daemon.mounts().alive();
-            match self.offer(runtime, stream, &mounts) {
-                Ok((mut handed, hold)) => {
-                    // Who waits asks again until the new one is found.
-                    hold.moved();
-                    tracing::info!("another process has taken over");
-                    handed.wait_for_successor(SUCCESSOR_MAX);
-                    let (gone, end) = mpsc::channel();
-                    // Nobody listens to it if this one was just about to stop.
-                    let _ = tell.send(Gone(gone));
-                    let _ = end.recv();
-                    handed.exit();
-                }
-                Err(error) => tracing::warn!(error = format!("{error:#}"), "nobody took over"),
-            }
+            let Err(error) = self.exchange(runtime, stream, &mut tell);
+            self.daemon.writer.resume();
+            tracing::warn!(error = format!("{error:#}"), "nobody took over");
             *lock(&self.other) = None;
         }
     }
 
-    fn offer<'a>(
+    /// Hands everything to the process at the other end, and ends this one. It returns only if nobody took over.
+    fn exchange(
         &self,
         runtime: &Handle,
-        stream: std::os::unix::net::UnixStream,
-        mounts: &'a [Arc<Mount>],
-    ) -> anyhow::Result<(HandedOver<'a>, Hold)> {
+        stream: UnixStream,
+        tell: &mut Option<oneshot::Sender<Gone>>,
+    ) -> anyhow::Result<Infallible> {
         let Some(hold) = self.jobs.hold() else { return refuse(stream, "it is about to stop".to_owned()) };
+        tracing::info!(jobs = self.jobs.count(), "another process asks to take over");
         let grace = self.settings.grace().min(GRACE_MAX);
         let idle = async { tokio::time::timeout(grace, self.jobs.idle()).await.is_ok() };
         if !runtime.block_on(idle) {
@@ -121,13 +147,25 @@ impl Handover {
         let Some(lock) = self.daemon.writer.hand_over() else {
             return refuse(stream, "its store has no lock".to_owned());
         };
+        // Not before: a command that has just ended may have made one.
+        let mounts = self.daemon.mounts().alive();
         let mounts: Vec<&Mount> = mounts.iter().map(|mount| &**mount).collect();
-        let handed = takeover::offer(stream, &mounts, lock, self.settings.to_bytes())?;
-        Ok((handed, hold))
+        let sockets = self.daemon.served().map(|served| served.socket()).into_iter().collect();
+        let belongings = Belongings { lock, sockets, extra: self.settings.to_bytes() };
+        let mut handed = takeover::offer(stream, &mounts, belongings)?;
+        // Who waits asks again until the new one is found.
+        hold.moved();
+        tracing::info!("another process has taken over");
+        handed.wait_for_successor(SUCCESSOR_MAX);
+        let (gone, end) = mpsc::channel();
+        // Where this one was just about to stop nobody listens, and it ends now.
+        let _ = tell.take().map(|tell| tell.send(Gone(gone)));
+        let _ = end.recv();
+        handed.exit()
     }
 }
 
-fn refuse<T>(stream: std::os::unix::net::UnixStream, why: String) -> anyhow::Result<T> {
+fn refuse<T>(stream: UnixStream, why: String) -> anyhow::Result<T> {
     takeover::refuse(stream, why.clone())?;
     bail!(why)
 }

@@ -1,9 +1,10 @@
 //! The new side of a takeover: the store, its mounts and its lock from the daemon that runs.
 //!
 //! All that can fail is done before the mounts change hands: the store is opened by the other's lock, the cache is
-//! opened, the control socket is made beside the other's. Until then the other daemon goes on as before if this process
-//! fails.
+//! opened, both sockets are made beside the other's, and the threads that will be wanted wait. Until then the other
+//! daemon goes on as before if this process fails; from then on nothing is an error that ends this one.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +14,8 @@ use cairn_fusefs::takeover::{self, Offering, Predecessor, Taken};
 use cairn_server::socket::{Listening, Prepared};
 use cairn_store::{Writer, WriterOptions};
 
-use super::handover::SOCKET;
-use super::mounts::Mounts;
+use super::handover::{SOCKET, Successors};
+use super::mounts::{Mounts, Watcher};
 use super::settings::Settings;
 use super::{COMMAND, MountArg};
 
@@ -38,6 +39,7 @@ pub(crate) struct Inherited {
     pub(crate) writer: Writer,
     pub(crate) mounts: Arc<Mounts>,
     pub(crate) control: Listening,
+    pub(crate) successors: Successors,
     pub(crate) takeover: Takeover,
     /// It waits until this is dropped.
     pub(crate) predecessor: Predecessor,
@@ -55,6 +57,11 @@ pub(crate) fn ask(store: &Path) -> anyhow::Result<Option<Inheritance>> {
 }
 
 impl Inheritance {
+    /// The sockets on which the other one listens for peers, once.
+    pub(crate) fn take_sockets(&mut self) -> Vec<OwnedFd> {
+        self.offering.take_sockets()
+    }
+
     /// Refuses what cannot be had together with the mounts that there are; gives those that have to be made.
     pub(crate) fn missing(&self, wanted: Vec<MountArg>) -> anyhow::Result<Vec<MountArg>> {
         let mut missing = Vec::new();
@@ -88,6 +95,9 @@ impl Inheritance {
         let mounts = Mounts::new(settings.cache_max);
         let files = mounts.files(&writer)?;
         let control = Prepared::new(&settings.socket, settings.group)?;
+        let successors = Successors::prepare(store)?;
+        let watchers = (0..self.offering.count()).map(|_| mounts.watcher());
+        let watchers: Vec<Watcher> = watchers.collect::<anyhow::Result<_>>()?;
         let taken = self.offering.take(writer.store(), &writer.names(), &files);
         let Taken { mounts: taken, paused, predecessor } =
             taken.context("cannot take over from the daemon that runs")?;
@@ -95,7 +105,18 @@ impl Inheritance {
         let takeover = Takeover { pid, paused };
         let inodes: u64 = taken.iter().map(|mount| mount.status().fs.inodes).sum();
         tracing::info!(process = pid, mounts = taken.len(), inodes, ?paused, "took over");
-        mounts.adopt(taken)?;
-        Ok(Inherited { writer, mounts, control: control.place()?, takeover, predecessor })
+        mounts.adopt(taken, watchers);
+        let control = place(control);
+        Ok(Inherited { writer, mounts, control, successors, takeover, predecessor })
     }
+}
+
+/// Puts a socket in its place. Whose mounts this process has already, they outlive a socket that stays elsewhere.
+pub(super) fn place(socket: Prepared) -> Listening {
+    let (listening, stayed) = socket.place_or_stay();
+    if let Some(error) = stayed {
+        let why = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        tracing::error!(%error, why, socket = %listening.path().display(), "a socket is not in its place");
+    }
+    listening
 }

@@ -1,7 +1,7 @@
 //! The mounts of a daemon: made, ended and listed by its commands, and shown every change of names.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 
 use anyhow::Context;
 use cairn_fusefs::{CacheOptions, CacheStatus, Files, Mount, MountError, MountOptions, MountStatus};
@@ -18,9 +18,13 @@ pub(crate) struct Mounts {
     files: OnceLock<Arc<Files>>,
     /// Guards the list, and that each mount is shown views in their order. `Writer::names` is asked under it.
     list: Mutex<Vec<Arc<Mount>>>,
-    /// Woken when the last has ended.
+    /// Woken when there is none, as far as this knows: the last has ended, or the first could not be made.
     pub(crate) emptied: Notify,
 }
+
+/// A thread that takes a mount off the list when it ends, before it is known which. It ends with this if it is given
+/// none.
+pub(crate) struct Watcher(mpsc::SyncSender<Arc<Mount>>);
 
 impl Mounts {
     pub(crate) fn new(cache_bytes_max: Option<u64>) -> Arc<Self> {
@@ -34,7 +38,16 @@ impl Mounts {
         writer: &Writer,
         options: MountOptions,
     ) -> anyhow::Result<MountStatus> {
+        let made = self.make(writer, options);
+        if made.is_err() {
+            self.report_if_empty();
+        }
+        made
+    }
+
+    fn make(self: &Arc<Self>, writer: &Writer, options: MountOptions) -> anyhow::Result<MountStatus> {
         let files = self.files(writer)?;
+        let watcher = self.watcher()?;
         let mount = Arc::new(Mount::new(writer.store().clone(), writer.names(), files, options)?);
         {
             let mut list = self.lock();
@@ -42,23 +55,22 @@ impl Mounts {
             // What changed since it was begun; later changes wait for the list.
             mount.publish(&writer.names());
         }
-        self.leave_at_end(Arc::clone(&mount))?;
+        watcher.watch(Arc::clone(&mount));
         tracing::info!(dir = %mount.dir().display(), profile = %mount.profile(), "mounted");
         Ok(mount.status())
     }
 
-    /// Takes mounts that were another process', which show what is named now.
-    pub(crate) fn adopt(self: &Arc<Self>, mounts: Vec<Mount>) -> anyhow::Result<()> {
-        for mount in mounts.into_iter().map(Arc::new) {
+    /// Takes mounts that were another process', which show what is named now. There is a watcher for each.
+    pub(crate) fn adopt(&self, mounts: Vec<Mount>, watchers: Vec<Watcher>) {
+        for (mount, watcher) in mounts.into_iter().map(Arc::new).zip(watchers) {
             self.lock().push(Arc::clone(&mount));
-            self.leave_at_end(mount)?;
+            watcher.watch(mount);
         }
-        Ok(())
     }
 
-    /// Wakes who waits for the last to end, if it has.
+    /// Wakes who waits until there is none, if that is so.
     pub(crate) fn report_if_empty(&self) {
-        if self.lock().is_empty() {
+        if self.is_empty() {
             self.emptied.notify_one();
         }
     }
@@ -125,10 +137,12 @@ impl Mounts {
         Ok(Arc::clone(self.files.get_or_init(|| opened)))
     }
 
-    /// Takes a mount off the list when it ends, whoever unmounts it.
-    fn leave_at_end(self: &Arc<Self>, mount: Arc<Mount>) -> anyhow::Result<()> {
+    /// Whoever unmounts it, a mount leaves the list when it ends.
+    pub(crate) fn watcher(self: &Arc<Self>) -> anyhow::Result<Watcher> {
         let mounts = Arc::clone(self);
-        let wait = move || {
+        let (give, given) = mpsc::sync_channel::<Arc<Mount>>(1);
+        let watch = move || {
+            let Ok(mount) = given.recv() else { return };
             let end = mount.wait();
             tracing::info!(dir = %mount.dir().display(), ?end, "a mount ended");
             let mut list = mounts.lock();
@@ -137,15 +151,25 @@ impl Mounts {
                 mounts.emptied.notify_one();
             }
         };
-        std::thread::Builder::new()
-            .name("mount-end".to_owned())
-            .spawn(wait)
-            .context("cannot watch the mount")?;
-        Ok(())
+        let thread = std::thread::Builder::new().name("mount-end".to_owned());
+        thread.spawn(watch).context("cannot watch a mount")?;
+        Ok(Watcher(give))
+    }
+
+    /// Whether there is none, ended or not.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lock().is_empty()
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Mount>>> {
         // Each change is one insertion or removal: a panic elsewhere leaves it sound.
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watcher {
+    fn watch(self, mount: Arc<Mount>) {
+        // The thread waits for just this, and there is room for it.
+        let _ = self.0.send(mount);
     }
 }

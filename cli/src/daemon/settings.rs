@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::Global;
 use crate::commands::daemon::DaemonArgs;
+use crate::commands::serve::{ListenArg, ServeOptions, http_port};
 use crate::error::Usage;
 use crate::{app, client, wire};
 
@@ -38,6 +39,9 @@ pub(crate) struct Settings {
     /// How long commands may take to end.
     #[serde(default)]
     grace_ms: Option<u64>,
+    /// How peers are served.
+    #[serde(default)]
+    pub(crate) serve: ServeOptions,
 }
 
 impl Settings {
@@ -51,6 +55,12 @@ impl Settings {
         let is_named = global.socket.as_ref().is_some_and(|path| !path.as_os_str().is_empty());
         let named = client::socket(global).filter(|_| is_named).map(std::path::absolute).transpose()?;
         let group = args.socket_group.as_deref().map(group).transpose()?;
+        let mut serve = match before {
+            Some(before) => args.serve.clone().or(&before.serve),
+            None => args.serve.clone(),
+        };
+        serve.make_paths_absolute().context("cannot tell which folder this is")?;
+        serve.listen = serve.address(args.serves, http_port()?).map(ListenArg::from);
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Ok(Self {
             socket: named.or_else(|| Some(before?.socket.clone())).unwrap_or_else(|| store.join(app::SOCKET)),
@@ -60,6 +70,7 @@ impl Settings {
             cache_max: args.cache_max.or_else(|| before?.cache_max),
             jobs: args.jobs.or_else(|| before?.jobs),
             grace_ms: args.grace.map(millis).or_else(|| before?.grace_ms),
+            serve,
         })
     }
 

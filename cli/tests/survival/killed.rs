@@ -9,7 +9,7 @@ use harness::program::{finish, text, until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::world::{Echo, World, contents};
+use crate::world::{Echo, Sleeper, World, contents};
 
 const DISCONNECTED: i32 = 107;
 
@@ -91,25 +91,44 @@ fn a_daemon_that_comes_back_serves_its_mount_again() {
 }
 
 #[test]
-fn a_daemon_that_hangs_stalls_no_status() {
+fn a_daemon_that_hangs_stalls_neither_status_nor_ps() {
     let Some(world) = World::mounted("a daemon that hangs") else { return };
+    let mut echo = Echo::start(&world.at("current/tool/bin/tool"));
+    echo.check();
     let (other, tree) = (world.path("other"), world.path("tree-1"));
     let (other, tree) = (other.to_str().unwrap(), tree.to_str().unwrap());
     world.good(&["--store", other, "add", tree, "--name", "x", "--version", "1"]);
     let daemon = world.daemon.as_ref().unwrap();
-    daemon.signal(Signal::STOP);
-    // Who has read a request has to answer it, or its asker never ends.
-    until("all of its threads to stop", || {
-        let threads = fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap();
-        let mut states =
-            threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")).unwrap());
-        states.all(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'))
-    });
+    daemon.stop();
     let said = world.good(&["--store", other, "status"]);
+    let used = world.json(&["--store", other, "ps"]);
     daemon.signal(Signal::CONT);
+    let of_echo = |line: &Value| line["pid"] == json!(echo.pid());
+    let line = used.into_iter().find(of_echo).unwrap();
+    assert_eq!((&line["version"], &line["current"]), (&json!("1"), &Value::Null), "{line}");
+    let line = world.json(&["--store", other, "ps"]).into_iter().find(of_echo).unwrap();
+    assert_eq!(line["current"], true, "{line}");
     assert!(said.contains(&format!("{}: hangs", world.mnt.display())), "{said}");
     let said = world.good(&["--store", other, "status"]);
     assert!(said.contains(&format!("{}: another's", world.mnt.display())), "{said}");
+}
+
+#[test]
+fn a_mount_that_nobody_can_reach_hides_no_user_of_another() {
+    let Some(mut world) = World::mounted("ps with a mount that cannot be reached") else { return };
+    let echo = Echo::start(&world.at("current/tool/bin/tool"));
+    let covered = world.place("covered");
+    let hidden = world.place("covered/mnt");
+    world.good(&["mount", hidden.to_str().unwrap()]);
+    let over = Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&covered).status().unwrap();
+    assert!(over.success());
+    let told = finish(world.command(&["ps", "--json"]).spawn().unwrap());
+    let uncovered = Command::new("umount").arg(&covered).status().unwrap();
+    assert!(uncovered.success());
+    assert!(told.status.success(), "{}", text(&told.stderr));
+    assert!(text(&told.stderr).contains(hidden.to_str().unwrap()), "{}", text(&told.stderr));
+    let lines = text(&told.stdout);
+    assert!(lines.contains(&format!("\"pid\":{},", echo.pid())), "{lines}");
 }
 
 #[test]
@@ -117,13 +136,12 @@ fn a_mount_in_use_stays_and_is_told_of_by_name() {
     let Some(world) = World::mounted("unmounting what is in use") else { return };
     let mnt = world.mnt.to_str().unwrap().to_owned();
     let mut echo = Echo::start(&world.at("current/tool/bin/tool"));
-    let mut inside = Command::new("sleep");
-    let mut inside = inside.arg("600").current_dir(world.at("tool/2")).stdout(Stdio::null()).spawn().unwrap();
+    let inside = Sleeper::start(Command::new("sleep").arg("600").current_dir(world.at("tool/2")));
     let held = File::open(world.at("tool/1/small")).unwrap();
     let said = world.bad(5, &["umount", &mnt]);
     for who in [
         format!("{} (tool: exe tool/1/bin/tool)", echo.pid()),
-        format!("{} (sleep: cwd tool/2)", inside.id()),
+        format!("{} (sleep: cwd tool/2)", inside.pid()),
         format!("{} (", std::process::id()),
         "open tool/1/small".to_owned(),
     ] {
@@ -139,9 +157,7 @@ fn a_mount_in_use_stays_and_is_told_of_by_name() {
     assert!(bytes == contents(1).0);
     assert_eq!(world.state(&world.mnt).as_deref(), Some("detached"));
     // With the last of them it ends.
-    inside.kill().unwrap();
-    inside.wait().unwrap();
-    drop((held, echo));
+    drop((inside, held, echo));
     until("the mount to end", || {
         world.status()["mounts"].as_array().unwrap().iter().all(|one| one["path"] != mnt.as_str())
     });
@@ -168,6 +184,25 @@ fn a_daemon_that_is_told_to_stop_ends_its_commands_and_mounts() {
     assert!(fs::read_dir(&world.mnt).unwrap().next().is_none(), "nothing stays mounted");
     assert_eq!(world.good(&["cat", "late@1:f"]), "begun and ended");
     assert!(!world.path("store/takeover.sock").exists());
+}
+
+#[test]
+fn a_daemon_of_a_mount_that_could_not_be_made_ends_after_the_commands_that_use_it() {
+    let Some(world) = World::new("a daemon with nothing to do") else { return };
+    let daemon = world.start(&["--auto"]);
+    let mut adding = world.command(&["add", "-", "--file-name", "f", "--name", "slow", "--version", "1"]);
+    let mut adding = adding.stdin(Stdio::piped()).spawn().unwrap();
+    let mut input = adding.stdin.take().unwrap();
+    std::io::Write::write_all(&mut input, b"begun").unwrap();
+    until("the command to run", || world.is_busy());
+    world.bad(3, &["mount", "nowhere"]);
+    assert!(world.is_busy(), "whoever uses it goes on");
+    std::io::Write::write_all(&mut input, b" and ended").unwrap();
+    drop(input);
+    let added = finish(adding);
+    assert!(added.status.success(), "{}", text(&added.stderr));
+    assert_eq!(daemon.ended(), Some(0));
+    assert_eq!(world.good(&["cat", "slow@1:f"]), "begun and ended");
 }
 
 #[test]

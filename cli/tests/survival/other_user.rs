@@ -12,6 +12,8 @@ use harness::bytes::noise;
 use harness::program::{command, finish, text, until};
 use serde_json::{Value, json};
 
+use crate::world::Sleeper;
+
 const NOBODY: u32 = 65_534;
 const PERMISSION_DENIED: i32 = 13;
 
@@ -148,9 +150,9 @@ fn an_ordinary_user_mounts_flips_takes_over_and_unmounts() {
     }
     // Who starts it may not get in, so a shell of the user's goes there.
     let mut inside = home.program(Path::new("sh"));
-    let mut inside = inside.args(["-c", "cd mnt/tool/1 && echo there && exec sleep 600"]).spawn().unwrap();
+    let mut inside = Sleeper::start(inside.args(["-c", "cd mnt/tool/1 && echo there && exec sleep 600"]));
     let mut said = [0; 6];
-    std::io::Read::read_exact(inside.stdout.as_mut().unwrap(), &mut said).unwrap();
+    std::io::Read::read_exact(inside.child.stdout.as_mut().unwrap(), &mut said).unwrap();
     home.good(&["daemon", "--takeover", "--detach"]);
     let status = home.json(&["status"]);
     assert_eq!(status["daemon"]["took_over"]["pid"], mounted["pid"]);
@@ -158,11 +160,10 @@ fn an_ordinary_user_mounts_flips_takes_over_and_unmounts() {
     assert_eq!(home.says("bin/tool", "current/tool/version"), b"1");
     let mut busy = home.program(&home.path("cairn"));
     let busy = finish(busy.args(["umount", "mnt"]).spawn().unwrap());
-    let said = text(&busy.stderr);
-    inside.kill().unwrap();
-    inside.wait().unwrap();
+    let (said, inside_pid) = (text(&busy.stderr), inside.pid());
+    drop(inside);
     assert_eq!(busy.status.code(), Some(5), "{said}");
-    assert!(said.contains(&format!("{} (sleep: cwd tool/1", inside.id())), "{said}");
+    assert!(said.contains(&format!("{} (sleep: cwd tool/1", inside_pid)), "{said}");
     home.good(&["umount", "mnt"]);
     assert_eq!(fs::read_dir(home.mnt()).unwrap().count(), 0);
     // The daemon began for this mount, and ends with it.

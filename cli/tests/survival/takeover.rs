@@ -1,14 +1,17 @@
 //! `cairn daemon --takeover`: one program after the other serves the same mounts.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use harness::bytes::noise;
 use harness::program::{DEADLINE, finish, text, until};
+use harness::seed::Chance;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -246,7 +249,7 @@ fn a_takeover_that_cannot_be_leaves_the_daemon_as_it_was() {
     assert!(finish(adding).status.success());
     assert_eq!(world.status()["daemon"]["pid"], json!(pid));
     let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut held, &mut bytes).unwrap();
+    held.read_to_end(&mut bytes).unwrap();
     assert!(bytes == contents(1).0);
     world.good(&["use", "tool@2"]);
     assert_eq!(fs::read_to_string(world.at("current/tool/version")).unwrap(), "2");
@@ -283,7 +286,8 @@ fn a_detached_takeover_is_ready_when_its_command_ends_and_says_who_it_is() {
     let socket = world.path("notify");
     let notified = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
     notified.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut command = world.command(&["daemon", "--takeover", "--detach"]);
+    // A folder that is meant from here.
+    let mut command = world.command(&["daemon", "--takeover", "--detach", "--mount", "mnt"]);
     // The daemon keeps standard error.
     command.stderr(File::create(world.path("errors")).unwrap());
     let output = finish(command.env("NOTIFY_SOCKET", &socket).spawn().unwrap());
@@ -295,7 +299,12 @@ fn a_detached_takeover_is_ready_when_its_command_ends_and_says_who_it_is() {
     let message = text(&message[..len]);
     assert!(message.contains("READY=1") && message.contains(&format!("MAINPID={pid}")), "{message}");
     assert_eq!(fs::read_to_string(world.at("current/tool/version")).unwrap(), "1");
+    let status = world.status();
+    let mounts = status["mounts"].as_array().unwrap().iter().filter(|mount| mount["state"] == "mounted");
+    assert_eq!(mounts.count(), 1, "{status}");
+    assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), Path::new("/"), "it keeps no folder busy");
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    assert_eq!(rustix::process::getsid(Some(pid)).unwrap(), pid, "no terminal's end is its own");
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     until("it to end", || rustix::process::test_kill_process(pid).is_err());
     assert!(!world.at("current").exists());
@@ -334,4 +343,86 @@ fn a_mount_that_was_detached_and_mounted_again_goes_on_with_both() {
         let mounts = status["mounts"].as_array().unwrap().iter();
         mounts.filter(|one| one["path"] == mnt.as_str()).count() == 1
     });
+}
+
+#[test]
+fn a_mount_that_is_being_made_when_a_takeover_begins_is_taken_over_too() {
+    let Some(mut world) = World::mounted("a mount during a takeover") else { return };
+    let Some(slow) = World::mounted("a mount on a mount") else { return };
+    // Whoever mounts there has to look there first, and that takes as long as its daemon likes.
+    let place = slow.at("tool/2/bin");
+    let slow = slow.daemon.as_ref().unwrap();
+    slow.stop();
+    let mounting = world.command(&["mount", place.to_str().unwrap()]).spawn().unwrap();
+    until("the command to run", || world.is_busy());
+    let mut next = world.begin(&["--takeover"]);
+    until("the takeover to begin", || world.log().contains("another process asks to take over"));
+    slow.signal(Signal::CONT);
+    assert!(next.is_ready(), "{}", world.log());
+    let mounted = finish(mounting);
+    assert!(mounted.status.success(), "{}", text(&mounted.stderr));
+    assert_eq!(world.daemon.replace(next).unwrap().ended(), Some(0));
+    assert_eq!(fs::read_to_string(place.join("current/tool/version")).unwrap(), "1");
+    world.good(&["use", "tool@2"]);
+    assert_eq!(fs::read_to_string(place.join("current/tool/version")).unwrap(), "2");
+    world.good(&["umount", place.to_str().unwrap()]);
+}
+
+#[test]
+fn a_daemon_that_is_told_to_stop_at_any_moment_of_a_takeover_ends() {
+    let Some(mut world) = World::new("SIGTERM during a takeover") else { return };
+    let mnt = world.mnt.to_str().unwrap().to_owned();
+    let mut chance = Chance::new(harness::seed::seed());
+    let mut taken_over = 0;
+    for round in 0..16 {
+        if world.daemon.is_none() {
+            world.daemon = Some(world.start(&["--mount", &mnt]));
+        }
+        let old = world.daemon.take().unwrap();
+        // At the end it has handed everything over and waits; before that it may be anywhere.
+        let moment = ["another process asks to take over", "another process has taken over"][round % 2];
+        let before = world.log().matches(moment).count();
+        let mut next = world.begin(&["--takeover"]);
+        until(moment, || world.log().matches(moment).count() > before);
+        if round % 2 == 0 {
+            (0..chance.below(10_000)).for_each(|_| std::thread::yield_now());
+        }
+        old.signal(Signal::TERM);
+        assert_eq!(old.ended(), Some(0), "round {round}");
+        // If it was too early, the other one found nobody any more, or was told nothing.
+        let is_ready = next.is_ready();
+        // Somebody serves it, or it is gone.
+        if fs::read_dir(&world.mnt).unwrap().next().is_some() {
+            assert_eq!(fs::read_to_string(world.at("current/tool/version")).unwrap(), "1");
+            assert!(is_ready);
+            world.daemon = Some(next);
+            taken_over += 1;
+        } else if is_ready {
+            next.signal(Signal::TERM);
+            assert_eq!(next.ended(), Some(0));
+        } else {
+            assert_eq!(next.ended(), Some(1));
+        }
+    }
+    assert!(taken_over >= 8, "whoever has handed everything over does not take it back");
+}
+
+#[test]
+fn a_daemon_that_was_taken_over_waits_for_no_client_once_it_is_told_to_stop() {
+    let Some(mut world) = World::mounted("SIGTERM after a takeover") else { return };
+    let mut client = UnixStream::connect(world.path("store/daemon.sock")).unwrap();
+    let body = r#"{"command":{"cat":{"file":{"spec":"tool@1","path":"large"}}}}"#;
+    let head = format!("POST /v1/control/run HTTP/1.1\r\nhost: c\r\ncontent-length: {}\r\n\r\n", body.len());
+    client.write_all((head + body).as_bytes()).unwrap();
+    let mut first = [0; 12];
+    client.read_exact(&mut first).unwrap();
+    assert_eq!(text(&first), "HTTP/1.1 200");
+    // All of the answer is on its way, and is more than fits between the two.
+    until("the command to end", || !world.is_busy());
+    let next = world.start(&["--takeover"]);
+    let old = world.daemon.replace(next).unwrap();
+    until("it to wait", || world.log().contains("another process has taken over"));
+    old.signal(Signal::TERM);
+    assert_eq!(old.ended(), Some(0));
+    assert_eq!(fs::read_to_string(world.at("current/tool/version")).unwrap(), "1");
 }

@@ -8,7 +8,9 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 
 use harness::bytes::noise;
 use harness::program::{command, finish, text, until};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal, test_kill_process,
+};
 use serde_json::Value;
 
 /// A file that is read through the page cache, and one that the kernel reads by itself.
@@ -45,6 +47,25 @@ impl Daemon {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits until it is ready, or has ended; whether it is ready. To be asked once.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        let mut said = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        said == "ready\n"
+    }
+
+    /// Lets it do nothing until SIGCONT, as one that hangs.
+    pub(crate) fn stop(&self) {
+        self.signal(Signal::STOP);
+        // Who has read a request has to answer it, or its asker never ends.
+        until("all of its threads to stop", || {
+            let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+            let mut states =
+                threads.map(|thread| fs::read_to_string(thread.unwrap().path().join("stat")).unwrap());
+            states.all(|stat| stat.rsplit(") ").next().unwrap().starts_with('T'))
+        });
     }
 
     /// Waits for its end; gives its exit code.
@@ -115,14 +136,16 @@ impl World {
 
     /// Starts a daemon and waits until it is ready.
     pub(crate) fn start(&self, arguments: &[&str]) -> Daemon {
+        let mut daemon = self.begin(arguments);
+        assert!(daemon.is_ready(), "{arguments:?}: {}", self.log());
+        daemon
+    }
+
+    /// Starts a daemon.
+    pub(crate) fn begin(&self, arguments: &[&str]) -> Daemon {
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
         let mut command = self.command(&[&["daemon"], arguments].concat());
-        let mut child = command.stderr(log).spawn().unwrap();
-        let mut said = String::new();
-        child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-        let daemon = Daemon { child };
-        assert_eq!(said, "ready\n", "{arguments:?}: {}", self.log());
-        daemon
+        Daemon { child: command.stderr(log).spawn().unwrap() }
     }
 
     /// Puts another daemon in the place of the one that runs.
@@ -179,6 +202,21 @@ impl World {
     }
 }
 
+impl World {
+    /// Kills a daemon of this store by its number, and no other process that may have got that number since: it is held
+    /// before it is looked at, and has the store's lock open.
+    fn kill_own(&self, pid: Pid) {
+        let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else { return };
+        let Ok(lock) = fs::canonicalize(self.path("store/lock")) else { return };
+        let folder = format!("/proc/{}/fd", pid.as_raw_nonzero());
+        let mut open = fs::read_dir(folder).into_iter().flatten().flatten();
+        if open.any(|one| fs::read_link(one.path()).is_ok_and(|there| there == lock)) {
+            // It may have ended by itself.
+            let _ = pidfd_send_signal(process, Signal::KILL);
+        }
+    }
+}
+
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
@@ -188,10 +226,9 @@ impl Drop for World {
         let holder = fs::read(self.path("store/lock")).unwrap_or_default();
         let holder = serde_json::from_slice::<Value>(&holder).ok().and_then(|holder| holder["pid"].as_i64());
         let holder = holder.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
-        if let Some(pid) =
-            holder.filter(|pid| self.daemon.as_ref().is_none_or(|one| Pid::from_child(&one.child) != *pid))
-        {
-            let _ = kill_process(pid, Signal::KILL);
+        let is_other = |pid: &Pid| self.daemon.as_ref().is_none_or(|one| Pid::from_child(&one.child) != *pid);
+        if let Some(pid) = holder.filter(is_other) {
+            self.kill_own(pid);
         }
         for dir in &self.mounts {
             // Without a mount it says so.
@@ -229,6 +266,28 @@ impl Echo {
 }
 
 impl Drop for Echo {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A program that does nothing for long, and ends when this is dropped.
+pub(crate) struct Sleeper {
+    pub(crate) child: Child,
+}
+
+impl Sleeper {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        Self { child: command.stdout(Stdio::piped()).spawn().unwrap() }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Sleeper {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

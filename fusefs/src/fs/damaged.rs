@@ -30,7 +30,10 @@ impl Damaged {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let is_full = known.len() >= KNOWN_MAX;
         match known.entry(id) {
-            Entry::Occupied(mut met) => met.get_mut().times += 1,
+            Entry::Occupied(mut met) => {
+                met.get_mut().times += 1;
+                met.get_mut().healed = false;
+            }
             Entry::Vacant(place) if !is_full => {
                 let (chunk, pack, offset) = match error {
                     Error::Damaged { chunk, pack, offset, .. } => (*chunk, *pack, *offset),
@@ -40,9 +43,27 @@ impl Damaged {
                 tracing::error!(id = %directory, path = %shown, %error, "a directory cannot be read");
                 let chunk = chunk.or(Some(ChunkId(id)));
                 let (path, detail) = (path.to_vec(), format!("directory: {error}"));
-                place.insert(Damage { chunk, pack, offset, path, detail, times: 1 });
+                place.insert(Damage { chunk, pack, offset, path, detail, times: 1, healed: false });
             }
             Entry::Vacant(_) => {}
+        }
+    }
+
+    /// Takes note of what was damaged and was read after all, since another machine had a sound copy.
+    pub(super) fn note_healed(&self, error: &Error, path: impl FnOnce() -> Vec<u8>) {
+        let Error::Damaged { chunk: Some(chunk), pack, offset, .. } = error else { return };
+        let (chunk, pack, offset) = (*chunk, *pack, *offset);
+        let path = path();
+        tracing::info!(%chunk, path = %path.escape_ascii(), "a damaged directory is healed");
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_full = known.len() >= KNOWN_MAX;
+        for damage in known.values_mut().filter(|damage| damage.chunk == Some(chunk)) {
+            damage.healed = true;
+        }
+        if !is_full {
+            let detail = format!("directory: {error}");
+            let damage = Damage { chunk: Some(chunk), pack, offset, path, detail, times: 1, healed: true };
+            known.entry(chunk.0).or_insert(damage);
         }
     }
 

@@ -1,5 +1,8 @@
 //! What takes reading the store, apart from what does not: those who answer the kernel do the one at once, and leave the
-//! other to somebody who may wait for a disk.
+//! other to somebody who may wait for a disk, and what the disk has not got, or not sound, to somebody who may wait for other
+//! machines.
+
+use cairn_store::{ArtifactId, Error, Store};
 
 use super::{Fs, Shows, package_name};
 use crate::attr::Ino;
@@ -32,12 +35,31 @@ impl Fs {
 
     /// Reads what [`is_at_hand`](Self::is_at_hand) misses. What cannot be read fails again when it is asked for, and says
     /// so then.
-    pub fn fetch(&self, ino: Ino, name: Option<&[u8]>) {
+    ///
+    /// # Errors
+    /// Why some of it cannot be read.
+    pub fn fetch(&self, ino: Ino, name: Option<&[u8]>) -> Result<(), Error> {
+        self.read_with(&self.store.local(), ino, name)
+    }
+
+    /// Has other machines asked for what [`fetch`](Self::fetch) could not read, which failed like this, and reads it. It
+    /// waits for them as long as they take.
+    pub fn bring(&self, ino: Ino, name: Option<&[u8]>, failed: &Error) {
+        if self.read_with(&self.store, ino, name).is_ok() {
+            self.damaged.note_healed(failed, || self.path_of(ino));
+        }
+    }
+
+    fn read_with(&self, store: &Store, ino: Ino, name: Option<&[u8]>) -> Result<(), Error> {
         match self.source(ino, name) {
-            Source::Dir(tree) => drop(self.dirs.get(&tree)),
-            Source::Root(artifact) => drop(self.roots.get(&artifact)),
-            Source::Roots(all) => all.iter().for_each(|artifact| drop(self.roots.get(artifact))),
-            Source::Nothing => {}
+            Source::Dir(tree) => self.dirs.get_from(store, &tree).map(drop),
+            Source::Root(artifact) => self.roots.get_from(store, &artifact).map(drop),
+            Source::Roots(all) => {
+                let read = |artifact: &ArtifactId| self.roots.get_from(store, artifact).map(drop);
+                // All are read, whichever fails.
+                all.iter().map(read).fold(Ok(()), Result::and)
+            }
+            Source::Nothing => Ok(()),
         }
     }
 
@@ -74,9 +96,10 @@ impl Fs {
 
     /// Reads what an answer about the extended attributes of an inode is made from, and some of what decides whether there
     /// are any at all.
-    pub fn fetch_xattrs(&self, ino: Ino) {
-        if !self.decide_xattrs() {
-            self.fetch(ino, None);
-        }
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch).
+    pub fn fetch_xattrs(&self, ino: Ino) -> Result<(), Error> {
+        if self.decide_xattrs() { Ok(()) } else { self.fetch(ino, None) }
     }
 }

@@ -1,8 +1,9 @@
 //! Paths of inodes, for messages: names are not kept, but found again on the way up.
 
-use super::Fs;
+use super::{Fs, package_name};
 use crate::attr::Ino;
 use crate::inode::What;
+use crate::working_set::Origin;
 
 /// Directories that are gone through, at most.
 const DEPTH_MAX: usize = 4096;
@@ -37,5 +38,27 @@ impl Fs {
         }
         parts.reverse();
         parts.join(&b'/')
+    }
+    /// Which package a file is of and its path in there, as far as it can be told. Like
+    /// [`path_of`](Self::path_of) it may take reading.
+    pub(crate) fn origin(&self, ino: Ino) -> Option<Origin> {
+        let (mut parts, mut at) = (Vec::new(), ino);
+        for _ in 0..DEPTH_MAX {
+            let inode = self.inodes.get(at)?;
+            match &inode.what {
+                What::Version { .. } => {
+                    let What::Package { name } = self.inodes.get(inode.parent)?.what else { return None };
+                    parts.reverse();
+                    return Some(Origin { package: package_name(&name)?, path: parts.join(&b'/') });
+                }
+                What::Dir { within, index, .. } | What::Leaf { within, index } => {
+                    let dir = self.dirs.get(within).ok()?;
+                    parts.push(dir.get(*index as usize)?.name.to_vec());
+                }
+                _ => return None,
+            }
+            at = inode.parent;
+        }
+        None
     }
 }

@@ -40,6 +40,7 @@ impl Root {
 
 /// The roots of one mount.
 pub(super) struct Roots {
+    /// It fetches nothing.
     store: Store,
     /// Guards what is kept. A leaf lock: nothing is read under it.
     kept: Mutex<HashMap<ArtifactId, Arc<Root>>>,
@@ -57,10 +58,15 @@ impl Roots {
 
     /// The root of an artifact.
     pub(super) fn get(&self, artifact: &ArtifactId) -> Result<Arc<Root>, Error> {
+        self.get_from(&self.store, artifact)
+    }
+
+    /// The same, read from this store if it is not kept.
+    pub(super) fn get_from(&self, store: &Store, artifact: &ArtifactId) -> Result<Arc<Root>, Error> {
         if let Some(root) = self.known(artifact) {
             return Ok(root);
         }
-        let read = self.store.artifact(artifact)?;
+        let read = store.artifact(artifact)?;
         debug_assert_eq!(read.policy == MetadataPolicy::Full, read.root_meta.full.is_some());
         let full = read.root_meta.full.map(|full| FullMeta { xattrs: Default::default(), ..full });
         let root = Arc::new(Root { tree: read.root, mode: read.root_meta.mode, full });

@@ -114,14 +114,14 @@ fn what_takes_reading_is_told_apart_and_fetched() {
         let fs = scratch.fs(&view);
         fs.restore(&known.save()).unwrap();
         assert!(!fs.is_at_hand(ino, name), "{ino:?} {name:?}");
-        fs.fetch(ino, name);
+        fs.fetch(ino, name).unwrap();
         assert!(fs.is_at_hand(ino, name), "{ino:?} {name:?}");
     }
     assert!(!fs.is_at_hand(tool, Some(b"")), "its versions were not met");
-    fs.fetch(tool, Some(b""));
+    fs.fetch(tool, Some(b"")).unwrap();
     assert!(fs.is_at_hand(tool, Some(b"")));
     assert!(!fs.has_no_xattrs());
-    fs.fetch_xattrs(data);
+    fs.fetch_xattrs(data).unwrap();
     assert!(fs.has_no_xattrs());
 }
 
@@ -196,7 +196,7 @@ fn what_nothing_shown_has_is_said_to_be_unsupported_for_good() {
     let (scratch, mut view) = sample();
     let fs = scratch.fs(&view);
     let ino = there(&fs, "tool/1.0/lib/data.txt").ino;
-    fs.fetch_xattrs(ino);
+    fs.fetch_xattrs(ino).unwrap();
     assert_eq!(fs.xattr(ino, b"user.a"), Err(Errno::NOSYS));
     assert_eq!(fs.xattrs(ino), Err(Errno::NOSYS));
     assert!(fs.stats().xattrs_unsupported && !fs.stats().xattrs_hidden);

@@ -105,7 +105,7 @@ impl Fs {
         let inode = self.inode(ino)?;
         match &inode.what {
             What::Version { artifact, .. } if self.root_of(ino, artifact)?.full.is_some() => {
-                let read = self.store.artifact(artifact);
+                let read = self.store.local().artifact(artifact);
                 let read = read.map_err(|error| self.failed(artifact.0, &self.path_of(ino), &error))?;
                 let xattrs = read.root_meta.full.map(|full| full.xattrs).unwrap_or_default();
                 xattrs.iter().for_each(|(name, value)| take(name, value));

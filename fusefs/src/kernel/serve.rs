@@ -10,6 +10,7 @@ use std::sync::Arc;
 use fuser::{INodeNo, ReplyData, ReplyOpen, ReplyXattr, Request};
 
 use super::answer::{answer_open, answer_xattr};
+use super::far::{may_be_elsewhere, wait_far};
 use super::{Core, Kernel};
 use crate::attr::Ino;
 use crate::errno::Errno;
@@ -39,10 +40,20 @@ impl Kernel {
         } else {
             let (owned, name) = (Arc::clone(core), name.map(OsStr::to_owned));
             core.pool.run(Length::Short, move || {
-                // What it cannot read the job itself will say.
                 let bytes = name.as_deref().map(OsStr::as_bytes);
-                let _ = guarded_part("fetch", ino, || owned.fs.fetch(Ino(ino.0), bytes));
-                job(&owned, name.as_deref());
+                let fetched = guarded_part("fetch", ino, || owned.fs.fetch(Ino(ino.0), bytes));
+                match fetched {
+                    Ok(Err(error)) if may_be_elsewhere(&owned, &error) => {
+                        let wanted = name.clone();
+                        let bring = move |core: &Arc<Core>| {
+                            core.fs.bring(Ino(ino.0), wanted.as_deref().map(OsStr::as_bytes), &error);
+                        };
+                        let answer = move |core: &Arc<Core>, _| job(core, name.as_deref());
+                        wait_far(&owned, ino, bring, answer, |_| ());
+                    }
+                    // What it cannot read the job itself will say.
+                    _ => job(&owned, name.as_deref()),
+                }
             });
         }
     }
@@ -74,8 +85,17 @@ impl Kernel {
         }
         let job = Arc::clone(core);
         core.pool.run(Length::Short, move || {
-            let _ = guarded_part("fetch", ino, || job.fs.fetch_xattrs(Ino(ino.0)));
-            job.answer(operation, ino, || run(&job), |value| answer_xattr(reply, value));
+            let fetched = guarded_part("fetch", ino, || job.fs.fetch_xattrs(Ino(ino.0)));
+            let answer = move |core: &Arc<Core>, _| {
+                core.answer(operation, ino, || run(core), |value| answer_xattr(reply, value));
+            };
+            match fetched {
+                Ok(Err(error)) if may_be_elsewhere(&job, &error) => {
+                    let bring = move |core: &Arc<Core>| core.fs.bring(Ino(ino.0), None, &error);
+                    wait_far(&job, ino, bring, answer, |_| ());
+                }
+                _ => answer(&job, None),
+            }
         });
     }
 }
@@ -134,28 +154,82 @@ pub(super) fn open_slowly(core: &Arc<Core>, ino: INodeNo, file: &Arc<OpenFile>, 
     answer_open(reply, way);
 }
 
-/// Reads what takes decoding, on the pool.
+/// Reads what takes decoding, on the pool. What is not here, or not sound, other machines are asked for.
 pub(super) fn read_slowly(
     core: &Arc<Core>,
     ino: INodeNo,
-    file: &OpenFile,
+    file: Arc<OpenFile>,
     offset: u64,
     size: u32,
     reply: ReplyData,
 ) {
-    with_buffer(|buffer| {
-        let read = guarded("read", ino, || {
-            core.files.read(&file.spec, offset, size, buffer).map_err(|error: ReadError| {
-                core.files.note_damage(&error, || core.fs.path_of(Ino(ino.0)));
-                Errno::IO
-            })
+    let read = Read { ino, file, offset, size };
+    with_buffer(|buffer| match read.try_here(core, buffer) {
+        Ok(Err(error)) if error.is_of_store() && core.files.can_fetch() => read_far(core, read, reply, error),
+        here => read.answer(core, reply, buffer, here),
+    });
+}
+
+/// Has other machines asked for what a read lacks, and then reads.
+fn read_far(core: &Arc<Core>, read: Read, reply: ReplyData, here: ReadError) {
+    let file = Arc::clone(&read.file);
+    file.set_partial();
+    let (ino, offset, size, begun) = (read.ino, read.offset, read.size, Arc::clone(&file));
+    let bring = move |core: &Arc<Core>| core.files.bring(&file.spec, offset, size);
+    let answer = move |core: &Arc<Core>, came: Option<Result<Vec<ReadError>, ReadError>>| {
+        let path = || core.fs.path_of(Ino(ino.0));
+        let came = came.unwrap_or(Err(ReadError::Deadline));
+        for healed in came.iter().flatten() {
+            core.files.note_healed(healed, path);
+        }
+        with_buffer(|buffer| {
+            let mut again = read.try_here(core, buffer);
+            if let (Ok(Err(_)), Err(reason)) = (&again, came) {
+                core.files.note_out_of_reach(&read.file.spec, &reason, path);
+                // What is damaged here is listed so, whyever it cannot be healed.
+                again = Ok(Err(here));
+            }
+            read.answer(core, reply, buffer, again);
         });
-        let _inside = core.gate.pass();
-        match read {
-            Ok(()) => reply.data(buffer),
-            Err(errno) => reply.error(errno),
+    };
+    wait_far(core, ino, bring, answer, move |core| {
+        if offset == 0 {
+            core.files.bring_program(&begun.spec);
         }
     });
+}
+
+/// A read that takes more than copying.
+struct Read {
+    ino: INodeNo,
+    file: Arc<OpenFile>,
+    offset: u64,
+    size: u32,
+}
+
+impl Read {
+    /// Reads what is here.
+    fn try_here(&self, core: &Core, buffer: &mut Vec<u8>) -> Result<Result<(), ReadError>, fuser::Errno> {
+        guarded_part("read", self.ino, || core.files.read(&self.file.spec, self.offset, self.size, buffer))
+    }
+
+    fn answer(
+        &self,
+        core: &Core,
+        reply: ReplyData,
+        buffer: &[u8],
+        read: Result<Result<(), ReadError>, fuser::Errno>,
+    ) {
+        if let Ok(Err(error)) = &read {
+            core.files.note_damage(error, || core.fs.path_of(Ino(self.ino.0)));
+        }
+        let _inside = core.gate.pass();
+        match read {
+            Ok(Ok(())) => reply.data(buffer),
+            Ok(Err(_)) => reply.error(fuser::Errno::EIO),
+            Err(errno) => reply.error(errno),
+        }
+    }
 }
 
 /// An empty buffer of this thread's, so that reads allocate nothing.

@@ -52,8 +52,8 @@ impl Ahead {
             ahead.threads.push(builder.spawn(move || {
                 while let Some(Job { file, id, bytes }) = queues.next() {
                     let decoded = shared.walk(&file, &id, bytes.start, bytes.end, |_| ());
-                    if let Err(error) = decoded {
-                        tracing::debug!(%id, %error, "nothing is decoded ahead");
+                    if let Err(bad) = decoded {
+                        tracing::debug!(%id, error = %bad.source, "nothing is decoded ahead");
                     }
                 }
             })?);

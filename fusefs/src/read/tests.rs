@@ -56,7 +56,7 @@ proptest! {
         reads in prop::collection::vec((0..8usize, 0..=1000u64, 0..(1u32 << 20), any::<bool>()), 1..24),
     ) {
         let sample = sample();
-        let reader = Reader::new(sample.scratch.store.clone(), cache_bytes).unwrap();
+        let reader = Reader::new(&sample.scratch.store, cache_bytes).unwrap();
         for (number, place, len, try_first) in reads {
             let (spec, plain) = (&sample.specs[number], &sample.plain[number]);
             // Now and then past the end.
@@ -83,7 +83,7 @@ proptest! {
 #[test]
 fn a_block_that_many_want_is_decoded_once() {
     let sample = sample();
-    let reader = Reader::new(sample.scratch.store.clone(), 64 << 20).unwrap();
+    let reader = Reader::new(&sample.scratch.store, 64 << 20).unwrap();
     std::thread::scope(|scope| {
         for thread in 0..8u64 {
             let reader = &reader;
@@ -105,7 +105,7 @@ fn a_block_that_many_want_is_decoded_once() {
 #[test]
 fn who_reads_on_finds_the_next_blocks_decoded() {
     let sample = sample();
-    let reader = Reader::new(sample.scratch.store.clone(), 64 << 20).unwrap();
+    let reader = Reader::new(&sample.scratch.store, 64 << 20).unwrap();
     for step in 0..4 {
         let mut reply = Vec::new();
         reader.read(&sample.specs[7], step * (128 << 10), 128 << 10, &mut reply).unwrap();

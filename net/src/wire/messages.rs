@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use cairn_store::{ArtifactId, Channel, ChunkId, Name, Platform, Version};
+use cairn_trust::Envelope;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An id in a JSON message: 64 lower-case hexadecimal digits.
@@ -61,6 +62,17 @@ pub struct RemoteRef {
     /// Channels that name this version for this platform.
     #[serde(default)]
     pub channels: Vec<Channel>,
+}
+
+/// `GET /v1/refs/{name}/{version or channel}`, and the body of `PUT /v1/refs/{name}/{version}`: what is stated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefAnswer {
+    /// The statement of the ref, in its envelope.
+    #[serde(rename = "ref")]
+    pub reference: Envelope,
+    /// The statement of the channel, if one was asked for or is to move.
+    #[serde(default)]
+    pub channel: Option<Envelope>,
 }
 
 /// `POST /v1/upload`: what was new of it.

@@ -53,16 +53,6 @@ pub struct PackageChange {
     pub to: Option<Arc<Package>>,
 }
 
-impl PackageChange {
-    /// How one set of packages differs from another, by name.
-    #[must_use]
-    pub fn between(from: &Packages, to: &Packages) -> Vec<Self> {
-        let mut changes = Delta::between(from, to).changes(from);
-        changes.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        changes
-    }
-}
-
 /// A package that is not what a delta replaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotThere {
@@ -98,13 +88,15 @@ impl Delta {
         self.set.is_empty() && self.removed.is_empty()
     }
 
-    /// The packages that it changes, in no order, with what they are in `from`, which it applies to.
+    /// The packages that it changes, by name, with what they are in `from`, which it applies to.
     #[must_use]
     pub fn changes(&self, from: &Packages) -> Vec<PackageChange> {
         let change =
             |name: &Name, to| PackageChange { name: name.clone(), from: from.get(name).cloned(), to };
         let set = self.set.iter().map(|set| change(&set.name, Some(Arc::clone(&set.package))));
-        set.chain(self.removed.iter().map(|(name, _)| change(name, None))).collect()
+        let mut all: Vec<_> = set.chain(self.removed.iter().map(|(name, _)| change(name, None))).collect();
+        all.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        all
     }
 
     /// The set of packages that it makes of `from`.

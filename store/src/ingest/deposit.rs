@@ -6,20 +6,15 @@
 use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
 
 use crate::block::{BlockBuilder, Frame};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId};
 use crate::index::Index;
-use crate::io::{Io, WriteFile};
+use crate::io::Io;
 use crate::object::ObjectSink;
-use crate::pack::{PackKind, PackWriter, SEALED};
+use crate::pack::{Filling, PackKind, SEALED};
 use crate::pool::{Buffers, Pending, Pool, Rank};
-
-/// Bytes appended after which a pack is synced in the background, so that sealing it has little left to wait for.
-const SYNC_STRIDE: u64 = 16 << 20;
 
 /// What a deposit has taken.
 #[derive(Debug, Clone, Copy, Default)]
@@ -100,9 +95,7 @@ struct Stream {
     /// Buffers of blocks that were compressed.
     blocks: Buffers,
     pending: VecDeque<Pending<Frame>>,
-    writer: Option<PackWriter>,
-    syncer: Option<Syncer>,
-    synced: u64,
+    filling: Option<Filling>,
     stored: u64,
     /// Packs that were not there before.
     sealed: Vec<PackId>,
@@ -118,9 +111,7 @@ impl Stream {
             builder,
             blocks: Buffers::default(),
             pending,
-            writer: None,
-            syncer: None,
-            synced: 0,
+            filling: None,
             stored: 0,
             sealed: Vec::new(),
         }
@@ -142,7 +133,7 @@ impl Stream {
     }
 
     fn is_full(&self) -> bool {
-        self.writer.as_ref().is_some_and(PackWriter::is_full)
+        self.filling.as_ref().is_some_and(Filling::is_full)
     }
 
     fn close_block(&mut self, pool: &Pool) {
@@ -160,19 +151,12 @@ impl Stream {
     fn append_oldest(&mut self) -> Result<()> {
         let Some(pending) = self.pending.pop_front() else { return Ok(()) };
         let frame = pending.wait();
-        let writer = match &mut self.writer {
-            Some(writer) => writer,
-            None => {
-                self.synced = 0;
-                self.writer.insert(PackWriter::create(Arc::clone(&self.io), &self.dir, self.kind)?)
-            }
+        let filling = match &mut self.filling {
+            Some(filling) => filling,
+            None => self.filling.insert(Filling::create(Arc::clone(&self.io), &self.dir, self.kind)?),
         };
-        writer.append(&frame)?;
+        filling.append(&frame)?;
         self.stored += frame.bytes.len() as u64;
-        if writer.len() - self.synced > SYNC_STRIDE {
-            self.synced = writer.len();
-            self.syncer.get_or_insert_with(Syncer::start).request(writer.file());
-        }
         Ok(())
     }
 
@@ -181,17 +165,13 @@ impl Stream {
         while !self.pending.is_empty() {
             self.append_oldest()?;
         }
-        if let Some(writer) = self.writer.take() {
-            if let Some(syncer) = self.syncer.take() {
-                syncer.finish().map_err(Error::io("sync a pack in", &self.dir))?;
-            }
-            // Kept until it is sealed, so that it can be discarded if that fails.
-            let writer = self.writer.insert(writer);
-            let id = writer.seal()?;
-            if !writer.replaced() {
+        // Kept until it is sealed, so that it can be discarded if that fails.
+        if let Some(filling) = &mut self.filling {
+            let id = filling.seal()?;
+            if !filling.replaced() {
                 self.sealed.push(id);
             }
-            self.writer = None;
+            self.filling = None;
         }
         Ok(())
     }
@@ -199,35 +179,11 @@ impl Stream {
     fn discard(&mut self) {
         self.pending.clear();
         let sealed = self.sealed.drain(..).map(|id| self.dir.join(format!("{id}.{SEALED}")));
-        let open = self.writer.take().map(|writer| writer.path().to_owned());
+        let open = self.filling.take().map(|filling| filling.path().to_owned());
         for path in sealed.chain(open) {
             if let Err(error) = self.io.remove(&path) {
                 tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished pack");
             }
         }
-    }
-}
-
-/// Syncs a pack while more is appended to it. A failure is kept until the pack is sealed, and fails it.
-struct Syncer {
-    requests: SyncSender<Arc<dyn WriteFile>>,
-    thread: JoinHandle<std::io::Result<()>>,
-}
-
-impl Syncer {
-    fn start() -> Self {
-        let (requests, files) = sync_channel::<Arc<dyn WriteFile>>(1);
-        let thread = thread::spawn(move || files.iter().try_for_each(|file| file.sync()));
-        Self { requests, thread }
-    }
-
-    fn request(&self, file: Arc<dyn WriteFile>) {
-        // While one sync runs and one waits, sealing will do the rest.
-        let _ = self.requests.try_send(file);
-    }
-
-    fn finish(self) -> std::io::Result<()> {
-        drop(self.requests);
-        self.thread.join().unwrap_or_else(|_| Err(std::io::Error::other("the syncing thread panicked")))
     }
 }

@@ -20,7 +20,7 @@ use super::statcache::StatCache;
 use super::walk::Event;
 use crate::content::{ChunkRef, Content, ContentBuilder, chunks};
 use crate::error::{Error, Result};
-use crate::id::TreeId;
+use crate::id::{ChunkId, TreeId};
 use crate::index::Index;
 use crate::object::ObjectSource;
 use crate::pool::{Pending, Pool, Rank};
@@ -241,15 +241,18 @@ impl<'a> Pipeline<'a> {
         *batch.borrow_mut() = Batching::Running(pending);
     }
 
-    /// Whether every chunk that is named is in the store. Long lists are read: where a pack was lost, whoever adds the
-    /// file again makes it whole.
+    /// Whether every chunk that is named, and every node that names them, is in a sealed pack: in one that is still filled
+    /// it might be lost yet. Long lists are read: where a pack was lost or not all of a file was fetched, whoever adds
+    /// the file again makes it whole.
     fn is_held(&self, content: &Content, size: u64) -> bool {
         let held = |chunk: &ChunkRef| chunk.is_hole() || self.context.index.lookup(&chunk.id).is_some();
         match content {
             Content::Inline(_) => true,
             Content::Chunks(list) => list.iter().all(held),
-            Content::Long { .. } => chunks(content, size, self.context.objects)
-                .all(|chunk| chunk.is_ok_and(|(_, chunk)| held(&chunk))),
+            Content::Long { .. } => {
+                let sealed = Sealed { objects: self.context.objects, index: &self.context.index };
+                chunks(content, size, &sealed).all(|chunk| chunk.is_ok_and(|(_, chunk)| held(&chunk)))
+            }
         }
     }
 
@@ -370,5 +373,20 @@ impl<'a> Pipeline<'a> {
         self.assembly.totals.machines.extend((machine != 0).then_some(machine));
         let node = Node::File { size: item.stamp.size, content };
         self.assembly.insert(folder, item, node, self.links.group(item), &mut self.deposit)
+    }
+}
+
+/// Objects in packs that were sealed when the ingest began.
+struct Sealed<'a> {
+    objects: &'a dyn ObjectSource,
+    index: &'a Index,
+}
+
+impl ObjectSource for Sealed<'_> {
+    fn get(&self, id: &ChunkId) -> Result<Arc<[u8]>> {
+        if self.index.lookup(id).is_none() {
+            return Err(Error::Absent { what: format!("object {id}") });
+        }
+        self.objects.get(id)
     }
 }

@@ -1,13 +1,13 @@
 //! Reads frames of a pack, sealed or not, whole or damaged.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use super::format::{
     CHUNK_ROW_LEN, ChunkRowBytes, HEADER_LEN, TRAILER_LEN, Tables, Trailer, VERSION, decode_header,
 };
 use super::recover::scan;
-use super::{Footer, PackKind};
+use super::{Footer, FrameRow, PackKind};
 use crate::block::{Block, Decompressor, FrameError};
 use crate::error::{Error, Result};
 use crate::id::PackId;
@@ -23,6 +23,8 @@ pub struct Pack {
     path: PathBuf,
     file: Arc<dyn ReadFile>,
     footer: Footer,
+    /// The frames of a pack that is still filled, as far as they are written; a leaf lock. Its footer has none.
+    growing: Option<RwLock<Vec<FrameRow>>>,
     damage: Vec<(u64, String)>,
     len: u64,
 }
@@ -58,7 +60,36 @@ impl Pack {
         if footer.frames_end() > len {
             damage.push((len, "the pack is cut short".to_owned()));
         }
-        Ok(Self { id, path: path.to_owned(), file, footer, damage, len })
+        Ok(Self { id, path: path.to_owned(), file, footer, growing: None, damage, len })
+    }
+
+    /// A pack that is still filled, under an id that is made up for it. It is told of its frames by [`Pack::push`].
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn growing(io: &dyn Io, path: &Path, id: PackId, kind: PackKind) -> Result<Self> {
+        let file = io.open(path).map_err(Error::io("open", path))?;
+        let footer = Footer { kind, frames: Vec::new(), chunks: Vec::new() };
+        let growing = Some(RwLock::default());
+        Ok(Self { id, path: path.to_owned(), file, footer, growing, damage: Vec::new(), len: 0 })
+    }
+
+    /// Adds a frame that was written to a pack that is still filled; gives its number.
+    pub(crate) fn push(&self, row: FrameRow) -> u16 {
+        let Some(growing) = &self.growing else { return 0 };
+        let mut rows = growing.write().unwrap_or_else(PoisonError::into_inner);
+        rows.push(row);
+        u16::try_from(rows.len() - 1).expect("a pack has at most FRAMES_MAX frames")
+    }
+
+    /// Where a frame lies.
+    #[must_use]
+    pub fn row(&self, number: u16) -> Option<FrameRow> {
+        let number = usize::from(number);
+        match &self.growing {
+            Some(growing) => growing.read().unwrap_or_else(PoisonError::into_inner).get(number).copied(),
+            None => self.footer.frames.get(number).copied(),
+        }
     }
 
     /// The chunk table of a sealed pack, for the index: one read of the end of the file, into `buffer`, in nearly all
@@ -101,7 +132,7 @@ impl Pack {
         &self.path
     }
 
-    /// Its table of contents.
+    /// Its table of contents; empty while it is filled.
     #[must_use]
     pub fn footer(&self) -> &Footer {
         &self.footer
@@ -138,7 +169,7 @@ impl Pack {
     }
 
     fn read_frame(&self, number: u16, bytes: &mut Vec<u8>) -> Result<()> {
-        let row = self.footer.frames.get(usize::from(number)).ok_or_else(|| Error::Damaged {
+        let row = self.row(number).ok_or_else(|| Error::Damaged {
             what: format!("pack {}", self.path.display()),
             chunk: None,
             pack: Some(self.id),
@@ -177,7 +208,7 @@ impl Pack {
             what: format!("frame {number} of pack {}", self.path.display()),
             chunk,
             pack: Some(self.id),
-            offset: self.footer.frames.get(usize::from(number)).map(|row| row.offset),
+            offset: self.row(number).map(|row| row.offset),
             detail: error.to_string(),
         }
     }
@@ -230,7 +261,7 @@ fn read_tail(file: &dyn ReadFile, path: &Path, len: u64, wanted: u64, buffer: &m
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ChunkRow, FrameRow, SEALED};
+    use super::super::{ChunkRow, SEALED};
     use super::*;
     use crate::id::ChunkId;
     use crate::io::Sim;

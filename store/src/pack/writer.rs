@@ -80,11 +80,11 @@ impl PackWriter {
         Arc::clone(&self.file)
     }
 
-    /// Appends a frame, none of whose chunks this pack has yet.
+    /// Appends a frame, none of whose chunks this pack has yet; gives where it lies.
     ///
     /// # Errors
     /// [`Error::Io`] when the write fails, [`Error::Poisoned`] ever after.
-    pub fn append(&mut self, frame: &Frame) -> Result<()> {
+    pub fn append(&mut self, frame: &Frame) -> Result<FrameRow> {
         if self.poisoned {
             return Err(Error::Poisoned { path: self.path.clone() });
         }
@@ -93,14 +93,15 @@ impl PackWriter {
         self.poisoned = false;
         let number = u16::try_from(self.footer.frames.len()).expect("is_full bounds the frames");
         let len = u32::try_from(frame.bytes.len()).expect("BLOCK_MAX bounds a frame");
-        self.footer.frames.push(FrameRow { offset: self.end, len, plain_len: frame.header.plain_len });
+        let row = FrameRow { offset: self.end, len, plain_len: frame.header.plain_len };
+        self.footer.frames.push(row);
         self.footer.chunks.extend((0u16..).zip(&frame.header.chunks).map(|(slot, (id, _))| ChunkRow {
             id: *id,
             frame: number,
             slot,
         }));
         self.end += u64::from(len);
-        Ok(())
+        Ok(row)
     }
 
     /// Writes the footer, syncs, and gives the pack its name. Its directory is not synced. The pack takes nothing after

@@ -168,8 +168,9 @@ impl Run<'_> {
         while chunks.peek().is_some() {
             let mut placed = Vec::with_capacity(ORDERED_MAX);
             let mut data = Extent::default();
-            for chunk in chunks.by_ref().take(ORDERED_MAX) {
-                let (offset, chunk) = chunk?;
+            let batch = chunks.by_ref().take(ORDERED_MAX).collect::<Result<Vec<_>>>()?;
+            store.bring(&batch)?;
+            for (offset, chunk) in batch {
                 end = offset.saturating_add(chunk.len.into());
                 if chunk.is_hole() {
                     self.done.hole_bytes += u64::from(chunk.len);
@@ -178,7 +179,7 @@ impl Run<'_> {
                 if let Some(before) = data.add(offset, end) {
                     self.target.allocate(&before)?;
                 }
-                placed.push((store.held_place(&chunk.id)?, offset, chunk));
+                placed.push((store.held_place(chunk)?, offset, chunk));
             }
             self.target.allocate(&data)?;
             self.submit_all(placed)?;

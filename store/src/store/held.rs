@@ -1,7 +1,9 @@
 //! Chunks that an artifact here holds: where one of them is not, something was lost. Asked for by an id that somebody
 //! typed, the same chunk would merely be absent.
 
+use crate::content::ChunkRef;
 use crate::error::{Error, Result};
+use crate::fetch::Why;
 use crate::id::{ArtifactId, ChunkId, PackId};
 use crate::index::Place;
 use crate::store::{Chunk, Store};
@@ -11,17 +13,26 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Damaged`] when its bytes are not what its id says or are not here, with the pack that had it where that
-    /// is known; [`Error::Io`].
+    /// is known; [`Error::Unavailable`] when nobody brings it; [`Error::Io`].
     pub fn held_chunk(&self, id: &ChunkId) -> Result<Chunk> {
-        match self.chunk(id) {
-            Err(Error::Absent { .. }) => Err(self.lost(id, None)),
+        self.held(ChunkRef { id: *id, len: 0 })
+    }
+
+    /// The same for a chunk of this length; 0 is one that is not known.
+    pub(crate) fn held(&self, wanted: ChunkRef) -> Result<Chunk> {
+        match self.read(wanted) {
+            Err(Error::Absent { .. }) => Err(self.lost(&wanted.id, None)),
             result => result,
         }
     }
 
     /// Where a chunk lies that something in the store names.
-    pub(crate) fn held_place(&self, id: &ChunkId) -> Result<Place> {
-        self.locate(id)?.ok_or_else(|| self.lost(id, None))
+    pub(crate) fn held_place(&self, wanted: ChunkRef) -> Result<Place> {
+        if let Some(place) = self.locate(&wanted.id)? {
+            return Ok(place);
+        }
+        self.try_fetch(&[wanted], Why::Absent)?;
+        self.locate(&wanted.id)?.ok_or_else(|| self.lost(&wanted.id, None))
     }
 
     /// What is wrong with a chunk that should be here and is not. `pack` is where it was.

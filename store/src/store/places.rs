@@ -1,0 +1,202 @@
+//! Where chunks lie: in the index, in packs that it does not know yet, and, where one copy is damaged, in another pack.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::{Placed, Store, lock};
+use crate::error::Result;
+use crate::id::{ChunkId, PackId};
+use crate::index::{Index, Overlay, Place};
+
+/// Places that are remembered as damaged, at most; of those beyond, the damage is found again at each read.
+const DAMAGED_MAX: usize = 1 << 18;
+
+/// Places whose bytes were found not to hold, for as long as the process lives.
+#[derive(Default)]
+pub(super) struct DamagedPlaces {
+    /// Guards the places; a leaf lock.
+    places: RwLock<HashSet<Place>>,
+    /// Their number, so that nobody takes the lock while there are none.
+    count: AtomicUsize,
+}
+
+impl DamagedPlaces {
+    fn note(&self, place: Place) {
+        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+        if places.len() < DAMAGED_MAX {
+            places.insert(place);
+        }
+        self.count.store(places.len(), Ordering::Release);
+    }
+
+    fn has(&self, place: &Place) -> bool {
+        self.count.load(Ordering::Acquire) > 0
+            && self.places.read().unwrap_or_else(PoisonError::into_inner).contains(place)
+    }
+}
+
+impl Store {
+    /// The places of chunks, as of when they were first asked for.
+    pub(crate) fn index(&self) -> Result<Arc<Index>> {
+        let mut known = lock(&self.inner.index);
+        match &*known {
+            Some(index) => Ok(Arc::clone(index)),
+            None => {
+                let index = Arc::new(Index::open(&self.inner.io, &self.inner.path)?);
+                self.inner.overlay.absorbed(index.packs());
+                *known = Some(Arc::clone(&index));
+                Ok(index)
+            }
+        }
+    }
+
+    /// The places of chunks, if they were asked for already and nobody opens them at the moment.
+    fn index_if_known(&self) -> Option<Arc<Index>> {
+        self.inner.index.try_lock().ok()?.clone()
+    }
+
+    /// The places of chunks in the packs that there are now, which are given too. Packs that were sealed a moment ago may
+    /// be in the overlay and not in the index.
+    pub(crate) fn index_now(&self) -> Result<(Arc<Index>, HashSet<PackId>)> {
+        let index = self.index()?;
+        let listed = crate::index::list_packs(&*self.inner.io, &self.packs_dir())?;
+        if listed == *index.packs() {
+            return Ok((index, listed));
+        }
+        let sealed = self.inner.overlay.sealed_packs();
+        let known = |pack: &PackId| index.packs().contains(pack) || sealed.contains(pack);
+        if listed.iter().all(known) && index.packs().iter().all(|pack| listed.contains(pack)) {
+            return Ok((index, listed));
+        }
+        self.refresh_index();
+        let index = self.index()?;
+        let packs = index.packs().clone();
+        Ok((index, packs))
+    }
+
+    /// The places of chunks in all packs that are sealed now.
+    pub(crate) fn index_of_all(&self) -> Result<Arc<Index>> {
+        let (index, packs) = self.index_now()?;
+        if *index.packs() == packs {
+            return Ok(index);
+        }
+        self.refresh_index();
+        self.index()
+    }
+
+    /// What is here and not in the index yet.
+    pub(crate) fn overlay(&self) -> &Overlay {
+        &self.inner.overlay
+    }
+
+    /// Forgets the index, so that the next question opens it with the packs that there are now.
+    pub(crate) fn refresh_index(&self) {
+        *lock(&self.inner.index) = None;
+    }
+
+    /// Where a chunk lies, as far as it is known without looking for new packs, sound or not.
+    pub(crate) fn known_place(&self, id: &ChunkId) -> Result<Option<Place>> {
+        let index = self.index()?;
+        if let Some(place) = self.inner.overlay.lookup(id).or_else(|| index.lookup(id)) {
+            return Ok(Some(place));
+        }
+        // It may have moved from the one to the other in between.
+        let now = self.index()?;
+        Ok(if Arc::ptr_eq(&index, &now) { None } else { now.lookup(id) })
+    }
+
+    /// Like [`Store::known_place`], if that takes no waiting: nothing also where the place is known to be damaged.
+    pub(crate) fn place_if_known(&self, id: &ChunkId) -> Option<Place> {
+        let place = self.inner.overlay.lookup(id).or_else(|| self.index_if_known()?.lookup(id))?;
+        (!self.inner.damaged.has(&place)).then_some(place)
+    }
+
+    /// Whether a chunk lies in a sealed pack, as far as that is known without looking for new packs.
+    pub(crate) fn is_sealed(&self, id: &ChunkId) -> Result<bool> {
+        let index = self.index()?;
+        if index.lookup(id).is_some() || self.inner.overlay.is_sealed(id) {
+            return Ok(true);
+        }
+        let now = self.index()?;
+        Ok(!Arc::ptr_eq(&index, &now) && now.lookup(id).is_some())
+    }
+
+    /// Where a chunk lies, soundly if there is a choice. What the index does not know is looked for again among new packs,
+    /// and once more without damaged runs, before it counts as absent.
+    pub(crate) fn locate(&self, id: &ChunkId) -> Result<Option<Place>> {
+        let mut place = self.known_place(id)?;
+        if place.is_none() {
+            self.index_now()?;
+            place = self.known_place(id)?;
+        }
+        if place.is_none() && self.repair_index()? {
+            place = self.known_place(id)?;
+        }
+        let Some(place) = place.filter(|place| self.inner.damaged.has(place)) else { return Ok(place) };
+        let sound = self.copy_of(id, |other| !self.inner.damaged.has(other))?;
+        Ok(Some(sound.unwrap_or(place)))
+    }
+
+    /// Where a chunk lies soundly, as far as is known without looking for new packs.
+    pub(crate) fn sound_place(&self, id: &ChunkId) -> Result<Option<Place>> {
+        match self.known_place(id)? {
+            Some(place) if self.inner.damaged.has(&place) => {
+                self.copy_of(id, |other| !self.inner.damaged.has(other))
+            }
+            place => Ok(place),
+        }
+    }
+
+    /// A place of a chunk that will do, among all packs that have it. The first time that it is asked since the packs
+    /// changed, it reads all their footers.
+    pub(super) fn copy_of(&self, id: &ChunkId, will_do: impl Fn(&Place) -> bool) -> Result<Option<Place>> {
+        let index = self.index()?;
+        let first = [self.inner.overlay.lookup(id), index.lookup(id)];
+        if let Some(place) = first.into_iter().flatten().find(|place| will_do(place)) {
+            return Ok(Some(place));
+        }
+        let copies = index.copies(&*self.inner.io, &self.packs_dir());
+        Ok(copies.get(id).and_then(|places| places.iter().find(|place| will_do(place))).copied())
+    }
+
+    /// Remembers that a place does not hold what it should: from now on other places of the chunk are preferred.
+    pub(crate) fn note_damaged(&self, place: Place) {
+        self.inner.damaged.note(place);
+    }
+
+    /// Opens the index anew if that may say something else: there are other packs now, or it has damaged runs.
+    pub(super) fn renew_index(&self) -> Result<bool> {
+        let index = self.index()?;
+        if !Arc::ptr_eq(&index, &self.index_now()?.0) {
+            return Ok(true);
+        }
+        self.repair_index()
+    }
+
+    /// Opens the index without its damaged runs, if it has any.
+    fn repair_index(&self) -> Result<bool> {
+        let Some(repaired) = self.index()?.without_damaged_runs(&self.inner.io, &self.inner.path)? else {
+            return Ok(false);
+        };
+        let mut known = lock(&self.inner.index);
+        self.inner.overlay.absorbed(repaired.packs());
+        *known = Some(Arc::new(repaired));
+        Ok(true)
+    }
+
+    /// Where a chunk lies and what it shares its frame with, if it is here.
+    ///
+    /// # Errors
+    /// [`crate::Error::Damaged`], [`crate::Error::Io`].
+    pub fn place(&self, id: &ChunkId) -> Result<Option<Placed>> {
+        let Some(place) = self.locate(id)? else { return Ok(None) };
+        let row = self.pack(place.pack)?.row(place.frame).ok_or_else(|| self.misplaced(id, place))?;
+        Ok(Some(Placed {
+            pack: place.pack,
+            frame_offset: row.offset,
+            frame_stored: row.len,
+            frame_plain: row.plain_len,
+        }))
+    }
+}
