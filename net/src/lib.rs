@@ -6,6 +6,7 @@
 
 mod address;
 mod binaries;
+mod complete;
 mod error;
 mod feed;
 mod fetcher;
