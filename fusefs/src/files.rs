@@ -293,6 +293,11 @@ impl Files {
         self.materialiser.open_file(id)
     }
 
+    /// The same, if that takes no disk.
+    pub(crate) fn try_open_materialised(&self, id: &FileId) -> Option<OwnedFd> {
+        self.materialiser.try_open_file(id)
+    }
+
     /// Appends up to `len` bytes from `offset` on to `reply`: fewer only where the file ends.
     ///
     /// # Errors

@@ -5,6 +5,8 @@
 //! other implementations.
 
 mod address;
+mod binaries;
+mod complete;
 mod error;
 mod feed;
 mod fetcher;
@@ -23,6 +25,7 @@ mod transfer;
 pub mod wire;
 
 pub use address::{PeerUrl, Secret, Source};
+pub use binaries::{BinaryRecord, BinaryVersion};
 pub use error::{Error, Fault, Kind, PeerError, Result};
 pub use fetcher::{FetchPolicy, Sources};
 pub use http::Timeouts;

@@ -1,6 +1,7 @@
 //! One peer and what it can be asked: each call is one request, and its error says which peer failed at what.
 
 mod answer;
+mod binaries;
 mod stream;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use cairn_store::{ArtifactId, ChunkId, Name, Platform, RefKey};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use reqwest::{Body, Client, RequestBuilder, Response};
 
+pub(crate) use binaries::FileStream;
 pub(crate) use stream::ItemStream;
 
 use crate::address::{PeerUrl, Source};

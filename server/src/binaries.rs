@@ -38,6 +38,8 @@ pub(crate) use self::registry::Registered;
 use self::registry::Registry;
 use self::shelf::Signal;
 use self::watch::Bell;
+use crate::entrance::{Door, behind};
+use crate::peer_api::PeerApi;
 use crate::routes;
 
 /// Where binaries are.
@@ -260,9 +262,11 @@ impl Binaries {
         }
     }
 
-    /// The routes of the binary API, for a router that answers what it does not know itself.
-    pub fn router(self: &Arc<Self>) -> Router {
-        routes::binaries::router(Arc::clone(self))
+    /// The routes of the binary API, each behind its door, for [`peer_router`](crate::peer_router).
+    pub fn router(self: &Arc<Self>, api: &Arc<PeerApi>) -> Router {
+        let records = routes::binaries::records(Arc::clone(self));
+        let files = routes::binaries::files(Arc::clone(self));
+        behind(Door::Reads, records, api).merge(behind(Door::Transfers, files, api))
     }
 
     /// All that is registered, or all of one program, by program, platform and version.

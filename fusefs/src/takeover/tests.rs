@@ -4,18 +4,20 @@
 #![expect(clippy::disallowed_methods, reason = "what is mounted is used as any program would")]
 
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
 use cairn_store::generation::UseOptions;
-use cairn_store::{IngestOptions, Input, PublishOptions, Writer, WriterOptions};
+use cairn_store::{IngestOptions, Input, ProfileName, PublishOptions, Store, Writer, WriterOptions};
 
+use super::wire::{Word, receive, send};
 use super::*;
-use crate::files::CacheOptions;
-use crate::mount::MountOptions;
+use crate::files::{CacheOptions, Files};
+use crate::mount::{Mount, MountError, MountOptions};
 use crate::testing::noise;
 
 const FOLDER: &str = "CAIRN_TAKEOVER_TEST";
@@ -92,6 +94,14 @@ impl Server {
 
     fn paused(&mut self) -> Duration {
         Duration::from_micros(self.hear("serving").parse().unwrap())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -302,4 +312,29 @@ fn a_killed_process_leaves_a_dead_mount_that_is_mounted_over() {
     crate::unmount_dead(&world.mnt()).unwrap();
     assert!(std::fs::read_dir(world.mnt()).unwrap().next().is_none());
     assert!(matches!(crate::unmount_dead(&world.mnt()), Err(MountError::NotMounted { .. })));
+}
+
+#[test]
+fn who_asks_for_what_cannot_be_passed_is_told_why() {
+    if !can_mount() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("mnt")).unwrap();
+    let options = WriterOptions { wait: Duration::from_secs(10), command: "test".into(), who: "test".into() };
+    let writer = Writer::open(&folder.path().join("store"), &options, &()).unwrap();
+    let store = writer.store().clone();
+    let files = Files::open(store.clone(), CacheOptions::new(folder.path().join("cache"))).unwrap();
+    let options = MountOptions::new(folder.path().join("mnt"), ProfileName::default());
+    let mut mount = Mount::new(store, writer.names(), files, options).unwrap();
+    mount.legacy.handshake.capabilities = 0;
+    let (here, there) = UnixStream::pair().unwrap();
+    let refused = offer(here, &[&mount], folder_lock(&folder).as_fd(), Vec::new());
+    assert!(matches!(refused, Err(TakeoverError::Kernel)));
+    let Err(TakeoverError::Refused { why }) = ask(there).map(drop) else { panic!("it is refused") };
+    assert!(why.contains("Linux 6.9"), "{why}");
+}
+
+fn folder_lock(folder: &tempfile::TempDir) -> std::fs::File {
+    std::fs::File::create(folder.path().join("lock")).unwrap()
 }

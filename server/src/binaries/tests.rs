@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
 use super::{Binaries, BinariesOptions};
+use crate::routes::openapi_tests::check_answer;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const FILE: &str = "tool-1.0.0-linux-x86_64";
@@ -95,8 +96,13 @@ impl World {
         refused.into_iter().find(|refused| refused.file == name).map(|refused| refused.reason)
     }
 
+    fn router(&self) -> axum::Router {
+        let records = crate::routes::binaries::records(Arc::clone(&self.binaries));
+        records.merge(crate::routes::binaries::files(Arc::clone(&self.binaries)))
+    }
+
     fn send(&self, request: Request<Body>) -> Response<Body> {
-        self.runtime.block_on(self.binaries.router().oneshot(request)).unwrap()
+        self.runtime.block_on(self.router().oneshot(request)).unwrap()
     }
 
     fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> (Response<()>, Bytes) {
@@ -112,7 +118,14 @@ impl World {
 
     fn get(&self, path: &str) -> (StatusCode, Value) {
         let (response, bytes) = self.ask(Method::GET, path, &[], "");
-        (response.status(), serde_json::from_slice(&bytes).unwrap())
+        let value = serde_json::from_slice(&bytes).unwrap();
+        let described = match path.split('?').next().unwrap() {
+            path @ ("/api/binaries" | "/api/binaries/status") => path,
+            path if path.starts_with("/api/") => "/api/binaries/{version}/{platform}/{arch}",
+            _ => "/binaries/{filename}",
+        };
+        check_answer(described, "get", response.status().as_str(), &value);
+        (response.status(), value)
     }
 
     fn version_at(&self, path: &str) -> String {
@@ -179,7 +192,10 @@ fn checksums_are_compared() {
     let verify = |body: &str| {
         let path = "/api/binaries/1.0.0/linux/x86_64/verify";
         let (response, bytes) = world.ask(Method::POST, path, &[("content-type", "application/json")], body);
-        (response.status(), serde_json::from_slice::<Value>(&bytes).unwrap())
+        let value: Value = serde_json::from_slice(&bytes).unwrap();
+        let path = "/api/binaries/{version}/{platform}/{arch}/verify";
+        check_answer(path, "post", response.status().as_str(), &value);
+        (response.status(), value)
     };
     for (given, valid) in
         [(&*expected, true), (&*expected.to_uppercase(), true), (&"0".repeat(64), false), ("", false)]
@@ -489,7 +505,7 @@ fn a_file_that_changes_while_it_is_sent_ends_early() {
 fn what_many_take_while_it_is_replaced_is_what_its_checksum_says() {
     let world = World::new();
     world.register(FILE, &vec![0; 600_000]);
-    let router = world.binaries.router();
+    let router = world.router();
     let take = |router: axum::Router| async move {
         let mut whole = 0;
         for _ in 0..40 {

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{FromRequestParts, Path, RawQuery, State};
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderName, HeaderValue,
     RETRY_AFTER,
 };
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -22,6 +23,7 @@ use hyper::{StatusCode, Uri};
 use serde::{Deserialize, Serialize};
 
 use super::range::{self, Part};
+use crate::auth::Guest;
 use crate::binaries::{Arch, Binaries, Opened, Registered, System, Unavailable};
 use crate::error::{Failed, Failure, json};
 
@@ -34,18 +36,61 @@ const LATEST: &str = "latest";
 /// The SHA-256 of a file that is sent.
 const CHECKSUM: HeaderName = HeaderName::from_static("x-checksum-sha256");
 
-/// The routes.
-pub(crate) fn router(binaries: Arc<Binaries>) -> Router {
+/// The routes with short answers.
+pub(crate) fn records(binaries: Arc<Binaries>) -> Router {
     Router::new()
         .route("/api/binaries", get(list))
         .route("/api/binaries/status", get(status))
         .route("/api/binaries/{version}/{platform}/{arch}", get(find))
         .route("/api/binaries/{version}/{platform}/{arch}/verify", post(verify))
-        .route("/binaries/{filename}", get(download))
-        .method_not_allowed_fallback(|method: Method, uri: Uri| async move {
-            Refusal::WrongMethod { method: method.to_string(), path: uri.path().to_owned() }
-        })
+        .method_not_allowed_fallback(wrong_method)
         .with_state(binaries)
+}
+
+/// The route of the files themselves.
+pub(crate) fn files(binaries: Arc<Binaries>) -> Router {
+    Router::new()
+        .route("/binaries/{filename}", get(download))
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(binaries)
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Refusal {
+    Refusal::WrongMethod { method: method.to_string(), path: uri.path().to_owned() }
+}
+
+/// Whoever asks, where there is a door that knows; who comes by none may see everything.
+#[derive(Clone)]
+struct Asker(Option<Guest>);
+
+impl Asker {
+    fn covers(&self, program: &str) -> bool {
+        self.0.as_ref().is_none_or(|guest| guest.grant().covers(program))
+    }
+
+    fn check(&self, program: &str) -> Result<(), Refusal> {
+        if self.covers(program) { Ok(()) } else { Err(Refusal::NotCovered(program.to_owned())) }
+    }
+
+    /// `Cache-Control` of what may be another thing tomorrow.
+    fn changing(&self) -> HeaderValue {
+        let is_public = self.0.as_ref().is_none_or(Guest::is_public);
+        HeaderValue::from_static(if is_public { "no-cache" } else { "private, no-cache" })
+    }
+
+    fn json(&self, body: &impl Serialize) -> Response {
+        let mut response = json(StatusCode::OK, body);
+        response.headers_mut().insert(CACHE_CONTROL, self.changing());
+        response
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Asker {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(parts.extensions.get().cloned()))
+    }
 }
 
 /// A record, as clients see it.
@@ -87,27 +132,42 @@ struct Verified<'a> {
     expected_checksum: &'a str,
 }
 
-async fn list(State(binaries): State<Arc<Binaries>>, RawQuery(query): RawQuery) -> Result<Response, Refusal> {
-    let found = binaries.list(name_of(query.as_deref())?.as_deref());
+async fn list(
+    State(binaries): State<Arc<Binaries>>,
+    asker: Asker,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    let name = name_of(query.as_deref())?;
+    if let Some(name) = &name {
+        asker.check(name)?;
+    }
+    let mut found = binaries.list(name.as_deref());
+    found.retain(|binary| asker.covers(&binary.name.program));
     let records: Vec<_> = found.iter().map(|binary| Record::of(binary)).collect();
-    Ok(json(StatusCode::OK, &records))
+    Ok(asker.json(&records))
 }
 
-async fn status(State(binaries): State<Arc<Binaries>>) -> Response {
-    json(StatusCode::OK, &binaries.status())
+async fn status(State(binaries): State<Arc<Binaries>>, asker: Asker) -> Result<Response, Refusal> {
+    // It names all files, and those that fit no program too.
+    if asker.0.as_ref().is_some_and(|guest| !guest.grant().covers_all()) {
+        return Err(Refusal::NotCovered("the whole folder".to_owned()));
+    }
+    Ok(asker.json(&binaries.status()))
 }
 
 async fn find(
     State(binaries): State<Arc<Binaries>>,
+    asker: Asker,
     path: Result<Path<(String, String, String)>, PathRejection>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refusal> {
-    let binary = look_up(&binaries, path, query.as_deref())?;
-    Ok(json(StatusCode::OK, &Record::of(&binary)))
+    let binary = look_up(&binaries, &asker, path, query.as_deref())?;
+    Ok(asker.json(&Record::of(&binary)))
 }
 
 async fn verify(
     State(binaries): State<Arc<Binaries>>,
+    asker: Asker,
     path: Result<Path<(String, String, String)>, PathRejection>,
     RawQuery(query): RawQuery,
     body: Body,
@@ -115,13 +175,14 @@ async fn verify(
     let body = axum::body::to_bytes(body, VERIFY_BYTES_MAX).await.map_err(|_| Refusal::BodyTooLong)?;
     let request: VerifyRequest =
         serde_json::from_slice(&body).map_err(|error| Refusal::Body { detail: error.to_string() })?;
-    let binary = look_up(&binaries, path, query.as_deref())?;
+    let binary = look_up(&binaries, &asker, path, query.as_deref())?;
     let valid = request.checksum.eq_ignore_ascii_case(&binary.checksum);
-    Ok(json(StatusCode::OK, &Verified { valid, expected_checksum: &binary.checksum }))
+    Ok(asker.json(&Verified { valid, expected_checksum: &binary.checksum }))
 }
 
 async fn download(
     State(binaries): State<Arc<Binaries>>,
+    asker: Asker,
     path: Result<Path<String>, PathRejection>,
     method: Method,
     headers: HeaderMap,
@@ -133,6 +194,7 @@ async fn download(
         Unavailable::Unknown => Refusal::NoFile(file),
         Unavailable::Changed => Refusal::Changed(file),
     })?;
+    asker.check(&opened.binary.name.program)?;
     let (size, etag) = (opened.binary.size(), format!("\"{}\"", opened.binary.checksum));
     let part = range::part(&headers, &etag, size, method == Method::GET);
     let mut response = Response::new(Body::empty());
@@ -153,8 +215,6 @@ async fn download(
     set(CHECKSUM, opened.binary.checksum.clone());
     set(ETAG, etag);
     set(ACCEPT_RANGES, "bytes".to_owned());
-    // A file of the same name may be another one tomorrow.
-    set(CACHE_CONTROL, "no-cache".to_owned());
     if let Some(bytes) = bytes {
         set(CONTENT_TYPE, "application/octet-stream".to_owned());
         set(CONTENT_LENGTH, (bytes.end - bytes.start).to_string());
@@ -165,6 +225,7 @@ async fn download(
             *response.body_mut() = send(opened, bytes);
         }
     }
+    response.headers_mut().insert(CACHE_CONTROL, asker.changing());
     Ok(response)
 }
 
@@ -186,6 +247,7 @@ fn send(opened: Opened, bytes: Range<u64>) -> Body {
 /// The binary that a path and a query mean.
 fn look_up(
     binaries: &Binaries,
+    asker: &Asker,
     path: Result<Path<(String, String, String)>, PathRejection>,
     query: Option<&str>,
 ) -> Result<Arc<Registered>, Refusal> {
@@ -193,8 +255,9 @@ fn look_up(
     let asked = name_of(query)?;
     let program = match asked {
         Some(program) => program,
-        None => only_program(binaries)?,
+        None => only_program(binaries, asker)?,
     };
+    asker.check(&program)?;
     let missing = || Refusal::NoBinary {
         what: format!("{program} {version} for {platform} {arch}"),
         is_starting: !binaries.is_ready(),
@@ -208,8 +271,9 @@ fn look_up(
     binaries.find(&program, number.as_ref(), system, arch_asked).ok_or_else(missing)
 }
 
-fn only_program(binaries: &Binaries) -> Result<String, Refusal> {
+fn only_program(binaries: &Binaries, asker: &Asker) -> Result<String, Refusal> {
     let mut programs = binaries.programs();
+    programs.retain(|program| asker.covers(program));
     match (programs.pop(), programs.is_empty()) {
         (Some(only), true) => Ok(only),
         (Some(last), false) => {
@@ -247,6 +311,8 @@ enum Refusal {
     NotText,
     #[error("binaries of several programs are here: {}", .0.join(", "))]
     WhichProgram(Vec<String>),
+    #[error("the token does not cover {0}")]
+    NotCovered(String),
     #[error("the query has more than one name")]
     TwoNames,
     #[error("{0} was changed and is not registered again yet")]
@@ -280,6 +346,7 @@ impl Refusal {
             Self::NoPlatform(_) | Self::NoArch(_) => (StatusCode::NOT_FOUND, "not_found", None),
             Self::NotText => (StatusCode::BAD_REQUEST, "usage", None),
             Self::WhichProgram(_) => (StatusCode::BAD_REQUEST, "usage", Some("say which with ?name=")),
+            Self::NotCovered(_) => (StatusCode::FORBIDDEN, "refused", None),
             Self::TwoNames | Self::Body { .. } => (StatusCode::BAD_REQUEST, "usage", None),
             Self::Changed(_) => (StatusCode::CONFLICT, "busy", Some("ask again in a moment")),
             Self::NotAsked(_) => (StatusCode::PRECONDITION_FAILED, "conflict", None),
