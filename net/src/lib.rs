@@ -16,6 +16,7 @@ mod net;
 mod peer;
 pub mod peers;
 mod plan;
+mod push;
 mod reach;
 mod report;
 mod resolve;

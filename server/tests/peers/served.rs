@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_server::{
-    Access, Listen, NewToken, PeerApi, PeerLimits, PeerOptions, Scope, Serving, TlsFiles, TokenFile,
+    Access, Listen, NewToken, PeerApi, PeerLimits, PeerOptions, Scope, Serving, Stop, TlsFiles, TokenFile,
     peer_router,
 };
 use cairn_store::{ArtifactId, Store, Writer};
@@ -110,7 +110,7 @@ impl Served {
         let (stop, stopped) = oneshot::channel();
         let (address, router) = (serving.address(), peer_router(Arc::clone(&api), axum::Router::new()));
         let served = Arc::clone(&api);
-        let stopped = async { stopped.await.unwrap_or(Duration::ZERO) };
+        let stopped = async { Stop::Drain(stopped.await.unwrap_or(Duration::ZERO)) };
         let ended = runtime.spawn(async move { serving.serve(&served, router, stopped).await });
         Self { address, api, runtime: Some(runtime), stop: Some(stop), ended: Some(ended) }
     }
