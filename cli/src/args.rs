@@ -12,8 +12,9 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::{
-    add, cat, completions, daemon, demo, diff, export, fetch, generations, log, ls, mount, peers, pin, prune, ps,
-    pull, remove, rm, rollback, serve, show, stats, status, switch, tag, token, umount, unpin, use_, verify,
+    add, cat, completions, daemon, demo, diff, export, fetch, generations, log, ls, mount, peers, pin, prune,
+    ps, pull, remove, rm, rollback, serve, show, stats, status, switch, tag, token, umount, unpin, use_,
+    verify,
 };
 use crate::exchange::AccessArgs;
 use crate::{text, wire};
@@ -169,7 +170,9 @@ impl Command {
             Self::Mount(args) => vec![&mut args.dir],
             Self::Umount(args) => vec![&mut args.dir],
             Self::Demo(args) => args.from.iter_mut().collect(),
-            Self::Fetch(args) => [&mut args.to].into_iter().chain(&mut args.cache).chain(&mut args.access.ca).collect(),
+            Self::Fetch(args) => {
+                [&mut args.to].into_iter().chain(&mut args.cache).chain(&mut args.access.ca).collect()
+            }
             Self::Token(command) => command.file_mut().iter_mut().collect(),
             _ => self.access_mut().into_iter().flat_map(|access| &mut access.ca).collect(),
         };
