@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::{
     add, cat, completions, daemon, demo, diff, export, generations, log, ls, mount, peers, pin, prune, ps,
-    remove, rm, rollback, serve, show, stats, status, switch, tag, token, umount, unpin, use_, verify,
+    pull, remove, rm, rollback, serve, show, stats, status, switch, tag, token, umount, unpin, use_, verify,
 };
 use crate::exchange::AccessArgs;
 use crate::{text, wire};
@@ -103,6 +103,7 @@ pub(crate) enum Command {
     Log(log::LogArgs),
     Stats(stats::StatsArgs),
     Verify(verify::VerifyArgs),
+    Pull(pull::PullArgs),
     #[command(subcommand)]
     Peers(peers::PeersCommand),
     #[command(subcommand)]
@@ -129,6 +130,8 @@ impl Command {
     fn access(&self) -> Option<&AccessArgs> {
         match self {
             Self::Peers(command) => command.access(),
+            Self::Pull(args) => Some(&args.from.access),
+            Self::Use(args) => Some(&args.from.access),
             _ => None,
         }
     }
@@ -136,6 +139,8 @@ impl Command {
     fn access_mut(&mut self) -> Option<&mut AccessArgs> {
         match self {
             Self::Peers(command) => command.access_mut(),
+            Self::Pull(args) => Some(&mut args.from.access),
+            Self::Use(args) => Some(&mut args.from.access),
             _ => None,
         }
     }

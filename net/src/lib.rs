@@ -6,6 +6,7 @@
 
 mod address;
 mod binaries;
+mod complete;
 mod error;
 mod feed;
 mod fetcher;
@@ -15,6 +16,7 @@ mod net;
 mod peer;
 pub mod peers;
 mod plan;
+mod push;
 mod reach;
 mod report;
 mod resolve;

@@ -7,18 +7,20 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{get, post};
 use cairn_store::{Store, Writer};
 use hyper::{Method, Uri};
 use tokio::sync::Notify;
 
 use crate::auth::Access;
 use crate::entrance::{self, Door, behind};
+use crate::enumerations::Enumerations;
+use crate::incoming::BodyMemory;
 use crate::metrics::Metrics;
 use crate::peer_error::PeerRefusal;
 use crate::peer_limits::PeerLimits;
 use crate::peer_limits::clients::Clients;
-use crate::routes::{figures, openapi, ready};
+use crate::routes::{delta, figures, objects, openapi, ready, refs};
 use crate::work::Work;
 
 /// What is served, and to whom.
@@ -42,6 +44,8 @@ pub struct PeerApi {
     clients: Clients,
     metrics: Metrics,
     pub(crate) work: Work,
+    pub(crate) enumerations: Enumerations,
+    pub(crate) bodies: BodyMemory,
     transfers: Arc<AtomicUsize>,
     /// Requests whose answers have not left.
     open: AtomicUsize,
@@ -69,6 +73,8 @@ impl PeerApi {
             store,
             writer,
             clients: Clients::new(&options.limits),
+            enumerations: Enumerations::default(),
+            bodies: BodyMemory::new(options.limits.bodies_bytes_max),
             options,
             metrics: Metrics::default(),
             work: Work::new(),
@@ -193,16 +199,26 @@ impl Drop for Running {
 
 /// The router of all that peers and scripts ask for. `more` are routes of others, each behind a [`Door`] by [`behind`].
 pub fn peer_router(api: Arc<PeerApi>, more: Router) -> Router {
-    let reads = Router::new().route("/v1/peer", get(ready::peer)).route("/metrics", get(figures::metrics));
     let open = Router::new()
         .route("/healthz", get(ready::healthz))
         .route("/readyz", get(ready::readyz))
         .route("/openapi.json", get(openapi::document));
-    let state = Arc::clone(&api);
-    let routes = behind(Door::Reads, reads.with_state(Arc::clone(&state)), &api);
+    let reads = Router::new()
+        .route("/v1/peer", get(ready::peer))
+        .route("/v1/refs", get(refs::all))
+        .route("/v1/refs/{name}", get(refs::of_name))
+        .route("/v1/artifacts/{id}", get(objects::artifact))
+        .route("/v1/have", post(objects::have))
+        .route("/metrics", get(figures::metrics));
+    let transfers = Router::new()
+        .route("/v1/chunks/{id}", get(objects::chunk))
+        .route("/v1/chunks", post(objects::chunks))
+        .route("/v1/delta/{have}/{want}", get(delta::delta));
+    let with = |router: Router<Arc<PeerApi>>| router.with_state(Arc::clone(&api));
     Router::new()
-        .merge(routes)
-        .merge(open.with_state(state))
+        .merge(with(open))
+        .merge(behind(Door::Reads, with(reads), &api))
+        .merge(behind(Door::Transfers, with(transfers), &api))
         .merge(more)
         .fallback(|uri: Uri| async move { PeerRefusal::NoRoute(path_of(&uri)) })
         .method_not_allowed_fallback(|method: Method, uri: Uri| async move {

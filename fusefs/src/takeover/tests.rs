@@ -329,7 +329,9 @@ fn who_asks_for_what_cannot_be_passed_is_told_why() {
     let mut mount = Mount::new(store, writer.names(), files, options).unwrap();
     mount.legacy.handshake.capabilities = 0;
     let (here, there) = UnixStream::pair().unwrap();
-    let refused = offer(here, &[&mount], folder_lock(&folder).as_fd(), Vec::new());
+    let lock = folder_lock(&folder);
+    let belongings = Belongings { lock: lock.as_fd(), sockets: Vec::new(), extra: Vec::new() };
+    let refused = offer(here, &[&mount], belongings);
     assert!(matches!(refused, Err(TakeoverError::Kernel)));
     let Err(TakeoverError::Refused { why }) = ask(there).map(drop) else { panic!("it is refused") };
     assert!(why.contains("Linux 6.9"), "{why}");
