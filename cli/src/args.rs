@@ -12,9 +12,11 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::{
-    add, cat, completions, daemon, demo, diff, export, generations, log, ls, mount, pin, prune, ps, remove,
-    rm, rollback, show, stats, status, switch, tag, token, umount, unpin, use_, verify,
+    add, cat, completions, daemon, demo, diff, export, fetch, generations, log, ls, mount, peers, pin, prune,
+    ps, pull, remove, rm, rollback, serve, show, stats, status, switch, tag, token, umount, unpin, use_,
+    verify,
 };
+use crate::exchange::AccessArgs;
 use crate::{text, wire};
 
 const EXIT_CODES: &str = "\
@@ -47,6 +49,7 @@ pub(crate) enum Invocation {
     #[command(flatten)]
     Job(Command),
     Daemon(daemon::DaemonArgs),
+    Serve(serve::ServeArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -101,6 +104,10 @@ pub(crate) enum Command {
     Log(log::LogArgs),
     Stats(stats::StatsArgs),
     Verify(verify::VerifyArgs),
+    Fetch(fetch::FetchArgs),
+    Pull(pull::PullArgs),
+    #[command(subcommand)]
+    Peers(peers::PeersCommand),
     #[command(subcommand)]
     Token(token::TokenCommand),
     Demo(demo::DemoArgs),
@@ -109,7 +116,7 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it runs in the process of the command line even if a daemon could run it.
     pub(crate) fn is_of_this_process(&self) -> bool {
-        matches!(self, Self::Demo(_))
+        matches!(self, Self::Demo(_) | Self::Fetch(_))
     }
 
     /// Whether it does something at paths that its caller names: reads or writes there, or covers what is there.
@@ -118,6 +125,28 @@ impl Command {
         is_add_of_paths
             || matches!(self, Self::Export(_) | Self::Mount(_) | Self::Umount(_))
             || matches!(self, Self::Token(command) if command.file().is_some())
+            || self.access().is_some_and(|access| access.ca.is_some())
+    }
+
+    /// What lets us in at peers, where the command talks with any.
+    fn access(&self) -> Option<&AccessArgs> {
+        match self {
+            Self::Peers(command) => command.access(),
+            Self::Fetch(args) => Some(&args.access),
+            Self::Pull(args) => Some(&args.from.access),
+            Self::Use(args) => Some(&args.from.access),
+            _ => None,
+        }
+    }
+
+    fn access_mut(&mut self) -> Option<&mut AccessArgs> {
+        match self {
+            Self::Peers(command) => command.access_mut(),
+            Self::Fetch(args) => Some(&mut args.access),
+            Self::Pull(args) => Some(&mut args.from.access),
+            Self::Use(args) => Some(&mut args.from.access),
+            _ => None,
+        }
     }
 
     /// Whether it reads standard input.
@@ -125,16 +154,27 @@ impl Command {
         matches!(self, Self::Add(args) if args.paths.iter().any(|path| path.as_os_str() == add::INPUT))
     }
 
-    /// Makes paths mean the same to a process that runs in another folder.
-    pub(crate) fn make_paths_absolute(&mut self) -> anyhow::Result<()> {
+    /// Adds what only the process of the command line knows, and makes paths mean the same to one that runs in another
+    /// folder.
+    pub(crate) fn prepare(&mut self) -> anyhow::Result<()> {
+        if let Some(access) = self.access_mut() {
+            access.complete()?;
+        }
+        self.make_paths_absolute()
+    }
+
+    fn make_paths_absolute(&mut self) -> anyhow::Result<()> {
         let paths: Vec<&mut PathBuf> = match self {
             Self::Add(args) => args.paths.iter_mut().filter(|path| path.as_os_str() != add::INPUT).collect(),
             Self::Export(args) => args.seed.iter_mut().chain([&mut args.dest]).collect(),
             Self::Mount(args) => vec![&mut args.dir],
             Self::Umount(args) => vec![&mut args.dir],
             Self::Demo(args) => args.from.iter_mut().collect(),
+            Self::Fetch(args) => {
+                [&mut args.to].into_iter().chain(&mut args.cache).chain(&mut args.access.ca).collect()
+            }
             Self::Token(command) => command.file_mut().iter_mut().collect(),
-            _ => Vec::new(),
+            _ => self.access_mut().into_iter().flat_map(|access| &mut access.ca).collect(),
         };
         for path in paths.into_iter().filter(|path| path.is_relative() && !path.as_os_str().is_empty()) {
             *path = std::path::absolute(&*path).context("cannot tell which folder this is")?;

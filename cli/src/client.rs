@@ -36,7 +36,7 @@ pub(crate) fn run(global: &Global, command: Command) -> anyhow::Result<u8> {
 
 async fn ask(global: &Global, mut command: Command) -> anyhow::Result<u8> {
     let mut interrupts = Interrupts::watch();
-    command.make_paths_absolute()?;
+    command.prepare()?;
     let request = Request {
         json: global.json,
         quiet: global.quiet,

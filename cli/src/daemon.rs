@@ -11,12 +11,14 @@ mod detach;
 mod handover;
 mod inherit;
 pub(crate) mod mounts;
+mod serve;
 mod settings;
 mod turn;
 
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -34,13 +36,16 @@ use self::handover::{Gone, Successors};
 pub(crate) use self::inherit::Takeover;
 use self::inherit::{Inheritance, Inherited};
 use self::mounts::Mounts;
+use self::serve::Opened;
+pub(crate) use self::serve::Served;
 use self::settings::Settings;
 pub(crate) use self::turn::Taken;
 use self::turn::{Holder, Refused, Turn};
 use crate::app::{self, Place};
 use crate::args::Global;
 use crate::commands::daemon::DaemonArgs;
-use crate::job;
+use crate::exchange::Background;
+use crate::{error, job};
 
 /// How long jobs that were asked to stop may take.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -64,19 +69,47 @@ pub(crate) struct Daemon {
     takeover: Option<Takeover>,
     /// From when a request was accepted until what it changed in a profile was durable and to be seen.
     changes: Timings,
+    /// Where peers are answered, if anywhere.
+    served: OnceLock<Served>,
+    background: Arc<Background>,
 }
 
 impl Daemon {
-    fn new(writer: Writer, mounts: Arc<Mounts>, takeover: Option<Takeover>) -> Arc<Self> {
+    fn new(
+        writer: Writer,
+        mounts: Arc<Mounts>,
+        takeover: Option<Takeover>,
+        background: Arc<Background>,
+    ) -> Arc<Self> {
         let shown = Arc::clone(&mounts);
         writer.observe(Box::new(move |view| shown.publish(view)));
         let (turn, started, changes) = (Turn::default(), Instant::now(), Timings::default());
-        Arc::new(Self { writer, mounts, turn, started, takeover, changes })
+        let served = OnceLock::new();
+        Arc::new(Self { writer, mounts, turn, started, takeover, changes, served, background })
     }
 
     /// Whom it took the store over from.
     pub(crate) fn takeover(&self) -> Option<Takeover> {
         self.takeover
+    }
+
+    /// What is done with peers beside commands.
+    pub(crate) fn background(&self) -> &Arc<Background> {
+        &self.background
+    }
+
+    /// Where peers are answered, if anywhere.
+    pub(crate) fn served(&self) -> Option<&Served> {
+        self.served.get()
+    }
+
+    /// Answers peers from now on.
+    fn serve(&self, opened: Opened) -> anyhow::Result<()> {
+        let begun = opened.begin(&self.writer)?;
+        let served = self.served.get_or_init(|| begun);
+        let (url, everybody_reads) = (served.url(), served.anonymous_reads());
+        tracing::info!(url, everybody_reads, "serves peers");
+        Ok(())
     }
 
     /// Mounts a profile.
@@ -158,6 +191,7 @@ struct Begun {
     control: Listening,
     successors: Successors,
     settings: Settings,
+    opened: Option<Opened>,
     /// What is still to be mounted.
     missing: Vec<MountOptions>,
     predecessor: Option<Predecessor>,
@@ -175,7 +209,7 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
         Some(inheritance) => begin_with(global, args, &path, inheritance)?,
         None => begin(global, args, &path).await?,
     };
-    let Begun { daemon, control, successors, settings, missing, predecessor, mut signals } = begun;
+    let Begun { daemon, control, successors, settings, opened, missing, predecessor, mut signals } = begun;
     let jobs = Jobs::new(settings.jobs());
     let mounts = Arc::clone(daemon.mounts());
     if predecessor.is_none() {
@@ -190,6 +224,18 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     let commands = job::Jobs::new(Place::Daemon(Arc::clone(&daemon)));
     let router = cairn_server::router(commands.into(), Arc::clone(&jobs), limits.clone(), about);
     let (grace, is_auto) = (settings.grace(), settings.auto);
+    if let Some(opened) = opened
+        && let Err(error) = daemon.serve(opened)
+    {
+        // Mounts that were taken over have nobody else.
+        if predecessor.is_none() {
+            mounts.end();
+            return Err(error);
+        }
+        tracing::error!(error = format!("{error:#}"), "peers are not served");
+    }
+    // The daemon before this one may not have been done.
+    daemon.background().wake();
     let status = format!("serving {}", path.display());
     tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready, NotifyState::Status(&status)]);
     tracing::info!(store = %path.display(), socket = %control.path().display(), "ready");
@@ -219,14 +265,19 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
                 tokio::time::sleep(LAST_CALLERS).await;
                 tokio::spawn(end_at_signal(signals, handed.clone()));
                 successor = Some(handed);
+                leave_peers(&daemon).await;
                 return LATE_ANSWERS;
             }
         }
         tell(&[NotifyState::Stopping, NotifyState::Status("waiting for commands to end")]);
         tracing::info!(jobs = jobs.count(), "stopping");
         control.withdraw();
+        let drain_all = async {
+            let jobs = cairn_server::drain(&jobs, grace, LAST_WORDS);
+            tokio::join!(jobs, drain_peers(&daemon, grace))
+        };
         tokio::select! {
-            _ = cairn_server::drain(&jobs, grace, LAST_WORDS) => {}
+            _ = drain_all => {}
             () = signals.next() => {
                 jobs.cancel_all();
                 tokio::select! {
@@ -248,6 +299,7 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     let end = move || {
         let _alone = handover.stop();
         mounts.end();
+        daemon.background().end();
     };
     tokio::task::spawn_blocking(end).await.context("cannot end the mounts")?;
     tracing::info!("stopped");
@@ -275,6 +327,21 @@ async fn until_unused(mounts: &Mounts, jobs: &Arc<Jobs>) {
     }
 }
 
+/// Answers peers no more, after what they have asked for.
+async fn drain_peers(daemon: &Daemon, grace: Duration) {
+    if let Some(served) = daemon.served() {
+        tracing::info!(requests = served.requests(), "leaves peers");
+        served.drain(grace).await;
+    }
+}
+
+/// Leaves new peers to a successor, and answers what was asked for.
+async fn leave_peers(daemon: &Daemon) {
+    if let Some(served) = daemon.served() {
+        served.leave(LATE_ANSWERS).await;
+    }
+}
+
 /// Ends a daemon that was taken over at once, whoever still waits for an answer, when it is told to stop.
 async fn end_at_signal(mut signals: Signals, gone: Gone) {
     signals.next().await;
@@ -287,34 +354,64 @@ fn writer_options(global: &Global) -> WriterOptions {
 
 /// Begins where no daemon was.
 async fn begin(global: &Global, args: DaemonArgs, path: &Path) -> anyhow::Result<Begun> {
-    let settings = Settings::new(global, &args, path, None)?;
-    refuse_second(&settings.socket, path).await?;
+    let mut settings = Settings::new(global, &args, path, None)?;
+    refuse_second(&settings.socket, path).await.map_err(|error| match args.serves {
+        true => error::with_hint(error, "`cairn daemon --takeover --listen ADDRESS` lets it serve peers too"),
+        false => error,
+    })?;
     let writer = Writer::open(path, &writer_options(global), &())?;
-    let mounts = Mounts::new(settings.cache_max);
+    let opened = open_peers(path, &mut settings, Vec::new())?;
+    let mounts = Mounts::new(settings.cache_max, settings.fetch_max());
     let control = Listening::open(&settings.socket, settings.group)?;
     let successors = Successors::prepare(path)?;
-    let daemon = Daemon::new(writer, mounts, None);
+    let background = settings.background(&writer)?;
+    background.attach();
+    let daemon = Daemon::new(writer, mounts, None, background);
+    set_lazy(&daemon, &settings, &args);
     let missing = options_of(args.mount)?;
     let signals = Signals::watch()?;
-    Ok(Begun { daemon, control, successors, settings, missing, predecessor: None, signals })
+    Ok(Begun { daemon, control, successors, settings, opened, missing, predecessor: None, signals })
 }
 
 /// Begins where another daemon was until now.
 fn begin_with(
     global: &Global,
-    mut args: DaemonArgs,
+    args: DaemonArgs,
     path: &Path,
-    inheritance: Inheritance,
+    mut inheritance: Inheritance,
 ) -> anyhow::Result<Begun> {
-    let settings = Settings::new(global, &args, path, Some(&inheritance.settings))?;
-    let missing = options_of(inheritance.missing(std::mem::take(&mut args.mount))?)?;
+    let mut settings = Settings::new(global, &args, path, Some(&inheritance.settings))?;
+    let opened = open_peers(path, &mut settings, inheritance.take_sockets())?;
+    let missing = options_of(inheritance.missing(args.mount.clone())?)?;
     // From the moment on at which it has the mounts it ends in order.
     let signals = Signals::watch()?;
-    let Inherited { writer, mounts, control, successors, takeover, predecessor } =
+    let Inherited { writer, mounts, background, control, successors, takeover, predecessor } =
         inheritance.take(path, &settings, &writer_options(global))?;
-    let daemon = Daemon::new(writer, mounts, Some(takeover));
+    let daemon = Daemon::new(writer, mounts, Some(takeover), background);
+    set_lazy(&daemon, &settings, &args);
     let predecessor = Some(predecessor);
-    Ok(Begun { daemon, control, successors, settings, missing, predecessor, signals })
+    Ok(Begun { daemon, control, successors, settings, opened, missing, predecessor, signals })
+}
+
+/// Opens the address for peers, if there is to be one; settings say from then on which port it has.
+fn open_peers(
+    path: &Path,
+    settings: &mut Settings,
+    inherited: Vec<OwnedFd>,
+) -> anyhow::Result<Option<Opened>> {
+    let Some(address) = settings.serve.address(false, None) else { return Ok(None) };
+    let opened = Opened::new(path, address, &settings.serve, inherited.into_iter().next())?;
+    settings.serve.listen = Some(opened.address().into());
+    Ok(Some(opened))
+}
+
+/// Notes of which profiles versions are shown as soon as their names are here.
+fn set_lazy(daemon: &Daemon, settings: &Settings, args: &DaemonArgs) {
+    let named = args.mount.iter().map(|mount| &mount.profile).filter(|_| args.lazy);
+    let other = args.other.iter().map(|options| &options.profile).filter(|_| args.lazy);
+    for profile in settings.lazy.iter().chain(named).chain(other) {
+        daemon.mounts().set_lazy(profile, true);
+    }
 }
 
 fn options_of(args: Vec<MountArg>) -> anyhow::Result<Vec<MountOptions>> {

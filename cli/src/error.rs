@@ -7,10 +7,11 @@ use std::process::ExitCode;
 
 use cairn_fusefs::MountError;
 use cairn_server::tokens::TokenError;
-use cairn_server::{ClientError, Failure, SocketError};
-use cairn_store::{Error, Kind};
+use cairn_server::{ClientError, Failure, ListenError, SocketError};
+use cairn_store::{Error, Kind, RefKey};
 use serde::{Deserialize, Serialize};
 
+use crate::commands::fetch::FetchError;
 use crate::commands::umount::InUse;
 use crate::output::OutputError;
 
@@ -41,6 +42,7 @@ enum FailureKind {
     Busy,
     Conflict,
     Unavailable,
+    Refused,
     Interrupted,
 }
 
@@ -53,6 +55,7 @@ impl FailureKind {
             Self::Damaged => DAMAGED,
             Self::Busy | Self::Conflict => 5,
             Self::Unavailable => 6,
+            Self::Refused => 7,
             Self::Interrupted => 130,
         }
     }
@@ -62,6 +65,14 @@ impl FailureKind {
 #[derive(Debug, thiserror::Error)]
 #[error("there is no store at {}", .0.display())]
 pub(crate) struct NoStore(pub(crate) PathBuf);
+
+/// Something that a command names is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no {what}")]
+pub(crate) struct Absent {
+    pub(crate) what: String,
+    pub(crate) hint: &'static str,
+}
 
 /// A daemon does nothing at paths that somebody else names.
 #[derive(Debug, thiserror::Error)]
@@ -100,16 +111,32 @@ pub(crate) fn on_conflict(error: Error, hint: &'static str) -> anyhow::Error {
     }
 }
 
+/// What is to be said where a version that was pulled cannot be named.
+pub(crate) fn pulled_conflict(error: Error, key: &RefKey) -> anyhow::Error {
+    let hint = match error {
+        Error::RolledBack { .. } => {
+            "the peer has an older state, or was set back; ask another one with --from URL"
+        }
+        _ => "`cairn pull --replace` lets the peer's word count from now on",
+    };
+    on_conflict(error, hint).context(format!("cannot pull {key}"))
+}
+
+/// Gives a hint to an error of the store, and leaves every other as it is.
+pub(crate) fn with_hint(error: anyhow::Error, hint: &'static str) -> anyhow::Error {
+    match error.downcast() {
+        Ok(error) => Hinted { error, hint }.into(),
+        Err(error) => error,
+    }
+}
+
 /// What a daemon says of a failure where it has something else to say than a process of its own: its writer lives on.
 pub(crate) fn in_daemon(error: anyhow::Error) -> anyhow::Error {
     if !matches!(error.downcast_ref(), Some(Error::Poisoned { .. })) {
         return error;
     }
     let hint = "restart the daemon: it recovers the store when it opens it; until then only reading goes on";
-    match error.downcast() {
-        Ok(error) => Hinted { error, hint }.into(),
-        Err(error) => error,
-    }
+    with_hint(error, hint)
 }
 
 /// The command line asks for what cannot be; found after clap was content with it.
@@ -247,8 +274,21 @@ fn judge(error: &anyhow::Error) -> (FailureKind, Option<String>) {
         let hint = "send bytes: `cairn add - --file-name NAME` takes standard input, `cairn cat` gives a file; mounting is for the daemon's own user";
         return (FailureKind::Failed, Some(hint.to_owned()));
     }
+    if let Some(error) = error.downcast_ref::<cairn_net::Error>() {
+        return judge_exchange(error);
+    }
+    if let Some(absent) = error.downcast_ref::<Absent>() {
+        return (FailureKind::NotFound, Some(absent.hint.to_owned()));
+    }
+    if error.is::<FetchError>() {
+        let hint = "what was there is as it was; the server's /api/binaries says what it has";
+        return (FailureKind::Damaged, Some(hint.to_owned()));
+    }
     if let Some(error) = error.downcast_ref::<TokenError>() {
         return judge_tokens(error);
+    }
+    if let Some(error) = error.downcast_ref::<ListenError>() {
+        return judge_listen(error);
     }
     if let Some(SocketError::Taken(_)) = error.downcast_ref() {
         return (FailureKind::Busy, None);
@@ -270,6 +310,52 @@ fn judge_mount(error: &MountError) -> (FailureKind, Option<String>) {
         MountError::Busy { .. } => (FailureKind::Busy, Some("`cairn ps` shows who uses it".to_owned())),
         _ => (FailureKind::Failed, None),
     }
+}
+
+fn judge_exchange(error: &cairn_net::Error) -> (FailureKind, Option<String>) {
+    use cairn_net::Kind;
+    if let cairn_net::Error::Store(error) = error {
+        return (kind_of(error), hint_for(error));
+    }
+    let (kind, hint) = match error.kind() {
+        Kind::Absent => {
+            (FailureKind::NotFound, "`cairn peers ls` lists who is asked; --from URL names another")
+        }
+        Kind::Unavailable => (
+            FailureKind::Unavailable,
+            "run it again when one of them answers: what came is kept; `cairn peers ls` lists them",
+        ),
+        Kind::Refused => (
+            FailureKind::Refused,
+            "--token-file FILE or $CAIRN_TOKEN lets us in; `cairn token create` there makes one",
+        ),
+        Kind::Damaged => (FailureKind::Damaged, "ask another peer: --from URL"),
+        Kind::Conflict => (FailureKind::Conflict, "`cairn show` and `cairn log` say what is here"),
+        Kind::Misuse => return (FailureKind::Usage, None),
+        Kind::Failed => return (FailureKind::Failed, None),
+        Kind::Cancelled => {
+            (FailureKind::Interrupted, "what came is kept; run it again and it goes on from there")
+        }
+    };
+    (kind, Some(hint.to_owned()))
+}
+
+fn judge_listen(error: &ListenError) -> (FailureKind, Option<String>) {
+    let (kind, hint) = match error {
+        ListenError::Insecure { lacks: "TLS", .. } => {
+            let hint = "give --tls-cert and --tls-key, or listen on 127.0.0.1 behind a proxy that has them; --insecure-public does without";
+            (FailureKind::Usage, hint)
+        }
+        ListenError::Insecure { .. } => (
+            FailureKind::Usage,
+            "`cairn token create --scope read` makes one; --insecure-public does without",
+        ),
+        ListenError::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+            (FailureKind::Busy, "another program listens there; --listen names another address or port")
+        }
+        _ => return (FailureKind::Failed, None),
+    };
+    (kind, Some(hint.to_owned()))
 }
 
 fn judge_tokens(error: &TokenError) -> (FailureKind, Option<String>) {

@@ -9,6 +9,7 @@ mod client;
 mod commands;
 mod daemon;
 mod error;
+mod exchange;
 mod job;
 mod meter;
 mod output;
@@ -33,12 +34,13 @@ fn main() -> ExitCode {
     let json = global.json;
     // Whoever reads a daemon's log wants to know what it does.
     let is_foreground = matches!(&command, Invocation::Job(Command::Mount(args)) if args.foreground);
-    let is_daemon = is_foreground || matches!(command, Invocation::Daemon(_));
+    let is_daemon = is_foreground || matches!(command, Invocation::Daemon(_) | Invocation::Serve(_));
     log_to_stderr(global.verbose + u8::from(is_daemon), global.quiet);
     let ran = match command {
         Invocation::Job(Command::Mount(args)) if args.foreground => daemon::run(&global, args.into()),
         Invocation::Job(command) => client::run(&global, command),
         Invocation::Daemon(args) => daemon::run(&global, args),
+        Invocation::Serve(args) => daemon::run(&global, args.into()),
         Invocation::Completions(args) => completions::run(&args).map(|()| 0).map_err(Into::into),
     };
     ran.map_or_else(|error| error::report(&error, json), ExitCode::from)

@@ -55,9 +55,19 @@ impl Started {
         if let Some(socket) = global.socket.as_ref().filter(|path| !path.as_os_str().is_empty()) {
             command.arg("--socket").arg(std::path::absolute(socket)?);
         }
-        command.args(["--wait", &format!("{}ms", global.wait.as_millis()), "daemon", "--auto"]);
+        command.args([
+            "--wait",
+            &format!("{}ms", global.wait.as_millis()),
+            "daemon",
+            "--auto",
+            "--listen",
+            "off",
+        ]);
         if let Some(bytes) = args.cache_max {
             command.args(["--cache-max", &bytes.to_string()]);
+        }
+        if let Some(time) = args.fetch_max {
+            command.args(["--fetch-max", &format!("{}ms", time.as_millis())]);
         }
         // What the mount is comes as a request, over the socket.
         for variable in ["CAIRN_MOUNT", "CAIRN_JSON", "CAIRN_QUIET"] {

@@ -36,7 +36,8 @@ impl PeerUrl {
     }
 
     /// Whether it is this machine, by its address.
-    pub(crate) fn is_loopback(&self) -> bool {
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
         let url = Url::parse(&self.text).ok();
         let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();
         let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();

@@ -5,15 +5,32 @@
 //! other implementations.
 
 mod address;
+mod binaries;
+mod complete;
 mod error;
+mod feed;
+mod fetcher;
 mod files;
 mod http;
+mod net;
 mod peer;
 pub mod peers;
+mod plan;
+mod push;
+mod reach;
+mod report;
+mod resolve;
 mod schedule;
+mod survey;
+mod transfer;
 pub mod wire;
 
 pub use address::{PeerUrl, Secret, Source};
+pub use binaries::{BinaryRecord, BinaryVersion};
 pub use error::{Error, Fault, Kind, PeerError, Result};
+pub use fetcher::{FetchPolicy, Sources};
 pub use http::Timeouts;
-pub use peers::{KnownPeer, Peers};
+pub use net::{Net, NetOptions};
+pub use peers::{KnownPeer, Noted, Peers};
+pub use report::{PeerReport, Plan, PushReport, Report, Watch};
+pub use resolve::Resolved;

@@ -9,17 +9,22 @@
 
 mod app;
 mod auth;
+pub mod binaries;
+mod cached;
 mod client;
 mod entrance;
+mod enumerations;
 mod error;
 pub mod events;
 mod files;
+mod incoming;
 mod job;
 mod limits;
 mod listen;
 mod metrics;
 #[cfg(test)]
 mod move_tests;
+mod outflow;
 mod peer_api;
 mod peer_error;
 mod peer_limits;
@@ -40,7 +45,7 @@ pub use error::{ClientError, Failure, SocketError};
 pub use events::{Event, Request, Task};
 pub use job::{Input, JobIo};
 pub use limits::Limits;
-pub use listen::{Listen, ListenError, Serving};
+pub use listen::{Listen, ListenError, Serving, Stop};
 pub use peer_api::{PeerApi, PeerOptions, peer_router};
 pub use peer_limits::PeerLimits;
 pub use routes::health::Health;

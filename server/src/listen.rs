@@ -62,6 +62,15 @@ pub struct Listen {
     pub insecure_public: bool,
 }
 
+/// How serving ends. What runs may go on for so long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Whoever comes meanwhile is told to come back later.
+    Drain(Duration),
+    /// Whoever comes meanwhile is left to another process, which has the socket too.
+    Leave(Duration),
+}
+
 /// Why nobody can connect.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
@@ -148,7 +157,7 @@ impl Serving {
     }
 
     /// Answers connections with `router`, which is [`peer_router`](crate::peer_router)'s, until `stop` comes. From then on
-    /// new requests are refused, and those that run may go on for as long as `stop` says.
+    /// new requests are refused or left to another process, and those that run may go on for as long as `stop` says.
     ///
     /// # Errors
     /// When the runtime does not take the socket.
@@ -156,7 +165,7 @@ impl Serving {
         &self,
         api: &Arc<PeerApi>,
         router: Router,
-        stop: impl Future<Output = Duration>,
+        stop: impl Future<Output = Stop>,
     ) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener.try_clone()?)?;
         let (stopping, stopped) = watch::channel(false);
@@ -167,12 +176,20 @@ impl Serving {
         };
         let mut keep_uses = tokio::time::interval(KEEP_USES_EVERY);
         let mut stop = std::pin::pin!(stop);
-        let grace = loop {
+        let stop = loop {
             tokio::select! {
-                grace = &mut stop => break grace,
+                stop = &mut stop => break stop,
                 Some(_) = room.connections.join_next() => {}
                 _ = keep_uses.tick() => api.keep_uses(),
                 accepted = listener.accept() => self.admit(&mut room, accepted).await,
+            }
+        };
+        let grace = match stop {
+            Stop::Drain(grace) => grace,
+            Stop::Leave(grace) => {
+                drop(listener);
+                end(room, api, &stopping, grace).await;
+                return Ok(());
             }
         };
         api.drain();
@@ -190,12 +207,7 @@ impl Serving {
             }
         }
         drop(listener);
-        stopping.send_replace(true);
-        let last = async { while room.connections.join_next().await.is_some() {} };
-        // Those that still run are cut off with the set.
-        let _ = tokio::time::timeout(LAST_BYTES.min(grace), last).await;
-        room.connections.shutdown().await;
-        api.keep_uses();
+        end(room, api, &stopping, LAST_BYTES.min(grace)).await;
         Ok(())
     }
 
@@ -224,6 +236,16 @@ impl Serving {
             }
         }
     }
+}
+
+/// Ends all connections, each after what it is at, those that take longer than `patience` at once.
+async fn end(mut room: Room, api: &Arc<PeerApi>, stopping: &watch::Sender<bool>, patience: Duration) {
+    stopping.send_replace(true);
+    let last = async { while room.connections.join_next().await.is_some() {} };
+    // Those that still run are cut off with the set.
+    let _ = tokio::time::timeout(patience, last).await;
+    room.connections.shutdown().await;
+    api.keep_uses();
 }
 
 /// Connections and what they are served with.

@@ -18,7 +18,9 @@ pub use builder::ContentBuilder;
 pub use chunks::{Chunks, chunks, chunks_from};
 
 use crate::cursor::{Cursor, Defect};
+
 use crate::id::{ChunkId, ContentId, ID_LEN};
+use crate::object::ObjectSource;
 
 /// Files of up to this many bytes lie in their directory's entry. A chunk of its own costs about as much in ids (tree,
 /// frame table, pack table) before its first byte.
@@ -121,6 +123,14 @@ impl Content {
             Self::Long { chunks, .. } => *chunks,
         }
     }
+}
+
+/// What nodes begin with.
+pub(crate) const NODE_MAGIC: [u8; 4] = node::MAGIC;
+
+/// The objects that a node of a chunk list names.
+pub(crate) fn references(id: &ChunkId, source: &dyn ObjectSource) -> crate::Result<Vec<ChunkId>> {
+    node::ContentNode::references(id, source)
 }
 
 #[cfg(test)]

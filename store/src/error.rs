@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::id::{ChunkId, PackId};
 use crate::presence::Missing;
-use crate::refs::{Name, Platform, ProfileName};
+use crate::refs::{Name, Origin, Platform, ProfileName};
 
 /// The store's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -117,6 +117,20 @@ pub enum Error {
         /// What fits, at most ten.
         candidates: Vec<String>,
     },
+    /// A statement about a name that is older than what is known here: somebody shows a name as it was once.
+    #[error(
+        "{what} is rolled back: change {given} of its origin {origin} is shown, where change {known} is known"
+    )]
+    RolledBack {
+        /// The ref or channel.
+        what: String,
+        /// The store that published it first.
+        origin: Origin,
+        /// Number of the last change of it that is known.
+        known: u64,
+        /// Number of the change that is shown.
+        given: u64,
+    },
     /// Something of an artifact is not here.
     #[error("{what} is not wholly in the store: {missing} missing")]
     Incomplete {
@@ -199,6 +213,7 @@ impl Error {
             Self::NoPackage { .. } | Self::NoGeneration { .. } => Kind::Absent,
             Self::Damaged { .. } => Kind::Damaged,
             Self::Busy { .. } | Self::Conflict { .. } | Self::CommandClash { .. } => Kind::Conflict,
+            Self::RolledBack { .. } => Kind::Conflict,
             Self::Invalid { .. } | Self::Ambiguous { .. } | Self::WrongPlatform { .. } => Kind::Misuse,
             Self::Unavailable { .. } => Kind::Unavailable,
             Self::Cancelled => Kind::Cancelled,

@@ -14,7 +14,7 @@
 //! | segment header, 24 bytes | |
 //! |---|---|
 //! | 0..4 | magic `CJNL` |
-//! | 4..8 | u32: format version, 2; 1 is read too |
+//! | 4..8 | u32: format version, 3; 1 and 2 are read too |
 //! | 8..16 | u64: first sequence number, as in the file's name |
 //! | 16..20 | zero |
 //! | 20..24 | u32: CRC-32C of bytes 0..20 |
@@ -52,20 +52,29 @@
 //!            | 6 RemoveGeneration profile string, number u64
 //!            | 7 Pin profile string, number u64
 //!            | 8 Unpin profile string, number u64
+//!            | 9 SetOrigin origin
+//!            | 10 SetWitness envelope Envelope
+//!            | 11 SetPartial artifact id
+//!            | 12 SetWhole artifact id
 //! RefKey     = name string, version string, platform string
 //! ChannelKey = name string, channel string, platform string
 //! RefRecord  = artifact id, files u64, bytes u64, chunks u64, new_bytes u64, stored_bytes u64, time_ms u64
 //! Delta      = set Vec<(name string, old option(id), package Package)>, removed Vec<(name string, old id)>
 //! Package    = version string, platform string, artifact id, commands Map<bytes, bytes>
-//! State      = refs Vec<(RefKey, RefRecord)>, channels Vec<(ChannelKey, version string)>,
-//!              profiles Vec<(string, Profile)>
+//! Envelope   = payload_type string, payload bytes, signatures Vec<(keyid string, sig bytes)>
+//! State      = refs Vec<(RefKey, RefRecord, change u64)>, channels Vec<(ChannelKey, version string, change u64)>,
+//!              profiles Vec<(string, Profile)>, origin option(origin, change u64), witnessed Vec<Envelope>,
+//!              partial Vec<id>
 //! Profile    = current u64 (0: none), last u64, generations Vec<Generation>, pins Vec<u64>
 //! Generation = number u64, parent option(u64), time_ms u64, delta Delta (against the one before it in the list),
 //!              preferred Vec<string>
 //! ```
 //!
-//! Version 1 has neither the operations from 4 on nor `profiles`. A segment of it is read and never appended to: the
-//! next change goes to a new one.
+//! An origin is 16 bytes as they are. `change` is the record that made the name what it is, 0 where that is not known.
+//!
+//! Version 2 has neither the operations from 9 on, nor any `change`, nor what follows `profiles`; version 1 has neither the
+//! operations from 4 on nor `profiles` either. Their segments are read and never appended to: the next change goes to a
+//! new one.
 //!
 //! Sequence numbers begin at 1 and every record, checkpoints included, has the number after the one before it, across
 //! groups and segments. The first group of a segment is one checkpoint: everything that is named at that point, in any
@@ -99,6 +108,8 @@ mod state;
 
 #[cfg(test)]
 mod crash_tests;
+#[cfg(test)]
+mod exchange_tests;
 #[cfg(test)]
 mod format_tests;
 #[cfg(test)]
@@ -254,8 +265,8 @@ impl Journal {
     fn apply_all(&mut self, ops: &[Op]) -> Result<Vec<Undo>> {
         let view = Arc::make_mut(&mut self.view);
         let mut done: Vec<Undo> = Vec::with_capacity(ops.len());
-        for op in ops {
-            match apply(view, op) {
+        for (op, seq) in ops.iter().zip(view.seq + 1..) {
+            match apply(view, op, seq) {
                 Ok(undo) => done.push(undo),
                 Err(mismatch) => {
                     done.into_iter().rev().for_each(|undo| undo.run(view));

@@ -12,6 +12,7 @@ mod spec;
 mod statement;
 mod text;
 mod view;
+mod witness;
 
 use std::fmt;
 
@@ -21,6 +22,8 @@ pub use spec::Spec;
 pub use statement::{Origin, RefStatement, Subject, SubjectName};
 pub use text::{Channel, Name, Platform, ProfileName, Version};
 pub use view::View;
+pub(crate) use witness::{Changes, Words};
+pub use witness::{Witness, Witnessed};
 
 use crate::id::ArtifactId;
 

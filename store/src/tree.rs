@@ -24,5 +24,16 @@ pub use walk::{PATH_LEN_MAX, Walk, walk};
 
 pub(crate) use encoding::check_full;
 
+/// What nodes begin with.
+pub(crate) const NODE_MAGIC: [u8; 4] = node::MAGIC;
+
+/// The objects that a node of a directory names.
+pub(crate) fn references(
+    id: &crate::ChunkId,
+    source: &dyn crate::ObjectSource,
+) -> crate::Result<Vec<crate::ChunkId>> {
+    node::TreeNode::references(id, source)
+}
+
 #[cfg(test)]
 mod tests;

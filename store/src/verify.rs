@@ -16,6 +16,7 @@ use crate::id::{ArtifactId, ChunkId, PackId};
 use crate::object::ObjectSource;
 use crate::pack::{Pack, SEALED};
 use crate::pool::{Pending, Pool, Rank, Tools};
+use crate::presence::Missing;
 use crate::progress::Progress;
 use crate::refs::RefKey;
 use crate::store::{Store, lock};
@@ -57,6 +58,17 @@ pub struct Affected {
     pub missing: Vec<ChunkId>,
 }
 
+/// An artifact that is known not to be whole yet, and of which nothing is damaged for that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotYetWhole {
+    /// The artifact.
+    pub artifact: ArtifactId,
+    /// Its names.
+    pub refs: Vec<RefKey>,
+    /// What of its files is not here.
+    pub missing: Missing,
+}
+
 /// What was verified, and what does not hold.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VerifyReport {
@@ -76,10 +88,12 @@ pub struct VerifyReport {
     pub damage: Vec<Damage>,
     /// Artifacts that it touches.
     pub affected: Vec<Affected>,
+    /// Artifacts that are partial: what is absent of their files is not here yet, and not damage.
+    pub partial: Vec<NotYetWhole>,
 }
 
 impl VerifyReport {
-    /// Whether everything holds.
+    /// Whether everything that is here holds.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.damage.is_empty() && self.affected.is_empty()
@@ -129,7 +143,11 @@ impl Store {
         let bad = run.bad;
         for (artifact, refs) in names {
             report.artifacts += 1;
-            let found = artifacts::check(self, &artifact, &bad, progress)?;
+            let is_partial = view.partial.contains(&artifact);
+            let found = artifacts::check(self, &artifact, is_partial, &bad, progress)?;
+            if is_partial && !found.not_here().is_nothing() {
+                report.partial.push(NotYetWhole { artifact, refs: refs.clone(), missing: found.not_here() });
+            }
             report.affected.extend(found.affects(artifact, refs));
             report.damage.extend(found.contradictions);
         }

@@ -3,10 +3,12 @@
 //! Order of durability: data packs, metadata packs, their directory (all in [`crate::ingest`]), then the journal's
 //! record, then whoever observes, then the acknowledgement. The catalogue follows the journal and is never ahead of it.
 //!
-//! Changes of refs and channels are in `refs`, those of profiles in [`crate::generation`].
+//! Changes of refs and channels are in `refs`, names that came from other stores in `pulled`, changes of profiles in
+//! [`crate::generation`].
 
 mod make;
 mod names;
+mod pulled;
 mod refs;
 
 use std::ops::Deref;
@@ -17,6 +19,7 @@ use std::time::Duration;
 
 use names::Names;
 pub use names::Observer;
+pub use pulled::PulledOptions;
 pub use refs::{PublishOptions, Published};
 
 use crate::catalogue::Catalogue;

@@ -13,6 +13,7 @@ use harness::scratch::Scratch;
 use harness::stores::{add, options, writer};
 
 mod disks;
+mod far;
 mod killed;
 
 /// A store with `count` files of `len` bytes, and how it names them.

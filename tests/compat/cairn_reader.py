@@ -2,9 +2,12 @@
 """Reads an artifact out of a cairn store by docs/format.md alone, sharing no code with cairn.
 
     python3 cairn_reader.py STORE NAME@VERSION DEST [OS/ARCH]
+    python3 cairn_reader.py STORE --names
 
 Writes the artifact's files below DEST, which must not exist, and checks every checksum and id on the way. VERSION may
 be a channel, or `current`: what the profile `default` shows. Needs Python 3.9 and the `zstd` command. Owners, extended attributes and devices are not restored.
+
+With --names, prints what is named and what is stated of it: a line for each ref, channel and partial artifact.
 """
 
 import os
@@ -176,6 +179,7 @@ def ascending(names):
 # ------------------------------------------------------------------------------------------------------- journal
 
 RefRecord = namedtuple("RefRecord", "artifact files bytes chunks new_bytes stored_bytes time_ms")
+Word = namedtuple("Word", "origin seq time_ms subject")
 Package = namedtuple("Package", "version platform artifact commands")
 
 
@@ -190,6 +194,29 @@ class Profile:
         return number
 
 
+def read_statement(payload):
+    cursor = Cursor(payload, "a statement")
+    need(cursor.fields("4sB") == (b"CREF", 1), f"{cursor.what}: magic or version")
+    origin, seq, time_ms, kind, key = cursor.take(16), cursor.varint(), cursor.varint(), cursor.varint(), Journal.key(cursor)
+    need(seq > 0 and kind <= 1, f"{cursor.what}: number or kind")
+    subject = (kind, key, cursor.text(), cursor.id()) if kind else (kind, key, cursor.id())
+    cursor.end()
+    return Word(origin, seq, time_ms, subject)
+
+
+def statement(word):
+    """The canonical bytes of a statement."""
+    def varint(n):
+        return bytes([n]) if n < 0x80 else bytes([n & 0x7F | 0x80]) + varint(n >> 7)
+
+    def text(value):
+        return varint(len(value.encode())) + value.encode()
+
+    kind, key, *version, artifact = word.subject
+    texts = b"".join(text(value) for value in (*key, *version))
+    return b"CREF\x01" + word.origin + varint(word.seq) + varint(word.time_ms) + varint(kind) + texts + artifact
+
+
 class Torn(Exception):
     """The last group of the newest segment is incomplete."""
 
@@ -199,6 +226,8 @@ class Journal:
 
     def __init__(self, folder):
         self.refs, self.channels, self.profiles = {}, {}, {}
+        # The change that made each ref and channel what it is, where that is known.
+        self.changes, self.origin, self.words, self.partial = {}, None, {}, set()
         segments = sorted(folder.glob("[0-9a-f]" * 16 + ".journal"), reverse=True)
         for segment in segments:
             try:
@@ -213,7 +242,7 @@ class Journal:
             raise Torn
         magic, version, first, zero, crc = struct.unpack("<4sIQII", data[:24])
         need(magic == b"CJNL" and zero == 0 and crc == crc32c(data[:20]), f"{path}: header")
-        need(version in (1, 2), f"{path} has version {version}")
+        need(version in (1, 2, 3), f"{path} has version {version}")
         need(f"{first:016x}.journal" == path.name, f"{path}: first sequence number")
         at, seq = 24, first
         while at < len(data) or seq == first:
@@ -225,7 +254,7 @@ class Journal:
             need(cursor.varint() == count, f"{path}: number of records at {at}")
             for _ in range(count):
                 need(cursor.varint() == seq, f"{path}: sequence number in the group at {at}")
-                self.record(cursor, seq == first, version)
+                self.record(cursor, seq, seq == first, version)
                 seq += 1
             cursor.end()
             at = end
@@ -253,26 +282,116 @@ class Journal:
             raise Torn
         return None, 0, 0, at
 
-    def record(self, cursor, is_first, version):
+    def record(self, cursor, seq, is_first, version):
         cursor.varint()  # time
         cursor.text()  # who
         body = cursor.varint()
         need(body == (0 if is_first else 1), "a checkpoint is where none should be, or missing")
         if body == 0:
-            self.refs = dict(cursor.sequence(lambda: (self.key(cursor), self.ref_record(cursor))))
-            self.channels = dict(cursor.sequence(lambda: (self.key(cursor), cursor.text())))
-            if version >= 2:
-                self.profiles = dict(cursor.sequence(lambda: (cursor.text(), self.profile(cursor))))
+            self.checkpoint(cursor, seq, version)
             return
         op = cursor.varint()
-        need(op <= (3 if version == 1 else 8), f"operation {op} in version {version}")
+        need(op <= {1: 3, 2: 8, 3: 12}[version], f"operation {op} in version {version}")
         if op <= 3:
-            self.change_of_names(cursor, op)
-        else:
+            self.change_of_names(cursor, op, seq)
+        elif op <= 8:
             self.change_of_profile(cursor, op)
+        elif op == 9:
+            need(self.origin is None, "the store has an origin")
+            self.origin = cursor.take(16), seq
+        elif op == 10:
+            self.witness(*self.envelope(cursor))
+        else:
+            artifact = cursor.id()
+            need((artifact in self.partial) == (op == 12), f"artifact {artifact.hex()} is partial, or is not")
+            self.partial ^= {artifact}
 
-    def change_of_names(self, cursor, op):
+    def checkpoint(self, cursor, seq, version):
+        def change(kind, key):
+            number = cursor.varint() if version >= 3 else 0
+            need(number < seq, f"change {number} in checkpoint {seq}")
+            if number:
+                self.changes[kind, key] = number
+
+        for _ in range(cursor.varint()):
+            key = self.key(cursor)
+            need(key not in self.refs, f"{key} is twice in a checkpoint")
+            self.refs[key] = self.ref_record(cursor)
+            change(0, key)
+        for _ in range(cursor.varint()):
+            key = self.key(cursor)
+            need(key not in self.channels, f"{key} is twice in a checkpoint")
+            self.channels[key] = cursor.text()
+            change(1, key)
+        if version >= 2:
+            self.profiles = dict(cursor.sequence(lambda: (cursor.text(), self.profile(cursor))))
+        if version < 3:
+            return
+        self.origin = cursor.option(lambda: (cursor.take(16), cursor.varint()))
+        need(self.origin is None or 0 < self.origin[1] < seq, "the origin's change")
+        for word, envelope in cursor.sequence(lambda: self.envelope(cursor)):
+            words = self.words.setdefault(word.subject[:2], {})
+            need(word.origin not in words and len(words) < 16, f"words about {word.subject[:2]}")
+            words[word.origin] = word, envelope
+        partial = cursor.sequence(cursor.id)
+        need(ascending(partial), "partial artifacts do not ascend")
+        self.partial = set(partial)
+
+    @staticmethod
+    def envelope(cursor):
+        """A statement, and the envelope in which it came."""
+        kind, payload = cursor.text(), cursor.blob()
+        signatures = cursor.sequence(lambda: (cursor.text(), cursor.blob()))
+        need(kind == "application/vnd.cairn.ref" and len(payload) <= 1024, f"an envelope of {kind}")
+        need(len({key for key, _ in signatures}) == len(signatures) <= 16, "signatures of an envelope")
+        return read_statement(payload), (kind, payload, signatures)
+
+    def says(self, name):
+        """What the store itself states of a ref (0, key) or channel (1, key); None where it cannot."""
+        kind, key = name
+        version = self.channels.get(key) if kind else None
+        ref = (key[0], version, key[2]) if kind else key
+        if self.origin is None or ref not in self.refs:
+            return None
+        origin, since = self.origin
+        seq = self.changes.get((0, ref), since)
+        if kind:
+            seq = max(seq, self.changes.get(name, since))
+        record = self.refs[ref]
+        subject = (*name, version, record.artifact) if kind else (*name, record.artifact)
+        return Word(origin, seq, record.time_ms, subject)
+
+    def witness(self, word, envelope):
+        name = word.subject[:2]
+        kind, key = name
+        version = word.subject[2] if kind else key[1]
+        need(not kind or self.channels.get(key) == version, f"{key} is not what a statement says")
+        ref = self.refs.get((key[0], version, key[2]))
+        need(ref is not None and ref.artifact == word.subject[-1], f"{key} is not what a statement says")
+        words = self.words.setdefault(name, {})
+        own, (earlier, _) = self.says(name), words.pop(word.origin, (None, None))
+        for known in (own, earlier):
+            if known is not None and known.origin == word.origin:
+                need(word.seq > known.seq or (word.seq, word.subject) == (known.seq, known.subject), f"{key} is rolled back")
+        if len(words) == 16:
+            del words[next(iter(words))]
+        words[word.origin] = word, envelope
+
+    def statement(self, kind, key):
+        """The payload of what is passed on about a ref or channel."""
+        own = self.says((kind, key))
+        subject = own and own.subject
+        for word, (_, payload, _) in reversed(self.words.get((kind, key), {}).values()):
+            if word.subject == subject:
+                return payload
+        return own and statement(own)
+
+    def change_of_names(self, cursor, op, seq):
         key = self.key(cursor)
+        if op % 2 == 0:
+            self.changes[op // 2, key] = seq
+        else:
+            self.changes.pop((op // 2, key), None)
         named = {k: v.artifact for k, v in self.refs.items()} if op <= 1 else self.channels
         if op == 0:
             need(cursor.option(cursor.id) == named.get(key), f"{key} did not name that")
@@ -675,12 +794,27 @@ class Extraction:
         os.utime(path, ns=(when, when), follow_symlinks=False)
 
 
+def print_names(journal):
+    for key, record in sorted(journal.refs.items()):
+        print("ref", *key, record.artifact.hex(), (journal.statement(0, key) or b"").hex())
+    for key, version in sorted(journal.channels.items()):
+        print("channel", *key, version, (journal.statement(1, key) or b"").hex())
+    for artifact in sorted(journal.partial):
+        print("partial", artifact.hex())
+
+
 def main():
-    if len(sys.argv) not in (4, 5):
+    names_only = sys.argv[2:] == ["--names"]
+    if len(sys.argv) not in (4, 5) and not names_only:
         sys.exit(__doc__)
-    store, spec, dest = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+    store = Path(sys.argv[1])
     need((store / "cairn-store").read_text() == "cairn store\nformat 1\n", f"{store} is no store of format 1")
-    artifact = Journal(store / "journal").resolve(spec, sys.argv[4] if len(sys.argv) == 5 else None)
+    journal = Journal(store / "journal")
+    if names_only:
+        print_names(journal)
+        return
+    spec, dest = sys.argv[2], sys.argv[3]
+    artifact = journal.resolve(spec, sys.argv[4] if len(sys.argv) == 5 else None)
     packs = Packs(store / "packs")
     Extraction(packs, read_artifact(packs, artifact)).run(dest)
     print(artifact.hex())

@@ -135,20 +135,22 @@ fn the_reader_follows_profiles() {
     }
 }
 
-/// Makes the journal of a store, which has one segment and no profiles, what the first version of the format has.
-fn make_version_1(store: &Path) {
+/// Makes the journal of a store, which has one segment and knows neither profiles nor other stores, what an earlier version
+/// of the format has.
+fn make_version(version: u8, store: &Path) {
     let path = store.join("journal/0000000000000001.journal");
     let mut bytes = std::fs::read(&path).unwrap();
     // The header's version.
-    bytes[4] = 1;
+    bytes[4] = version;
     let crc = crc32c::crc32c(&bytes[..20]);
     bytes[20..24].copy_from_slice(&crc.to_le_bytes());
-    // The checkpoint: its last byte says that there are no profiles.
+    // The checkpoint: its last bytes say that there are no profiles, no origin, no statements and no partial artifacts.
+    let later = if version == 1 { 4 } else { 3 };
     let len = u32::from_le_bytes(bytes[28..32].try_into().unwrap());
     let end = 56 + len as usize;
-    assert_eq!(bytes.remove(end - 1), 0);
-    bytes[28..32].copy_from_slice(&(len - 1).to_le_bytes());
-    let crc = crc32c::crc32c(&bytes[56..end - 1]);
+    assert!(bytes.drain(end - later..end).all(|byte| byte == 0));
+    bytes[28..32].copy_from_slice(&(len - u32::try_from(later).unwrap()).to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[56..end - later]);
     bytes[44..48].copy_from_slice(&crc.to_le_bytes());
     let crc = crc32c::crc32c(&bytes[24..52]);
     bytes[52..56].copy_from_slice(&crc.to_le_bytes());
@@ -156,14 +158,20 @@ fn make_version_1(store: &Path) {
 }
 
 #[test]
-fn a_store_of_the_last_release_is_read_and_goes_on() {
+fn stores_of_earlier_releases_are_read_and_go_on() {
+    for version in [1, 2] {
+        a_store_is_read_and_goes_on(version);
+    }
+}
+
+fn a_store_is_read_and_goes_on(version: u8) {
     let scratch = Scratch::new();
     let (path, file) = (scratch.join("store"), scratch.file("program", b"text"));
     let first = writer(&path);
     let app = add(&first, &file, &options("app", "1.0"));
     let before = first.names();
     drop(first);
-    make_version_1(&path);
+    make_version(version, &path);
     let old = std::fs::read(path.join("journal/0000000000000001.journal")).unwrap();
     assert_eq!(*Store::open(&path).unwrap().view().unwrap(), *before);
     if can_run() {

@@ -169,6 +169,7 @@ impl World {
                     prefer: names(prefer),
                     if_current,
                     platform: Some("linux/x86_64".parse().unwrap()),
+                    allow_partial: false,
                 };
                 drop(writer.use_packages(&options)?);
             }

@@ -6,6 +6,7 @@
 pub mod bytes;
 pub mod compare;
 pub mod mount;
+pub mod neighbour;
 pub mod plan;
 pub mod program;
 pub mod scratch;

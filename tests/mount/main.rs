@@ -5,6 +5,7 @@
 
 mod bad_disk;
 mod damage;
+mod lazy;
 mod limits;
 mod load;
 mod metadata;

@@ -11,14 +11,19 @@ use cairn_fusefs::{CacheOptions, Files, Mount, MountOptions, MountStatus};
 use cairn_store::generation::{Switched, UseOptions};
 use cairn_store::io::{Io, Os};
 use cairn_store::{
-    IngestOptions, Input, MetadataPolicy, ProfileName, PublishOptions, Spec, Store, Writer, WriterOptions,
+    IngestOptions, Input, MetadataPolicy, ProfileName, PublishOptions, Spec, Store, View, Writer,
+    WriterOptions,
 };
+use harness::neighbour::{Neighbour, copy_metadata};
 use harness::scratch::Scratch;
 use harness::user::{is_root, skip};
 
 /// A file that is small enough to be served from the page cache, and one that is materialised.
 pub(crate) const SMALL: usize = 3_000;
 pub(crate) const LARGE: usize = 700_000;
+
+/// How long requests wait for other machines where no test is about that.
+const FETCH_MAX: Duration = Duration::from_secs(60);
 
 /// Ends whoever looks at it, also when the test fails.
 pub(crate) struct StopOnDrop<'a>(pub(crate) &'a AtomicBool);
@@ -35,6 +40,8 @@ pub(crate) struct Mounted {
     files: Arc<Files>,
     pub(crate) writer: Arc<Writer>,
     pub(crate) dir: PathBuf,
+    /// What it showed first.
+    view: Arc<View>,
     // Dropped after the mount itself.
     pub(crate) scratch: Arc<Scratch>,
 }
@@ -61,7 +68,8 @@ impl Mounted {
         let folder = scratch.join("store");
         let writer = Arc::new(open(&folder, &options));
         let store = writer.store().clone();
-        Some(Self::of(store, "bins", writer, Arc::new(scratch)))
+        let view = writer.names();
+        Some(Self::of(store, view, "bins", writer, Arc::new(scratch), FETCH_MAX))
     }
 
     /// One more mount of the same store, which has not read anything of it yet.
@@ -72,20 +80,56 @@ impl Mounted {
     /// Like [`Self::anew`], reading by these system calls.
     pub(crate) fn anew_over(&self, io: Arc<dyn Io>) -> Self {
         let store = Store::open_with(io, &self.scratch.join("store")).unwrap();
-        Self::of(store, "bins-anew", Arc::clone(&self.writer), Arc::clone(&self.scratch))
+        let (writer, scratch) = (Arc::clone(&self.writer), Arc::clone(&self.scratch));
+        Self::of(store, writer.names(), "bins-anew", writer, scratch, FETCH_MAX)
     }
 
-    fn of(store: Store, name: &str, writer: Arc<Writer>, scratch: Arc<Scratch>) -> Self {
+    /// One more mount that shows the same, of a store that has nothing of it but the metadata, and fetches the rest from
+    /// this one. Requests of the kernel wait for that so long at most, the neighbour itself without a bound.
+    pub(crate) fn lazily(&self, fetch_max: Duration) -> (Self, Arc<Neighbour>) {
+        let writer = Arc::new(harness::stores::writer(&self.scratch.join("near")));
+        let view = self.writer.names();
+        for record in view.refs.values() {
+            copy_metadata(self.writer.store(), &writer, &record.artifact);
+        }
+        let neighbour = Neighbour::new(self.writer.store().clone(), &writer, 10 * FETCH_MAX);
+        let (store, scratch) = (writer.store().clone(), Arc::clone(&self.scratch));
+        (Self::of(store, view, "bins-lazy", writer, scratch, fetch_max), neighbour)
+    }
+
+    /// One more mount of such a store, by another process as it were, which fetches nothing.
+    pub(crate) fn anew_near(&self) -> Self {
+        self.anew_of("bins-near", Store::open(self.writer.store().path()).unwrap())
+    }
+
+    /// One more mount of such a store, which has decoded nothing yet.
+    pub(crate) fn anew_lazily(&self) -> Self {
+        self.anew_of("bins-anew-lazy", self.writer.store().clone())
+    }
+
+    fn anew_of(&self, name: &str, store: Store) -> Self {
+        let (writer, scratch) = (Arc::clone(&self.writer), Arc::clone(&self.scratch));
+        Self::of(store, Arc::clone(&self.view), name, writer, scratch, FETCH_MAX)
+    }
+
+    fn of(
+        store: Store,
+        view: Arc<View>,
+        name: &str,
+        writer: Arc<Writer>,
+        scratch: Arc<Scratch>,
+        fetch_max: Duration,
+    ) -> Self {
         let cache = CacheOptions::new(scratch.join("store/cache").join(name));
-        let files = Files::open(store.clone(), cache).unwrap();
+        let files = Files::open(store.clone(), CacheOptions { fetch_max, ..cache }).unwrap();
         let dir = scratch.folder(name);
         let options = MountOptions::new(dir.clone(), ProfileName::default());
-        let mount = Arc::new(Mount::new(store, writer.names(), Arc::clone(&files), options).unwrap());
+        let mount = Arc::new(Mount::new(store, Arc::clone(&view), Arc::clone(&files), options).unwrap());
         let shown = Arc::clone(&mount);
         writer.observe(Box::new(move |view| {
             shown.publish(view);
         }));
-        Self { mount, files, writer, dir, scratch }
+        Self { mount, files, writer, dir, view, scratch }
     }
 
     /// Adds a version that holds these files. A name that begins with `bin/` is executable.
@@ -147,6 +191,11 @@ impl Mounted {
 
     pub(crate) fn status(&self) -> MountStatus {
         self.mount.status()
+    }
+
+    /// Unmounts it; if not lazily, it has ended then.
+    pub(crate) fn unmount(&self, lazy: bool) -> Result<(), cairn_fusefs::MountError> {
+        self.mount.unmount(lazy)
     }
 
     pub(crate) fn files(&self) -> &Files {

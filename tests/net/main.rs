@@ -1,1 +1,19 @@
 //! The exchange between peers: real servers, hostile ones, and links that break.
+
+mod bomb;
+mod child;
+mod endless;
+mod entries;
+mod fixture;
+mod forged;
+mod honest;
+mod lazy;
+mod lengths;
+mod pulls;
+mod redirects;
+mod several;
+mod sharing;
+mod shortened;
+mod trees;
+mod trickle;
+mod wrong_bytes;

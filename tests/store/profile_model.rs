@@ -90,6 +90,7 @@ impl World {
                     prefer: names(&change.prefer),
                     if_current: *if_current,
                     platform: Some(RUNS_ON.parse().unwrap()),
+                    allow_partial: false,
                 };
                 self.said(writer.use_packages(&options)?)
             }

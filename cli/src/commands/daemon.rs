@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::commands::serve::{ServeArgs, ServeOptions};
 use crate::daemon::MountArg;
 use crate::text;
 
@@ -19,6 +20,7 @@ Examples:
   cairn daemon --mount /opt/bins --mount /opt/canary=canary
   cairn daemon --socket-group ops
   cairn daemon --takeover --detach
+  cairn daemon --mount /opt/bins --listen 127.0.0.1:7001      serves peers too
   curl --unix-socket /var/lib/cairn/daemon.sock http://cairn/v1/health";
 
 /// Own the store, and carry out its commands and mounts until told to stop
@@ -46,6 +48,17 @@ pub(crate) struct DaemonArgs {
     /// Bytes that whole files for the kernel may take on disk [default: a fifth of what is free]
     #[arg(long, env = "CAIRN_CACHE_MAX", value_name = "SIZE", value_parser = text::parse_size, hide_env_values = true)]
     pub(crate) cache_max: Option<u64>,
+    /// How long a read waits for peers that have what is not here [default: 30s]
+    #[arg(long, env = "CAIRN_FETCH_MAX", value_name = "DURATION", value_parser = text::parse_duration, hide_env_values = true)]
+    pub(crate) fetch_max: Option<Duration>,
+    /// Do not bring what lacks of a version in the background: only what is read comes
+    #[arg(long, env = "CAIRN_NO_COMPLETE", value_parser = clap::builder::FalseyValueParser::new(), hide_env_values = true)]
+    pub(crate) no_complete: bool,
+    /// Show versions in what --mount mounts as soon as their names are here, as `use --lazy` does
+    #[arg(long, env = "CAIRN_LAZY", value_parser = clap::builder::FalseyValueParser::new(), hide_env_values = true)]
+    pub(crate) lazy: bool,
+    #[command(flatten)]
+    pub(crate) serve: ServeOptions,
     /// Take the store and its live mounts over from the daemon that runs, which ends; nobody who uses them notices
     #[arg(long)]
     pub(crate) takeover: bool,
@@ -58,7 +71,33 @@ pub(crate) struct DaemonArgs {
     /// End with the last mount
     #[arg(long)]
     pub(crate) auto: bool,
+    /// Whether it serves peers even if nothing says where
+    #[arg(skip)]
+    pub(crate) serves: bool,
     /// A mount that is made beside these
     #[arg(skip)]
     pub(crate) other: Option<cairn_fusefs::MountOptions>,
+}
+
+/// A daemon without mounts that serves peers.
+impl From<ServeArgs> for DaemonArgs {
+    fn from(args: ServeArgs) -> Self {
+        Self {
+            mount: Vec::new(),
+            socket_group: None,
+            jobs: None,
+            grace: args.grace,
+            takeover: false,
+            detach: args.detach,
+            detached: args.detached,
+            cache_max: None,
+            auto: false,
+            fetch_max: None,
+            no_complete: false,
+            lazy: false,
+            serve: args.serve,
+            serves: true,
+            other: None,
+        }
+    }
 }

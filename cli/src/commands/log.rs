@@ -2,7 +2,10 @@
 
 use cairn_store::generation::{Delta, SetPackage};
 use cairn_store::time::rfc3339;
-use cairn_store::{ArtifactId, ChannelKey, Name, Op, ProfileName, Record, RefKey, Version};
+use cairn_store::{
+    ArtifactId, ChannelKey, Name, Op, ProfileName, Record, RefKey, RefStatement, Subject, SubjectName,
+    Version, Witness,
+};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +50,9 @@ struct Line<'a> {
     set: Option<Vec<SetLine<'a>>>,
     removed: Option<Vec<RemovedLine<'a>>>,
     preferred: Option<Vec<&'a str>>,
+    origin: Option<String>,
+    origin_seq: Option<u64>,
+    signed_by: Option<Vec<&'a str>>,
 }
 
 /// A package that is new or changed in a generation.
@@ -97,13 +103,27 @@ fn is_about(op: &Op, name: &Name) -> bool {
             let mut set = delta.set.iter().map(|set| &set.name);
             set.any(|found| found == name) || delta.removed.iter().any(|(found, _)| found == name)
         }
+        Op::SetWitness { envelope } => {
+            match RefStatement::of(envelope).map(|statement| statement.subject.name()) {
+                Ok(SubjectName::Ref(key)) => key.name == *name,
+                Ok(SubjectName::Channel(key)) => key.name == *name,
+                Err(_) => false,
+            }
+        }
         Op::SetCurrent { .. } | Op::RemoveGeneration { .. } | Op::Pin { .. } | Op::Unpin { .. } => false,
+        Op::SetOrigin { .. } | Op::SetPartial { .. } | Op::SetWhole { .. } => false,
     }
 }
 
 fn print(app: &mut App, record: &Record) -> OutputResult {
     if app.json() {
-        return app.out.object(&line(record));
+        return match &record.op {
+            Op::SetWitness { envelope } => match Witness::of(envelope.clone()) {
+                Ok(witness) => app.out.object(&of_witness(line(record), &witness)),
+                Err(_) => app.out.object(&line(record)),
+            },
+            _ => app.out.object(&line(record)),
+        };
     }
     let (time, who) = (rfc3339(record.time_ms), text::path(record.who.as_bytes()));
     app.out.line(format!("{:>5}  {time}  {who}  {}", record.seq, what(&record.op)))
@@ -145,6 +165,15 @@ fn what(op: &Op) -> String {
         Op::RemoveGeneration { profile, number } => format!("profile {profile}: remove generation {number}"),
         Op::Pin { profile, number } => format!("profile {profile}: pin {number}"),
         Op::Unpin { profile, number } => format!("profile {profile}: unpin {number}"),
+        Op::SetOrigin { origin } => format!("be origin {origin}"),
+        Op::SetWitness { envelope } => match RefStatement::of(envelope) {
+            Ok(RefStatement { origin, seq, subject, .. }) => {
+                format!("note that {} is so by change {seq} of origin {origin}", subject.name())
+            }
+            Err(error) => error.to_string(),
+        },
+        Op::SetPartial { artifact } => format!("artifact {} is partial", artifact.short()),
+        Op::SetWhole { artifact } => format!("artifact {} is whole", artifact.short()),
     }
 }
 
@@ -183,6 +212,12 @@ fn line(record: &Record) -> Line<'_> {
         Op::RemoveGeneration { profile, number } => of_profile(line, "remove_generation", profile, *number),
         Op::Pin { profile, number } => of_profile(line, "pin", profile, *number),
         Op::Unpin { profile, number } => of_profile(line, "unpin", profile, *number),
+        Op::SetOrigin { origin } => Line { op: "set_origin", origin: Some(origin.to_string()), ..line },
+        Op::SetWitness { .. } => Line { op: "set_witness", ..line },
+        Op::SetPartial { artifact } => {
+            Line { artifact: Some(artifact.to_string()), op: "set_partial", ..line }
+        }
+        Op::SetWhole { artifact } => Line { artifact: Some(artifact.to_string()), op: "set_whole", ..line },
     }
 }
 
@@ -199,6 +234,22 @@ fn of_channel<'a>(line: Line<'a>, op: &'static str, key: &'a ChannelKey, version
 
 fn of_profile<'a>(line: Line<'a>, op: &'static str, profile: &'a ProfileName, number: u64) -> Line<'a> {
     Line { op, profile: Some(profile.as_str()), generation: Some(number), ..line }
+}
+
+fn of_witness<'a>(line: Line<'a>, witness: &'a Witness) -> Line<'a> {
+    let RefStatement { origin, seq, subject, .. } = &witness.statement;
+    let line = match subject {
+        Subject::Ref { key, .. } => of_ref(line, "set_witness", key),
+        Subject::Channel { key, version, .. } => of_channel(line, "set_witness", key, version),
+    };
+    let signed_by = witness.envelope.signatures.iter().map(|signature| &*signature.keyid).collect();
+    Line {
+        artifact: Some(subject.artifact().to_string()),
+        origin: Some(origin.to_string()),
+        origin_seq: Some(*seq),
+        signed_by: Some(signed_by),
+        ..line
+    }
 }
 
 fn set_lines(delta: &Delta) -> Vec<SetLine<'_>> {

@@ -168,9 +168,9 @@ fn open(app: &App, args: &TokensArg) -> anyhow::Result<TokenFile> {
 }
 
 fn create(app: &mut App, args: &CreateArgs) -> anyhow::Result<()> {
-    if args.file.path.is_none() && app.daemon().is_none() && app.store().is_err() {
+    if args.file.path.is_none() {
         // The first token may be made before anything else is.
-        drop(app.writer(&app.meter("waiting"))?);
+        app.make_store()?;
     }
     let file = open(app, &args.file)?;
     let now = now_ms();

@@ -49,6 +49,7 @@ pub(super) fn leave(global: &mut Global, args: &mut DaemonArgs) -> anyhow::Resul
     for path in named.chain(mounts).filter(|path| !path.as_os_str().is_empty()) {
         *path = std::path::absolute(&*path).context("cannot tell which folder this is")?;
     }
+    args.serve.make_paths_absolute().context("cannot tell which folder this is")?;
     // It leads a session already where somebody saw to that.
     let _ = rustix::process::setsid();
     rustix::process::chdir("/").context("cannot leave the folder")

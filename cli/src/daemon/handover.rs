@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use cairn_fusefs::Mount;
-use cairn_fusefs::takeover;
+use cairn_fusefs::takeover::{self, Belongings};
 use cairn_server::Jobs;
 use cairn_server::socket::{Listening, Prepared};
 use tokio::runtime::Handle;
@@ -144,13 +144,19 @@ impl Handover {
             let grace = crate::text::duration(grace);
             return refuse(stream, format!("{running} did not end within {grace}, see its --grace"));
         }
+        let _quiet = self.daemon.background().hold();
+        let _shelf = self.daemon.served().map(|served| served.hold_binaries());
         let Some(lock) = self.daemon.writer.hand_over() else {
             return refuse(stream, "its store has no lock".to_owned());
         };
         // Not before: a command that has just ended may have made one.
         let mounts = self.daemon.mounts().alive();
         let mounts: Vec<&Mount> = mounts.iter().map(|mount| &**mount).collect();
-        let mut handed = takeover::offer(stream, &mounts, lock, self.settings.to_bytes())?;
+        let mut settings = self.settings.clone();
+        settings.lazy = self.daemon.mounts().lazy();
+        let sockets = self.daemon.served().map(|served| served.socket()).into_iter().collect();
+        let belongings = Belongings { lock, sockets, extra: settings.to_bytes() };
+        let mut handed = takeover::offer(stream, &mounts, belongings)?;
         // Who waits asks again until the new one is found.
         hold.moved();
         tracing::info!("another process has taken over");

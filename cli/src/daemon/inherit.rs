@@ -4,6 +4,7 @@
 //! opened, both sockets are made beside the other's, and the threads that will be wanted wait. Until then the other
 //! daemon goes on as before if this process fails; from then on nothing is an error that ends this one.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use super::handover::{SOCKET, Successors};
 use super::mounts::{Mounts, Watcher};
 use super::settings::Settings;
 use super::{COMMAND, MountArg};
+use crate::exchange::Background;
 
 /// What another daemon offers.
 pub(crate) struct Inheritance {
@@ -37,6 +39,7 @@ pub(crate) struct Takeover {
 pub(crate) struct Inherited {
     pub(crate) writer: Writer,
     pub(crate) mounts: Arc<Mounts>,
+    pub(crate) background: Arc<Background>,
     pub(crate) control: Listening,
     pub(crate) successors: Successors,
     pub(crate) takeover: Takeover,
@@ -56,6 +59,11 @@ pub(crate) fn ask(store: &Path) -> anyhow::Result<Option<Inheritance>> {
 }
 
 impl Inheritance {
+    /// The sockets on which the other one listens for peers, once.
+    pub(crate) fn take_sockets(&mut self) -> Vec<OwnedFd> {
+        self.offering.take_sockets()
+    }
+
     /// Refuses what cannot be had together with the mounts that there are; gives those that have to be made.
     pub(crate) fn missing(&self, wanted: Vec<MountArg>) -> anyhow::Result<Vec<MountArg>> {
         let mut missing = Vec::new();
@@ -86,7 +94,10 @@ impl Inheritance {
         let pid = self.offering.pid();
         let lock = self.offering.lock().try_clone_to_owned().context("cannot keep the store's lock")?;
         let writer = Writer::inherit(store, lock, options)?;
-        let mounts = Mounts::new(settings.cache_max);
+        let mounts = Mounts::new(settings.cache_max, settings.fetch_max());
+        let background = settings.background(&writer)?;
+        // The first read may be of what is not here.
+        background.attach();
         let files = mounts.files(&writer)?;
         let control = Prepared::new(&settings.socket, settings.group)?;
         let successors = Successors::prepare(store)?;
@@ -101,7 +112,7 @@ impl Inheritance {
         tracing::info!(process = pid, mounts = taken.len(), inodes, ?paused, "took over");
         mounts.adopt(taken, watchers);
         let control = place(control);
-        Ok(Inherited { writer, mounts, control, successors, takeover, predecessor })
+        Ok(Inherited { writer, mounts, background, control, successors, takeover, predecessor })
     }
 }
 

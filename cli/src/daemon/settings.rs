@@ -1,21 +1,28 @@
 //! What a daemon runs with: what its command line says, else what the daemon before it ran with, else the usual.
 
+use std::collections::BTreeSet;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use cairn_store::{ProfileName, Writer};
 use serde::{Deserialize, Serialize};
 
 use crate::args::Global;
 use crate::commands::daemon::DaemonArgs;
+use crate::commands::serve::{ListenArg, ServeOptions, http_port};
 use crate::error::Usage;
+use crate::exchange::Background;
 use crate::{app, client, wire};
 
 /// Commands that run at a time where nothing is said.
 const JOBS: NonZero<usize> = NonZero::new(16).expect("16 is not 0");
 /// How long commands may take to end where nothing is said.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long reads wait for peers where nothing is said.
+const FETCH_MAX: Duration = Duration::from_secs(30);
 
 /// The settings of a daemon. One that is taken over hands them on, as JSON: a field that is missing there is the usual.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +45,18 @@ pub(crate) struct Settings {
     /// How long commands may take to end.
     #[serde(default)]
     grace_ms: Option<u64>,
+    /// How peers are served.
+    #[serde(default)]
+    pub(crate) serve: ServeOptions,
+    /// How long reads wait for peers.
+    #[serde(default)]
+    fetch_max_ms: Option<u64>,
+    /// Whether what lacks of versions stays away until it is read.
+    #[serde(default)]
+    pub(crate) no_complete: bool,
+    /// Profiles of which versions are shown as soon as their names are here.
+    #[serde(default)]
+    pub(crate) lazy: BTreeSet<ProfileName>,
 }
 
 impl Settings {
@@ -51,6 +70,12 @@ impl Settings {
         let is_named = global.socket.as_ref().is_some_and(|path| !path.as_os_str().is_empty());
         let named = client::socket(global).filter(|_| is_named).map(std::path::absolute).transpose()?;
         let group = args.socket_group.as_deref().map(group).transpose()?;
+        let mut serve = match before {
+            Some(before) => args.serve.clone().or(&before.serve),
+            None => args.serve.clone(),
+        };
+        serve.make_paths_absolute().context("cannot tell which folder this is")?;
+        serve.listen = serve.address(args.serves, http_port()?).map(ListenArg::from);
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Ok(Self {
             socket: named.or_else(|| Some(before?.socket.clone())).unwrap_or_else(|| store.join(app::SOCKET)),
@@ -60,6 +85,10 @@ impl Settings {
             cache_max: args.cache_max.or_else(|| before?.cache_max),
             jobs: args.jobs.or_else(|| before?.jobs),
             grace_ms: args.grace.map(millis).or_else(|| before?.grace_ms),
+            serve,
+            fetch_max_ms: args.fetch_max.map(millis).or_else(|| before?.fetch_max_ms),
+            no_complete: args.no_complete || before.is_some_and(|before| before.no_complete),
+            lazy: before.map(|before| before.lazy.clone()).unwrap_or_default(),
         })
     }
 
@@ -71,6 +100,17 @@ impl Settings {
     /// How long commands may take to end.
     pub(crate) fn grace(&self) -> Duration {
         self.grace_ms.map_or(GRACE, Duration::from_millis)
+    }
+
+    /// What a daemon with these does with peers beside commands.
+    pub(crate) fn background(&self, writer: &Writer) -> anyhow::Result<Arc<Background>> {
+        let own = writer.signed(app::who(rustix::process::geteuid().as_raw()));
+        Background::new(own, self.fetch_max(), !self.no_complete)
+    }
+
+    /// How long reads wait for peers.
+    pub(crate) fn fetch_max(&self) -> Duration {
+        self.fetch_max_ms.map_or(FETCH_MAX, Duration::from_millis)
     }
 
     /// As another daemon reads them.

@@ -20,8 +20,8 @@ pub(crate) struct ItemStream {
     decoder: ItemDecoder,
     /// What came and is not decoded yet.
     pending: Bytes,
-    /// Bytes that came since the caller last asked.
-    arrived: u64,
+    /// Who is told of bytes as they come.
+    told: Option<Box<dyn Fn(u64) + Send + Sync>>,
     pace: Pace,
 }
 
@@ -33,7 +33,7 @@ impl Peer {
         }
         let pace = Pace::new(self.timeouts.patience);
         let decoder = ItemDecoder::new();
-        Ok(ItemStream { peer: self.clone(), response, decoder, pending: Bytes::new(), arrived: 0, pace })
+        Ok(ItemStream { peer: self.clone(), response, decoder, pending: Bytes::new(), told: None, pace })
     }
 }
 
@@ -57,9 +57,9 @@ impl ItemStream {
         }
     }
 
-    /// Bytes that came since this was last asked.
-    pub(crate) fn take_arrived(&mut self) -> u64 {
-        std::mem::take(&mut self.arrived)
+    /// Tells of bytes as they come.
+    pub(crate) fn tell(&mut self, told: Box<dyn Fn(u64) + Send + Sync>) {
+        self.told = Some(told);
     }
 
     async fn receive(&mut self) -> Result<(), PeerError> {
@@ -80,7 +80,9 @@ impl ItemStream {
             }
         };
         self.peer.traffic.add_received(piece.len());
-        self.arrived += piece.len() as u64;
+        if let Some(tell) = &self.told {
+            tell(piece.len() as u64);
+        }
         if let Some(rate) = self.pace.is_too_slow(waited, piece.len()) {
             return Err(self
                 .peer
@@ -93,7 +95,7 @@ impl ItemStream {
 
 /// Tells a trickle from a stream: bytes over the last stretch of waiting.
 #[derive(Debug)]
-struct Pace {
+pub(super) struct Pace {
     patience: Duration,
     waits: VecDeque<(Duration, usize)>,
     waited: Duration,
@@ -104,12 +106,12 @@ impl Pace {
     /// Waits that are remembered, at most: those in a row are put together.
     const WAITS_MAX: usize = 64;
 
-    fn new(patience: Duration) -> Self {
+    pub(super) fn new(patience: Duration) -> Self {
         Self { patience, waits: VecDeque::new(), waited: Duration::ZERO, bytes: 0 }
     }
 
     /// The rate in bytes a second, if over the last stretch of waiting it is below the least that is taken.
-    fn is_too_slow(&mut self, waited: Duration, bytes: usize) -> Option<u64> {
+    pub(super) fn is_too_slow(&mut self, waited: Duration, bytes: usize) -> Option<u64> {
         self.waited += waited;
         self.bytes += bytes;
         let grain = self.patience / u32::try_from(Self::WAITS_MAX).unwrap_or(1);

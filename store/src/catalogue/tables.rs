@@ -166,7 +166,11 @@ impl Tables {
                     | Op::SetCurrent { .. }
                     | Op::RemoveGeneration { .. }
                     | Op::Pin { .. }
-                    | Op::Unpin { .. } => {}
+                    | Op::Unpin { .. }
+                    | Op::SetOrigin { .. }
+                    | Op::SetWitness { .. }
+                    | Op::SetPartial { .. }
+                    | Op::SetWhole { .. } => {}
                 }
             }
             meta.insert(AT, encode_at(last.seq))?;

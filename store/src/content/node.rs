@@ -82,6 +82,21 @@ impl ContentNode {
         Ok(node)
     }
 
+    /// The nodes that a node names, whatever stands above it.
+    pub(super) fn references(id: &ChunkId, source: &dyn ObjectSource) -> Result<Vec<ChunkId>> {
+        let bytes = source.get(id)?;
+        let decode = || {
+            let header = NodeHeader::decode(&mut Cursor::new(&bytes), MAGIC)?;
+            let node = Self { bytes: Arc::clone(&bytes), id: *id, level: header.level, count: header.count };
+            node.check().map(|_| node)
+        };
+        let node = decode().map_err(|defect: Defect| defect.of("content", id))?;
+        if node.level == 0 {
+            return Ok(Vec::new());
+        }
+        (0..node.count).map(|index| node.child(index).map(|child| child.id)).collect()
+    }
+
     /// Reads the child of a node on `level`.
     pub(super) fn read_child(child: &Child, level: u8, source: &dyn ObjectSource) -> Result<Self> {
         Self::read(&child.id, Some(level), child.totals, source)

@@ -31,6 +31,8 @@ pub struct UseOptions {
     pub if_current: Option<u64>,
     /// What packages have to run on, if they do not run on anything: this machine, if nothing is said.
     pub platform: Option<Platform>,
+    /// Whether versions will do of which files are not here yet. They are known as such from then on.
+    pub allow_partial: bool,
 }
 
 /// A profile shows another generation.
@@ -60,7 +62,7 @@ impl Writer {
     pub fn use_packages(&self, options: &UseOptions) -> Result<Switched> {
         check_names(options)?;
         // What takes time is done before names are locked. An artifact never changes.
-        let set = self.packages(options)?;
+        let (set, not_whole) = self.packages(options)?;
         let (mut names, view) = self.lock_names();
         let none = Profile::default();
         let profile = view.profiles.get(&options.profile).unwrap_or(&none);
@@ -79,7 +81,12 @@ impl Writer {
         check_room(&options.profile, profile, before.packages.len() + delta.set.len() - delta.removed.len())?;
         switched.to = profile.last + 1;
         let (profile, number) = (options.profile.clone(), switched.to);
-        let ops = vec![
+        let mut ops: Vec<Op> = not_whole
+            .into_iter()
+            .filter(|artifact| !view.partial.contains(artifact))
+            .map(|artifact| Op::SetPartial { artifact })
+            .collect();
+        ops.extend([
             Op::AddGeneration {
                 profile: profile.clone(),
                 number,
@@ -89,7 +96,7 @@ impl Writer {
                 time_ms: now_ms(),
             },
             Op::SetCurrent { profile, old: from, number },
-        ];
+        ]);
         drop(view);
         switched.seq = Some(self.change(&mut names, ops)?);
         Ok(switched)
@@ -171,23 +178,30 @@ impl Writer {
         Ok(switched)
     }
 
-    /// The packages that are to be set, each with its commands, once it is certain that they can be used.
-    fn packages(&self, options: &UseOptions) -> Result<Packages> {
+    /// The packages that are to be set, each with its commands, once it is certain that they can be used; and those
+    /// artifacts among them that are not whole.
+    fn packages(&self, options: &UseOptions) -> Result<(Packages, BTreeSet<ArtifactId>)> {
+        let mut not_whole = BTreeSet::new();
         let wanted = options.platform.clone().unwrap_or_else(Platform::current);
-        let package = |(key, artifact): &(RefKey, ArtifactId)| {
+        let mut package = |(key, artifact): &(RefKey, ArtifactId)| {
             if key.platform != wanted && key.platform != Platform::any() {
                 return Err(Error::WrongPlatform { what: key.to_string(), wanted: wanted.clone() });
             }
             let missing = self.missing(artifact, &())?;
             if !missing.is_nothing() {
-                return Err(Error::Incomplete { what: key.to_string(), missing });
+                // What leads to the files has to be here in any case.
+                if !options.allow_partial || missing.objects > 0 {
+                    return Err(Error::Incomplete { what: key.to_string(), missing });
+                }
+                not_whole.insert(*artifact);
             }
             let (version, platform) = (key.version.clone(), key.platform.clone());
             let commands = self.commands(artifact)?;
             let package = Package { version, platform, artifact: *artifact, commands };
             Ok((key.name.clone(), Arc::new(package)))
         };
-        options.set.iter().map(package).collect()
+        let packages = options.set.iter().map(&mut package).collect::<Result<_>>()?;
+        Ok((packages, not_whole))
     }
 }
 

@@ -1,12 +1,17 @@
 //! What a change does to a view, and how it is taken back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use cairn_trust::Envelope;
 
 use super::record::Op;
 use crate::Error;
 use crate::generation::{Delta, Generation, NotThere, Packages, Profile};
 use crate::id::ArtifactId;
-use crate::refs::{ChannelKey, ProfileName, RefKey, RefRecord, Version, View};
+use crate::refs::{
+    ChannelKey, ProfileName, RefKey, RefRecord, Subject, SubjectName, Version, View, Witness, Words,
+};
 
 /// An operation that expects something else than what is there.
 #[derive(Debug)]
@@ -20,6 +25,10 @@ impl Mismatch {
     fn named(key: String, expected: Option<String>, found: Option<String>) -> Self {
         let say = |value: Option<String>| value.unwrap_or_else(|| "nothing".to_owned());
         Self { key, detail: format!("it names {}, not {}", say(found), say(expected)) }
+    }
+
+    fn of(key: String, detail: impl Into<String>) -> Self {
+        Self { key, detail: detail.into() }
     }
 
     fn of_profile(profile: &ProfileName, detail: impl Into<String>) -> Self {
@@ -41,23 +50,31 @@ impl Mismatch {
 
 /// What takes an applied operation back.
 pub(super) enum Undo {
-    Ref(RefKey, Option<RefRecord>),
-    Channel(ChannelKey, Option<Version>),
+    Ref(RefKey, Option<RefRecord>, Option<u64>),
+    Channel(ChannelKey, Option<Version>, Option<u64>),
     /// The generation with the highest number goes again, and the profile with it if it made it.
     Added(ProfileName, u64),
     Current(ProfileName, u64),
     Removed(ProfileName, u64, Arc<Generation>),
     Pinned(ProfileName, u64),
     Unpinned(ProfileName, u64),
+    Origin,
+    Witnessed(SubjectName, Option<Words>),
+    Partial(ArtifactId),
+    Whole(ArtifactId),
 }
 
 impl Undo {
     pub(super) fn run(self, view: &mut View) {
         match self {
-            Self::Ref(key, Some(record)) => drop(view.refs.insert(key, record)),
-            Self::Ref(key, None) => drop(view.refs.remove(&key)),
-            Self::Channel(key, Some(version)) => drop(view.channels.insert(key, version)),
-            Self::Channel(key, None) => drop(view.channels.remove(&key)),
+            Self::Ref(key, record, change) => {
+                put(&mut view.changes.refs, &key, change);
+                put(&mut view.refs, &key, record);
+            }
+            Self::Channel(key, version, change) => {
+                put(&mut view.changes.channels, &key, change);
+                put(&mut view.channels, &key, version);
+            }
             Self::Added(name, number) => {
                 if let Some(profile) = view.profiles.get_mut(&name) {
                     profile.generations.remove(&number);
@@ -77,7 +94,19 @@ impl Undo {
             Self::Unpinned(name, number) => {
                 change(view, &name, |profile| profile.pins.insert(number));
             }
+            Self::Origin => view.origin = None,
+            Self::Witnessed(name, words) => view.witnessed.put_back(&name, words),
+            Self::Partial(artifact) => drop(view.partial.remove(&artifact)),
+            Self::Whole(artifact) => drop(view.partial.insert(artifact)),
         }
+    }
+}
+
+/// Makes what is under a key `value`, or takes it away; gives what was there.
+fn put<K: Ord + Clone, V>(map: &mut BTreeMap<K, V>, key: &K, value: Option<V>) -> Option<V> {
+    match value {
+        Some(value) => map.insert(key.clone(), value),
+        None => map.remove(key),
     }
 }
 
@@ -87,24 +116,24 @@ fn change<T>(view: &mut View, name: &ProfileName, by: impl FnOnce(&mut Profile) 
     }
 }
 
-/// Applies `op`, or leaves the view as it is.
-pub(super) fn apply(view: &mut View, op: &Op) -> Result<Undo, Mismatch> {
+/// Applies `op`, which is record `seq`, or leaves the view as it is.
+pub(super) fn apply(view: &mut View, op: &Op, seq: u64) -> Result<Undo, Mismatch> {
     match op {
         Op::SetRef { key, old, record } => {
             expect_ref(view, key, old.as_ref())?;
-            Ok(Undo::Ref(key.clone(), view.refs.insert(key.clone(), record.clone())))
+            Ok(set_ref(view, key, Some((record.clone(), seq))))
         }
         Op::RemoveRef { key, old } => {
             expect_ref(view, key, Some(old))?;
-            Ok(Undo::Ref(key.clone(), view.refs.remove(key)))
+            Ok(set_ref(view, key, None))
         }
         Op::SetChannel { key, old, version } => {
             expect_channel(view, key, old.as_ref())?;
-            Ok(Undo::Channel(key.clone(), view.channels.insert(key.clone(), version.clone())))
+            Ok(set_channel(view, key, Some((version.clone(), seq))))
         }
         Op::RemoveChannel { key, old } => {
             expect_channel(view, key, Some(old))?;
-            Ok(Undo::Channel(key.clone(), view.channels.remove(key)))
+            Ok(set_channel(view, key, None))
         }
         Op::AddGeneration { profile, number, base, delta, preferred, time_ms } => {
             let packages = packages_of(view.profiles.get(profile), profile, *number, *base, delta)?;
@@ -137,7 +166,64 @@ pub(super) fn apply(view: &mut View, op: &Op) -> Result<Undo, Mismatch> {
             }
             Ok(Undo::Unpinned(profile.clone(), *number))
         }
+        Op::SetOrigin { origin } => match view.origin {
+            Some(_) => Err(Mismatch::of("the store".to_owned(), "it has an origin")),
+            None => {
+                view.origin = Some((*origin, seq));
+                Ok(Undo::Origin)
+            }
+        },
+        Op::SetWitness { envelope } => set_witness(view, envelope),
+        Op::SetPartial { artifact } => match view.partial.contains(artifact) {
+            true => Err(Mismatch::of(format!("artifact {artifact}"), "it is known not to be whole")),
+            false => {
+                view.partial.insert(*artifact);
+                Ok(Undo::Partial(*artifact))
+            }
+        },
+        Op::SetWhole { artifact } => match view.partial.contains(artifact) {
+            true => {
+                view.partial.remove(artifact);
+                Ok(Undo::Whole(*artifact))
+            }
+            false => Err(Mismatch::of(format!("artifact {artifact}"), "nobody said that it is not whole")),
+        },
     }
+}
+
+fn set_ref(view: &mut View, key: &RefKey, to: Option<(RefRecord, u64)>) -> Undo {
+    let (record, seq) = to.unzip();
+    let change = put(&mut view.changes.refs, key, seq);
+    Undo::Ref(key.clone(), put(&mut view.refs, key, record), change)
+}
+
+fn set_channel(view: &mut View, key: &ChannelKey, to: Option<(Version, u64)>) -> Undo {
+    let (version, seq) = to.unzip();
+    let change = put(&mut view.changes.channels, key, seq);
+    Undo::Channel(key.clone(), put(&mut view.channels, key, version), change)
+}
+
+/// A word about a name, which has to be what the name is here, and no older than the last of its origin.
+fn set_witness(view: &mut View, envelope: &Envelope) -> Result<Undo, Mismatch> {
+    let refuse = |error: Error| Mismatch::of("a statement".to_owned(), error.to_string());
+    let witness = Witness::of(envelope.clone()).map_err(refuse)?;
+    view.check_statement(&witness.statement).map_err(refuse)?;
+    let subject = &witness.statement.subject;
+    let leads_to = |key: &RefKey| view.refs.get(key).map(|record| record.artifact);
+    let holds = match subject {
+        Subject::Ref { key, artifact } => leads_to(key) == Some(*artifact),
+        Subject::Channel { key, version, artifact } => {
+            let (name, platform) = (key.name.clone(), key.platform.clone());
+            let key_of_version = RefKey { name, version: version.clone(), platform };
+            view.channels.get(key) == Some(version) && leads_to(&key_of_version) == Some(*artifact)
+        }
+    };
+    let name = subject.name();
+    if !holds {
+        return Err(Mismatch::of(name.to_string(), "it is not what the statement says"));
+    }
+    let before = view.witnessed.add(witness);
+    Ok(Undo::Witnessed(name, before))
 }
 
 /// The packages of a generation that is to be added.

@@ -6,11 +6,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::record::{Body, Stored};
-use super::state::{State, State1};
+use super::state::{State, State1, State2};
 use crate::{Error, Result};
 
 /// The version that is written; earlier ones are read.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 const SEGMENT_MAGIC: [u8; 4] = *b"CJNL";
 const GROUP_MAGIC: [u8; 4] = *b"CJGR";
 const END_MARK: [u8; 4] = *b"CJGE";
@@ -163,6 +163,7 @@ impl Group<'_> {
     pub(super) fn records(&self, version: u32) -> Result<Vec<Stored>, Bad> {
         let records = match version {
             1 => self.decode::<State1>()?.into_iter().map(|record| record.map(State::from)).collect(),
+            2 => self.decode::<State2>()?.into_iter().map(|record| record.map(State::from)).collect(),
             _ => self.decode::<State>()?,
         };
         let is_later = |body: &Body| matches!(body, Body::Change(op) if op.since() > version);

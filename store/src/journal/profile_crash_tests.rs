@@ -88,8 +88,8 @@ fn run(sim: &Sim, model: &mut Model, context: &str) -> Result<(), Error> {
 /// The profile as it is with `ops`.
 fn after(view: &View, ops: &[Op]) -> Profile {
     let mut view = view.clone();
-    for op in ops {
-        assert!(super::apply::apply(&mut view, op).is_ok(), "{op:?}");
+    for (op, seq) in ops.iter().zip(view.seq + 1..) {
+        assert!(super::apply::apply(&mut view, op, seq).is_ok(), "{op:?}");
     }
     profile(&view)
 }

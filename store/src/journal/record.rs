@@ -1,11 +1,12 @@
 //! Records: what they say and how they are encoded.
 
+use cairn_trust::Envelope;
 use serde::{Deserialize, Serialize};
 
 use super::state::State;
 use crate::generation::Delta;
 use crate::id::ArtifactId;
-use crate::refs::{ChannelKey, Name, ProfileName, RefKey, RefRecord, Version};
+use crate::refs::{ChannelKey, Name, Origin, ProfileName, RefKey, RefRecord, Version};
 
 /// One change. Each says what it replaces, so that the journal proves itself consistent as it is replayed. New kinds
 /// are added at the end, with a new format version: the order is part of the format.
@@ -88,10 +89,30 @@ pub enum Op {
         /// Which one.
         number: u64,
     },
+    /// The store is called this in statements from now on, for ever.
+    SetOrigin {
+        /// The name.
+        origin: Origin,
+    },
+    /// Another store says of a name what it is here now.
+    SetWitness {
+        /// The statement, a [`RefStatement`](crate::refs::RefStatement), as it came.
+        envelope: Envelope,
+    },
+    /// An artifact that is named is not whole here.
+    SetPartial {
+        /// Which one.
+        artifact: ArtifactId,
+    },
+    /// An artifact that was not whole here is so now.
+    SetWhole {
+        /// Which one.
+        artifact: ArtifactId,
+    },
 }
 
 impl Op {
-    /// Whether it changes refs or channels, and not profiles.
+    /// Whether it changes refs or channels, and nothing else.
     pub(crate) fn is_of_refs(&self) -> bool {
         match self {
             Self::SetRef { .. }
@@ -102,13 +123,24 @@ impl Op {
             | Self::SetCurrent { .. }
             | Self::RemoveGeneration { .. }
             | Self::Pin { .. }
-            | Self::Unpin { .. } => false,
+            | Self::Unpin { .. }
+            | Self::SetOrigin { .. }
+            | Self::SetWitness { .. }
+            | Self::SetPartial { .. }
+            | Self::SetWhole { .. } => false,
         }
     }
 
     /// The version of the journal's format that brought it.
     pub(super) fn since(&self) -> u32 {
-        if self.is_of_refs() { 1 } else { 2 }
+        match self {
+            Self::SetOrigin { .. }
+            | Self::SetWitness { .. }
+            | Self::SetPartial { .. }
+            | Self::SetWhole { .. } => 3,
+            _ if self.is_of_refs() => 1,
+            _ => 2,
+        }
     }
 }
 

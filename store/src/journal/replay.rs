@@ -137,7 +137,7 @@ fn load(io: &dyn Io, segment: &Segment) -> Result<Option<(View, Loaded)>> {
             Err(bad) => return Err(bad.into_error(path)),
         };
         for record in records {
-            apply(&mut view, &record.op).map_err(|mismatch| {
+            apply(&mut view, &record.op, record.seq).map_err(|mismatch| {
                 let (seq, key, detail) = (record.seq, mismatch.key(), mismatch.detail());
                 damaged(path, start, format!("record {seq} does not fit what is before it: {key}: {detail}"))
             })?;

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Channel, ChannelKey, Name, Platform, ProfileName, RefKey, RefRecord, Spec, Version};
+use super::{Changes, Channel, ChannelKey, Name, Origin, Platform, ProfileName, RefKey, RefRecord};
+use super::{Spec, Version, Witnessed};
 use crate::generation::Profile;
 use crate::id::ArtifactId;
 use crate::shared::Shared;
@@ -20,8 +21,16 @@ pub struct View {
     pub channels: Shared<BTreeMap<ChannelKey, Version>>,
     /// The profiles, each with its generations.
     pub profiles: BTreeMap<ProfileName, Profile>,
+    /// What this store is called in statements, and the change that gave it that name; none before it is asked for.
+    pub origin: Option<(Origin, u64)>,
+    /// What other stores said of names.
+    pub witnessed: Witnessed,
+    /// Artifacts that are named and known not to be whole here yet.
+    pub partial: Shared<BTreeSet<ArtifactId>>,
     /// The sequence number of the last journal record in it; 0 before the first.
     pub seq: u64,
+    /// When refs and channels became what they are, of those that did since statements were first made.
+    pub(crate) changes: Changes,
 }
 
 impl View {

@@ -168,6 +168,14 @@ fn take_full<'a>(cursor: &mut Cursor<'a>, bytes: &'a [u8]) -> Result<FullRef<'a>
 }
 
 impl<'a> EntryRef<'a> {
+    /// The object that the entry leads to: a directory, or a long list of chunks.
+    pub(super) fn object(&self) -> Option<ChunkId> {
+        match self.body {
+            BodyRef::Dir(id) | BodyRef::Long { root: id, .. } => Some(id),
+            _ => None,
+        }
+    }
+
     /// Takes the entry at `at` in `bytes` and returns it with the position behind it.
     pub(super) fn decode(bytes: &'a [u8], at: usize) -> Result<(Self, usize), Defect> {
         let mut cursor = Cursor::starting_at(bytes, at);

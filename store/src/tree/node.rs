@@ -121,6 +121,22 @@ impl TreeNode {
         decode().map_err(|defect: Defect| defect.of("tree", id))
     }
 
+    /// The objects that a node names, whatever stands above it.
+    pub(super) fn references(id: &ChunkId, source: &dyn ObjectSource) -> Result<Vec<ChunkId>> {
+        let mut node = Self::read(id, source, |node| node.check_children().map(drop))?;
+        let mut found = Vec::new();
+        if node.is_leaf() {
+            while let Some(entry) = node.next_entry()? {
+                found.extend(entry.object());
+            }
+        } else {
+            while let Some(child) = node.next_child()? {
+                found.push(child.id);
+            }
+        }
+        Ok(found)
+    }
+
     /// Checks all children of a node above the leaves, and returns the number of entries below the node.
     fn check_children(&self) -> Result<u64, Defect> {
         if self.level == 0 {

@@ -1,17 +1,21 @@
 //! Walks an artifact and notes what cannot be read of it. A directory that is lost does not hide its neighbours.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{Affected, Damage, PATHS_MAX};
 use crate::artifact::{Artifact, MetadataPolicy};
-use crate::content::chunks;
+use crate::content::{ChunkRef, Content, chunks};
 use crate::error::{Error, Result};
 use crate::id::{ArtifactId, ChunkId, TreeId};
 use crate::pack::SEALED;
+use crate::presence::Missing;
 use crate::progress::Progress;
 use crate::refs::RefKey;
 use crate::store::Store;
 use crate::tree::{Entry, Node, PATH_LEN_MAX, entries};
+
+/// Chunks that are looked for together.
+const WINDOW_MAX: usize = 1024;
 
 /// What is wrong with an artifact.
 #[derive(Default)]
@@ -19,6 +23,8 @@ pub(super) struct Found {
     paths: Vec<Vec<u8>>,
     path_count: u64,
     missing: BTreeSet<ChunkId>,
+    /// Chunks of files that are not here yet, with their lengths.
+    not_here: BTreeMap<ChunkId, u32>,
     /// What the artifact says of itself that is not so, though all of its bytes are there.
     pub(super) contradictions: Vec<Damage>,
 }
@@ -32,10 +38,12 @@ struct Counted {
     chunks: u64,
 }
 
-/// Checks one artifact. `bad` are chunks that are there and cannot be read.
+/// Checks one artifact. `bad` are chunks that are there and cannot be read. What is absent of a partial artifact's files
+/// is only counted.
 pub(super) fn check(
     store: &Store,
     id: &ArtifactId,
+    is_partial: bool,
     bad: &HashSet<ChunkId>,
     progress: &dyn Progress,
 ) -> Result<Found> {
@@ -48,6 +56,7 @@ pub(super) fn check(
         }
     };
     let mut counted = Counted::default();
+    let looking = Looking { store, is_partial, bad };
     let mut open: Vec<(Vec<u8>, TreeId)> = vec![(Vec::new(), artifact.root)];
     while let Some((folder, tree)) = open.pop() {
         for entry in entries(&tree, store) {
@@ -80,7 +89,7 @@ pub(super) fn check(
             }
             match &entry.node {
                 Node::Dir { tree } => open.push((path, *tree)),
-                Node::File { .. } => check_file(store, &path, &entry, bad, &mut counted, &mut found)?,
+                Node::File { .. } => looking.check_file(&path, &entry, &mut counted, &mut found)?,
                 _ => {}
             }
         }
@@ -97,41 +106,60 @@ fn claims(artifact: &Artifact) -> Counted {
     Counted { entries, files, bytes, chunks }
 }
 
-fn check_file(
-    store: &Store,
-    path: &[u8],
-    entry: &Entry,
-    bad: &HashSet<ChunkId>,
-    counted: &mut Counted,
-    found: &mut Found,
-) -> Result<()> {
-    let Node::File { size, content } = &entry.node else { return Ok(()) };
-    counted.files += 1;
-    counted.bytes = counted.bytes.saturating_add(*size);
-    counted.chunks = counted.chunks.saturating_add(content.chunk_count());
-    let mut missing = Vec::new();
-    for chunk in chunks(content, *size, store) {
-        match chunk {
-            Ok((_, chunk)) if chunk.is_hole() => {}
-            Ok((_, chunk)) => {
-                if bad.contains(&chunk.id) || store.locate(&chunk.id)?.is_none() {
-                    missing.push(chunk.id);
+/// What it takes to tell whether a chunk is lost.
+struct Looking<'a> {
+    store: &'a Store,
+    is_partial: bool,
+    bad: &'a HashSet<ChunkId>,
+}
+
+impl Looking<'_> {
+    fn check_file(&self, path: &[u8], entry: &Entry, counted: &mut Counted, found: &mut Found) -> Result<()> {
+        let Node::File { size, content } = &entry.node else { return Ok(()) };
+        counted.files += 1;
+        counted.bytes = counted.bytes.saturating_add(*size);
+        counted.chunks = counted.chunks.saturating_add(content.chunk_count());
+        let (mut missing, mut window) = (Vec::new(), Vec::new());
+        for chunk in chunks(content, *size, self.store) {
+            match chunk {
+                Ok((_, chunk)) if chunk.is_hole() => {}
+                Ok((_, chunk)) if self.bad.contains(&chunk.id) => missing.push(chunk.id),
+                Ok((_, chunk)) => {
+                    window.push(chunk);
+                    if window.len() == WINDOW_MAX {
+                        self.look(&mut window, &mut missing, found)?;
+                    }
+                }
+                Err(error) => {
+                    let root = match content {
+                        Content::Long { root, .. } => (*root).into(),
+                        _ => ChunkId([0; 32]),
+                    };
+                    found.note_error(path, root, error)?;
+                    return Ok(());
                 }
             }
-            Err(error) => {
-                let root = match content {
-                    crate::content::Content::Long { root, .. } => (*root).into(),
-                    _ => ChunkId([0; 32]),
-                };
-                found.note_error(path, root, error)?;
-                return Ok(());
+        }
+        self.look(&mut window, &mut missing, found)?;
+        if !missing.is_empty() {
+            found.note(path, missing);
+        }
+        Ok(())
+    }
+
+    /// Takes the chunks out of a window and notes those that are not here.
+    fn look(&self, window: &mut Vec<ChunkRef>, missing: &mut Vec<ChunkId>, found: &mut Found) -> Result<()> {
+        let ids: Vec<ChunkId> = window.iter().map(|chunk| chunk.id).collect();
+        let here = self.store.have(&ids)?;
+        for (chunk, _) in window.drain(..).zip(here).filter(|(_, here)| !here) {
+            if self.is_partial {
+                found.not_here.insert(chunk.id, chunk.len);
+            } else {
+                missing.push(chunk.id);
             }
         }
+        Ok(())
     }
-    if !missing.is_empty() {
-        found.note(path, missing);
-    }
-    Ok(())
 }
 
 impl Found {
@@ -169,6 +197,12 @@ impl Found {
             self.note(b"", vec![chunk]);
         }
         Ok(())
+    }
+
+    /// What of a partial artifact's files is not here yet.
+    pub(super) fn not_here(&self) -> Missing {
+        let bytes = self.not_here.values().map(|len| u64::from(*len)).sum();
+        Missing { objects: 0, chunks: self.not_here.len() as u64, bytes }
     }
 
     /// The artifact as affected, if it is.

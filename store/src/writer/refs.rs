@@ -61,6 +61,7 @@ impl Writer {
             ops.push(Op::SetRef { key: key.clone(), old, record });
         }
         ops.extend(options.channel.as_ref().and_then(|channel| point(&view, key, channel)));
+        ops.extend(self.is_whole_now(&view, &ingested.artifact)?);
         if ops.is_empty() {
             return Ok(Published { seq: None, replaced: None, unchanged });
         }
@@ -68,6 +69,13 @@ impl Writer {
         drop(names);
         self.persist_index();
         Ok(Published { seq: Some(seq), replaced, unchanged })
+    }
+
+    /// The change that says that an artifact is whole, if it was known not to be.
+    pub(super) fn is_whole_now(&self, view: &View, artifact: &ArtifactId) -> Result<Option<Op>> {
+        let was_partial = view.partial.contains(artifact);
+        let is_whole = was_partial && self.missing(artifact, &())?.is_nothing();
+        Ok(is_whole.then_some(Op::SetWhole { artifact: *artifact }))
     }
 
     /// Takes a version's name away. Its bytes stay until they are collected.
@@ -136,7 +144,7 @@ impl Writer {
 }
 
 /// A version and a channel of one name cannot both be meant by it.
-fn check_channel(view: &View, key: &RefKey, channel: Option<&Channel>) -> Result<()> {
+pub(super) fn check_channel(view: &View, key: &RefKey, channel: Option<&Channel>) -> Result<()> {
     let is_this = |channel: &Channel| channel.as_str() == key.version.as_str();
     let shadowed = channel.filter(|channel| view.shadows(&key.name, channel) || is_this(channel));
     if let Some(channel) = shadowed {
@@ -156,7 +164,7 @@ fn check_channel(view: &View, key: &RefKey, channel: Option<&Channel>) -> Result
 }
 
 /// The change that points a channel to a version, unless it does.
-fn point(view: &View, key: &RefKey, channel: &Channel) -> Option<Op> {
+pub(super) fn point(view: &View, key: &RefKey, channel: &Channel) -> Option<Op> {
     let channel =
         ChannelKey { name: key.name.clone(), channel: channel.clone(), platform: key.platform.clone() };
     let old = view.channels.get(&channel).cloned();

@@ -90,6 +90,7 @@ fn use_release(writer: &Writer, version: &str) -> anyhow::Result<Switched> {
         prefer: Vec::new(),
         if_current: None,
         platform: None,
+        allow_partial: false,
     })?)
 }
 

@@ -1,0 +1,493 @@
+//! Brings the data of an artifact whose metadata is here.
+//!
+//! The calling thread is the conductor: it asks the schedule what to do, starts and ends requests, and tells the watcher.
+//! Tasks read answers and hand frames on; workers, one for each core, hash what came and keep it. Nothing is kept that was
+//! not hashed and asked for. What is on its way is bounded: some frames between tasks and workers, one window of ids.
+//!
+//! An artifact with more chunks than fit into one request comes in windows, each planned from what is here by then: that
+//! is also how an interrupted pull goes on.
+
+mod workers;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use cairn_store::{ArtifactId, ChunkId, ChunkRef, Writer};
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use crate::error::{Error, Fault, PeerError, Result};
+use crate::feed::Ask;
+use crate::net::Net;
+use crate::peer::{Part, Peer};
+use crate::peers::Peers;
+use crate::report::{PeerReport, Plan, Report, Watch, millis};
+use crate::resolve::totals;
+use crate::schedule::{BatchId, Order, PEERS_MAX, PeerNo, PeerSummary, Schedule, Slot, Standing, Verdict};
+use crate::survey::survey;
+use crate::wire::{IDS_MAX, Item};
+use workers::{Job, Window};
+
+/// Frames between tasks and workers, at most.
+const FRAMES_AHEAD: usize = 8;
+/// How often the conductor looks whether it is to stop.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What tasks and workers tell the conductor.
+enum Event {
+    Received {
+        batch: BatchId,
+        bytes: u64,
+    },
+    /// A frame was verified, and what is wanted of it kept.
+    Kept {
+        batch: BatchId,
+        slots: Vec<Slot>,
+        kept: cairn_store::Kept,
+    },
+    Absent {
+        batch: BatchId,
+        ids: Vec<ChunkId>,
+    },
+    /// A frame is not what it says.
+    Lied {
+        batch: BatchId,
+        detail: String,
+    },
+    /// What leads to the data is not true.
+    Malformed(String),
+    /// The answer ended after so many frames.
+    Finished {
+        batch: BatchId,
+        frames: u64,
+        outcome: Result<(), PeerError>,
+    },
+    /// The own store failed.
+    Broken(cairn_store::Error),
+}
+
+impl Net {
+    /// Brings the data of a plan and makes it durable. Names are for the caller to publish, once this has returned.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it cannot all be had, [`Error::Cancelled`], [`Error::Store`]. What came is kept: the
+    /// next pull goes on from there.
+    pub fn pull(&self, writer: &Writer, plan: Plan, watch: &dyn Watch) -> Result<Report> {
+        let peers = self.peers(&plan.sources[..plan.sources.len().min(PEERS_MAX)])?;
+        let mut pull = Pull {
+            net: self,
+            writer,
+            peers,
+            watch,
+            report: Report::default(),
+            summaries: Vec::new(),
+            began: Instant::now(),
+            delta: plan.have.map(|have| (have, plan.artifact)),
+        };
+        let result = pull.run(&plan);
+        // What came is worth keeping, however it ended.
+        let flushed = writer.intake().flush();
+        pull.finish(&plan);
+        result?;
+        flushed?;
+        Ok(pull.report)
+    }
+}
+
+/// One pull.
+struct Pull<'a> {
+    net: &'a Net,
+    writer: &'a Writer,
+    peers: Vec<Peer>,
+    watch: &'a dyn Watch,
+    report: Report,
+    /// Of the windows so far.
+    summaries: Vec<Vec<PeerSummary>>,
+    began: Instant,
+    /// What could be asked for as a whole.
+    delta: Option<(ArtifactId, ArtifactId)>,
+}
+
+impl Pull<'_> {
+    fn run(&mut self, plan: &Plan) -> Result<()> {
+        loop {
+            let found =
+                survey(&self.writer.store().local(), &plan.artifact, IDS_MAX, &|| self.watch.cancelled())?;
+            if !found.absent.is_empty() {
+                let detail = "its metadata went away while it was pulled".to_owned();
+                return Err(Error::Unavailable { what: plan.key.to_string(), detail });
+            }
+            if found.lacking.is_empty() {
+                return Ok(());
+            }
+            let whole = found.chunks == found.lacking.len() as u64;
+            let delta = self.delta.take().filter(|_| whole);
+            let delta = match delta {
+                Some((have, want)) => self.fits(&have, &want, found.bytes)?.then_some((Some(have), want)),
+                None if whole && plan.have.is_none() && self.report.chunks == 0 => {
+                    (found.bytes == self.distinct_bytes(&plan.artifact)?).then_some((None, plan.artifact))
+                }
+                None => None,
+            };
+            self.window(found.lacking, delta, plan)?;
+        }
+    }
+
+    /// Whether what lacks is just what one artifact has and the other has not, as good as.
+    fn fits(&self, have: &ArtifactId, want: &ArtifactId, lacking: u64) -> Result<bool> {
+        let delta = self.writer.store().local().lacking_chunks(Some(have), want, &())?;
+        Ok(delta.plain_bytes <= lacking + lacking / 256)
+    }
+
+    fn distinct_bytes(&self, want: &ArtifactId) -> Result<u64> {
+        Ok(self.writer.store().local().lacking_chunks(None, want, &())?.plain_bytes)
+    }
+
+    fn window(
+        &mut self,
+        lacking: Vec<ChunkRef>,
+        delta: Option<(Option<ArtifactId>, ArtifactId)>,
+        plan: &Plan,
+    ) -> Result<()> {
+        let gone: Vec<usize> = (0..self.peers.len()).filter(|number| self.is_out(*number)).collect();
+        let schedule = Schedule::new(lacking.iter().map(|chunk| chunk.len), self.peers.len());
+        let window = Arc::new(Window::new(lacking));
+        let (events, told) = channel();
+        let (frames, jobs) = mpsc::channel(FRAMES_AHEAD);
+        let mut conductor = Conductor {
+            pull: self,
+            schedule,
+            window: Arc::clone(&window),
+            delta,
+            requests: BTreeMap::new(),
+            frames,
+            events: events.clone(),
+            done: BTreeMap::new(),
+        };
+        for number in gone {
+            conductor.schedule.drop_peer(PeerNo(number), Fault::Lied, "dropped before".to_owned());
+        }
+        let intake = conductor.pull.writer.intake();
+        let result = std::thread::scope(|scope| {
+            workers::start(scope, &window, &intake, jobs, &events);
+            drop(events);
+            let result = conductor.run(&told);
+            // Tasks end, and with their last sender the workers.
+            conductor.stop();
+            let summaries = (0..conductor.pull.peers.len()).map(|n| conductor.schedule.summary(PeerNo(n)));
+            let summaries: Vec<_> = summaries.collect();
+            drop(conductor);
+            (result, summaries)
+        });
+        let (result, summaries) = result;
+        self.summaries.push(summaries);
+        match result? {
+            Standing::Stuck(slots) => Err(self.stuck(plan, &window, &slots)),
+            Standing::Done | Standing::Running => Ok(()),
+        }
+    }
+
+    /// Whether a peer was dropped in an earlier window.
+    fn is_out(&self, peer: usize) -> bool {
+        self.summaries
+            .iter()
+            .any(|summaries| summaries.get(peer).is_some_and(|summary| summary.out.is_some()))
+    }
+
+    fn stuck(&self, plan: &Plan, window: &Window, slots: &[Slot]) -> Error {
+        let reason = |number: usize| {
+            let summary = self.summaries.last()?.get(number)?;
+            let detail = summary.out.as_ref().map(|out| out.detail.clone()).or(summary.last_failure.clone());
+            let detail = detail.unwrap_or_else(|| "it does not have it".to_owned());
+            Some((
+                summary.out.as_ref().map(|out| out.fault),
+                self.peers.get(number)?.error(Fault::Absent, detail),
+            ))
+        };
+        let reasons: Vec<_> = (0..self.peers.len()).filter_map(reason).collect();
+        if let [(Some(fault), only)] = &reasons[..]
+            && !fault.may_pass()
+        {
+            return Error::Peer(PeerError { fault: *fault, ..only.clone() });
+        }
+        let peers = reasons.iter().map(|(_, reason)| reason.to_string()).collect::<Vec<_>>().join("; ");
+        let first = slots.first().map(|slot| window.chunk(*slot).id.short()).unwrap_or_default();
+        let what = plan.key.to_string();
+        let detail =
+            format!("nobody who is left has {} of its chunks, the first {first}: {peers}", slots.len());
+        Error::Unavailable { what, detail }
+    }
+
+    /// Fills in the report, and notes in the store's file of peers how each did.
+    fn finish(&mut self, plan: &Plan) {
+        let elapsed = self.began.elapsed();
+        let mut all = plan.totals;
+        all.add(totals(&self.peers));
+        self.report.elapsed_ms = millis(elapsed);
+        (self.report.round_trips, self.report.wire_bytes, self.report.sent_bytes) =
+            (all.round_trips, all.received, all.sent);
+        self.report.peers = plan.dropped.clone();
+        let known = Peers::open(self.writer.store().path());
+        for report in &plan.dropped {
+            note(&known, report);
+        }
+        for number in 0..self.peers.len() {
+            let report = self.report_of(number, elapsed);
+            if !self.summaries.is_empty() {
+                note(&known, &report);
+            }
+            self.report.peers.push(report);
+        }
+    }
+
+    fn report_of(&self, number: usize, elapsed: Duration) -> PeerReport {
+        let peer = &self.peers[number];
+        let summaries = || self.summaries.iter().filter_map(|summaries| summaries.get(number));
+        let out =
+            summaries().find_map(|summary| summary.out.clone().filter(|out| out.detail != "dropped before"));
+        let bytes = peer.traffic().received();
+        PeerReport {
+            url: peer.url().clone(),
+            bytes,
+            chunks: summaries().map(|summary| summary.chunks).sum(),
+            rate: bytes.saturating_mul(1000) / millis(elapsed).max(1),
+            lied: out.as_ref().is_some_and(|out| matches!(out.fault, Fault::Lied | Fault::Misbehaved)),
+            dropped: out.map(|out| out.detail),
+        }
+    }
+}
+
+/// Notes how a peer did, if the store knows it. That it cannot be noted hinders no pull.
+fn note(known: &Peers, report: &PeerReport) {
+    let noted = match &report.dropped {
+        Some(why) if report.lied => known.note_lie(&report.url, why),
+        Some(why) => known.note_failure(&report.url, why),
+        None if report.chunks > 0 => known.note_success(&report.url, report.rate),
+        None => Ok(()),
+    };
+    if let Err(error) = noted {
+        tracing::warn!(peer = %report.url, %error, "cannot note how a peer did");
+    }
+}
+
+/// One window of a pull.
+struct Conductor<'a, 'b> {
+    pull: &'a mut Pull<'b>,
+    schedule: Schedule,
+    window: Arc<Window>,
+    /// What asks for the whole window in one request that caches know.
+    delta: Option<(Option<ArtifactId>, ArtifactId)>,
+    requests: BTreeMap<BatchId, AbortHandle>,
+    frames: mpsc::Sender<Job>,
+    events: Sender<Event>,
+    /// Frames of each request that workers are done with, and how the request ended, if it did.
+    done: BTreeMap<BatchId, Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    frames: u64,
+    finished: Option<(u64, Result<(), PeerError>)>,
+}
+
+impl Conductor<'_, '_> {
+    /// Conducts until everything came or cannot come.
+    fn run(&mut self, told: &Receiver<Event>) -> Result<Standing> {
+        loop {
+            let now = self.now();
+            self.obey(now)?;
+            let standing = self.schedule.standing();
+            if standing != Standing::Running {
+                return Ok(standing);
+            }
+            if self.pull.watch.cancelled() {
+                return Err(Error::Cancelled);
+            }
+            let wait = self.schedule.next_wake(now).saturating_sub(now).min(PAUSE);
+            match told.recv_timeout(wait) {
+                Ok(event) => self.take(event)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Error::Start("the threads that verify ended".into()));
+                }
+            }
+            while let Ok(event) = told.try_recv() {
+                self.take(event)?;
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.pull.began.elapsed()
+    }
+
+    fn obey(&mut self, now: Duration) -> Result<()> {
+        for order in self.schedule.poll(now) {
+            match order {
+                Order::Cancel { batch } => self.cancel(batch),
+                Order::Ask { batch, peer, slots } => self.ask(batch, peer, &slots)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn cancel(&mut self, batch: BatchId) {
+        self.done.remove(&batch);
+        if let Some(request) = self.requests.remove(&batch) {
+            request.abort();
+        }
+    }
+
+    fn ask(&mut self, batch: BatchId, peer: PeerNo, slots: &[Slot]) -> Result<()> {
+        let is_whole = slots.len() == self.window.len();
+        let ask = match self.delta.take().filter(|_| is_whole) {
+            Some((have, want)) => Ask::Delta { have, want, part: Part::Chunks },
+            None => Ask::Chunks(slots.iter().map(|slot| self.window.chunk(*slot).id).collect()),
+        };
+        let peer = self.pull.peers[peer.0].clone();
+        let (frames, events) = (self.frames.clone(), self.events.clone());
+        let task = self.pull.net.runtime()?.spawn(async move {
+            let mut count = 0;
+            let outcome = read(&peer, &ask, batch, &frames, &events, &mut count).await;
+            // Nobody listens once the window is over, here and below.
+            let _ = events.send(Event::Finished { batch, frames: count, outcome });
+        });
+        self.requests.insert(batch, task.abort_handle());
+        self.done.insert(batch, Progress::default());
+        Ok(())
+    }
+
+    fn take(&mut self, event: Event) -> Result<()> {
+        let now = self.now();
+        match event {
+            Event::Received { batch, bytes } => {
+                if let Some(peer) = self.schedule.peer_of(batch) {
+                    self.pull.watch.received(self.pull.peers[peer.0].url(), bytes);
+                }
+                self.schedule.received(batch, bytes, now);
+            }
+            Event::Kept { batch, slots, kept } => {
+                let report = &mut self.pull.report;
+                report.chunks += kept.chunks;
+                report.plain_bytes += kept.plain_bytes;
+                report.stored_bytes += kept.stored_bytes;
+                self.pull.watch.kept(kept.plain_bytes, kept.chunks);
+                if self.schedule.kept(batch, &slots) == Verdict::Unasked {
+                    self.lied(batch, "it sends what was not asked for");
+                }
+                self.one_more(batch, now);
+            }
+            Event::Absent { batch, ids } => {
+                let slots: Option<Vec<Slot>> = ids.iter().map(|id| self.window.slot(id)).collect();
+                let verdict = slots.map_or(Verdict::Unasked, |slots| self.schedule.absent(batch, &slots));
+                if verdict == Verdict::Unasked {
+                    self.lied(batch, "it says of chunks that they are absent that were not asked for");
+                }
+            }
+            Event::Lied { batch, detail } => {
+                self.lied(batch, &detail);
+                self.one_more(batch, now);
+            }
+            Event::Finished { batch, frames, outcome } => {
+                if let Some(progress) = self.done.get_mut(&batch) {
+                    progress.finished = Some((frames, outcome));
+                    self.settle(batch, now);
+                }
+            }
+            Event::Malformed(detail) => {
+                let peer = &self.pull.peers[0];
+                return Err(Error::Peer(peer.error(Fault::Lied, detail)));
+            }
+            Event::Broken(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn one_more(&mut self, batch: BatchId, now: Duration) {
+        if let Some(progress) = self.done.get_mut(&batch) {
+            progress.frames += 1;
+            self.settle(batch, now);
+        }
+    }
+
+    /// Ends a request once all of its frames are through.
+    fn settle(&mut self, batch: BatchId, now: Duration) {
+        let is_through = |progress: &mut Progress| {
+            progress.finished.take_if(|(frames, _)| *frames == progress.frames).map(|(_, outcome)| outcome)
+        };
+        let Some(outcome) = self.done.get_mut(&batch).and_then(is_through) else { return };
+        self.done.remove(&batch);
+        self.requests.remove(&batch);
+        let peer = self.schedule.peer_of(batch);
+        match outcome {
+            Ok(()) => {
+                if self.schedule.ended(batch) == Verdict::Unasked
+                    && let Some(peer) = peer
+                {
+                    let detail = "its answer ends before all of it came".to_owned();
+                    self.drop_peer(peer, Fault::Misbehaved, detail);
+                }
+            }
+            Err(error) => {
+                let PeerError { fault, detail, retry_after, .. } = error;
+                tracing::debug!(peer = ?peer.map(|peer| self.pull.peers[peer.0].url()), %detail, "a request failed");
+                self.schedule.failed(batch, fault, detail, retry_after, now);
+                self.tell_if_out(peer);
+            }
+        }
+    }
+
+    fn lied(&mut self, batch: BatchId, detail: &str) {
+        if let Some(peer) = self.schedule.peer_of(batch) {
+            self.drop_peer(peer, Fault::Lied, detail.to_owned());
+        }
+    }
+
+    fn drop_peer(&mut self, peer: PeerNo, fault: Fault, detail: String) {
+        tracing::warn!(peer = %self.pull.peers[peer.0].url(), %detail, "a peer is dropped");
+        self.schedule.drop_peer(peer, fault, detail);
+        self.tell_if_out(Some(peer));
+    }
+
+    fn tell_if_out(&self, peer: Option<PeerNo>) {
+        if let Some(peer) = peer
+            && let Some(out) = self.schedule.summary(peer).out
+        {
+            self.pull.watch.dropped(self.pull.peers[peer.0].url(), &out.detail);
+        }
+    }
+
+    fn stop(&mut self) {
+        for request in std::mem::take(&mut self.requests).into_values() {
+            request.abort();
+        }
+    }
+}
+
+/// Reads one answer to its end.
+async fn read(
+    peer: &Peer,
+    ask: &Ask,
+    batch: BatchId,
+    frames: &mpsc::Sender<Job>,
+    events: &Sender<Event>,
+    count: &mut u64,
+) -> Result<(), PeerError> {
+    let mut stream = ask.open(peer).await?;
+    let told = events.clone();
+    stream.tell(Box::new(move |bytes| drop(told.send(Event::Received { batch, bytes }))));
+    while let Some(item) = stream.next().await? {
+        match item {
+            Item::Data(frame) | Item::Metadata(frame) => {
+                if frames.send(Job { batch, frame }).await.is_ok() {
+                    *count += 1;
+                }
+            }
+            Item::Absent(ids) => drop(events.send(Event::Absent { batch, ids })),
+            Item::Head(_) | Item::Failure(_) | Item::End(_) => {}
+        }
+    }
+    Ok(())
+}
