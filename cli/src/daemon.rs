@@ -104,10 +104,12 @@ impl Daemon {
     }
 
     /// Answers peers from now on.
-    fn serve(&self, opened: Opened) {
-        let served = self.served.get_or_init(|| opened.begin(&self.writer));
+    fn serve(&self, opened: Opened) -> anyhow::Result<()> {
+        let begun = opened.begin(&self.writer)?;
+        let served = self.served.get_or_init(|| begun);
         let (url, everybody_reads) = (served.url(), served.anonymous_reads());
         tracing::info!(url, everybody_reads, "serves peers");
+        Ok(())
     }
 
     /// Mounts a profile.
@@ -222,8 +224,15 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     let commands = job::Jobs::new(Place::Daemon(Arc::clone(&daemon)));
     let router = cairn_server::router(commands.into(), Arc::clone(&jobs), limits.clone(), about);
     let (grace, is_auto) = (settings.grace(), settings.auto);
-    if let Some(opened) = opened {
-        daemon.serve(opened);
+    if let Some(opened) = opened
+        && let Err(error) = daemon.serve(opened)
+    {
+        // Mounts that were taken over have nobody else.
+        if predecessor.is_none() {
+            mounts.end();
+            return Err(error);
+        }
+        tracing::error!(error = format!("{error:#}"), "peers are not served");
     }
     // The daemon before this one may not have been done.
     daemon.background().wake();

@@ -40,12 +40,15 @@ impl Cached<'_> {
             tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == self.etag()
         };
         let mut given = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-        given.any(|tags| tags.split(',').any(is_it)).then(|| {
-            let mut response = self.answer(Body::empty());
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            response.headers_mut().remove(CONTENT_TYPE);
-            response
-        })
+        given.any(|tags| tags.split(',').any(is_it)).then(|| self.unchanged())
+    }
+
+    /// 304.
+    pub(crate) fn unchanged(&self) -> Response {
+        let mut response = self.answer(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response.headers_mut().remove(CONTENT_TYPE);
+        response
     }
 
     /// 200 with a body.

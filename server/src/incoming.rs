@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::metrics::Metrics;
 use crate::peer_api::PeerApi;
 use crate::peer_error::PeerRefusal;
+use crate::peer_limits::clients::Client;
 
 /// What memory is counted in.
 const UNIT: usize = 1024;
@@ -42,6 +43,8 @@ pub(crate) struct Incoming<'a> {
     /// Time that was waited for the client, and bytes that came in it.
     waited: Duration,
     came: u64,
+    /// Whose share of the bandwidth it takes.
+    pace: Option<Arc<Client>>,
 }
 
 impl<'a> Incoming<'a> {
@@ -55,7 +58,12 @@ impl<'a> Incoming<'a> {
         if said_len(headers).is_some_and(|len| len > max) {
             return Err(PeerRefusal::TooLong { max });
         }
-        Ok(Self { api, body, left: max, max, waited: Duration::ZERO, came: 0 })
+        Ok(Self { api, body, left: max, max, waited: Duration::ZERO, came: 0, pace: None })
+    }
+
+    /// Its bytes wait for their share of a client's bandwidth.
+    pub(crate) fn paced(self, client: Arc<Client>) -> Self {
+        Self { pace: Some(client).filter(|_| self.api.clients().are_paced()), ..self }
     }
 
     /// The next piece, None after the last.
@@ -77,6 +85,10 @@ impl<'a> Incoming<'a> {
             self.came += len;
             if self.came >= limits.stall_bytes_min {
                 (self.waited, self.came) = (Duration::ZERO, 0);
+            }
+            if let Some(client) = &self.pace {
+                let wait = self.api.clients().reserve(client, bytes.len(), Instant::now());
+                tokio::time::sleep(wait).await;
             }
             if !bytes.is_empty() {
                 return Ok(Some(bytes));

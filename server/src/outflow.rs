@@ -127,12 +127,6 @@ impl Flow {
             self.last = Some(Last::BrokenOff);
         }
     }
-
-    /// Whether the next batch is read while the one before is on its way.
-    fn reads_ahead(&self) -> bool {
-        let transfers = self.api.transfers().load(Ordering::Relaxed);
-        2 * transfers * BATCH_BYTES.end() <= self.api.limits().answers_bytes_max
-    }
 }
 
 impl HttpBody for Flow {
@@ -146,7 +140,10 @@ impl HttpBody for Flow {
         let this = self.get_mut();
         loop {
             if let Some(bytes) = this.ready.pop_front() {
-                if this.ready.is_empty() && this.reading.is_none() && this.reads_ahead() {
+                if this.ready.is_empty()
+                    && this.reading.is_none()
+                    && this.api.has_room_ahead(*BATCH_BYTES.end() as u64)
+                {
                     this.begin();
                     // It begins when it is polled, and is asked for in earnest when this is on its way.
                     if let Some(reading) = &mut this.reading

@@ -9,9 +9,12 @@ pub(crate) mod objects;
 pub(crate) mod openapi;
 #[cfg(test)]
 pub(crate) mod openapi_tests;
+pub(crate) mod packs;
+pub(crate) mod publish;
 pub(crate) mod range;
 pub(crate) mod ready;
 pub(crate) mod refs;
+pub(crate) mod upload;
 
 use hyper::Uri;
 

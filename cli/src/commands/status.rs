@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use cairn_fusefs::{CacheStatus, Damage, MountStatus, Spread};
+use cairn_server::binaries::BinariesStatus;
 use cairn_store::{ArtifactId, ProfileName, View};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,7 @@ struct Serving {
     tls: bool,
     everybody_reads: bool,
     requests: usize,
+    binaries: BinariesStatus,
 }
 
 impl Serving {
@@ -76,6 +78,7 @@ impl Serving {
             tls: served.is_tls(),
             everybody_reads: served.anonymous_reads(),
             requests: served.requests(),
+            binaries: served.binaries(),
         }
     }
 }
@@ -344,6 +347,7 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
         let who = if serving.everybody_reads { "everybody reads" } else { "who has a token reads" };
         let requests = text::count(serving.requests as u64, "request");
         facts.fact("serves", format!("{}: {who}, {requests} now", serving.url));
+        binaries(&mut facts, &serving.binaries);
     }
     for (name, profile) in &found.view.profiles {
         let packages = profile.current().map_or(0, |generation| generation.packages.len());
@@ -396,4 +400,21 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
         facts.fact("damage", format!("{path}: {} (met {} times)", damage.detail, damage.times));
     }
     app.out.table(&facts)
+}
+
+/// What there is to say of the folder of binaries, where there is one.
+fn binaries(facts: &mut Table, status: &BinariesStatus) {
+    let BinariesStatus { registered, waiting, refused, not_in_store, problem, .. } = status;
+    if *registered > 0 {
+        facts.fact("binaries", format!("{} registered", text::count(*registered as u64, "file")));
+    }
+    for (word, files) in [("waits", waiting), ("refused", refused), ("not in the store", not_in_store)] {
+        for file in files {
+            let (name, reason) = (text::path(file.file.as_bytes()), text::path(file.reason.as_bytes()));
+            facts.fact("binaries", format!("{name} {word}: {reason}"));
+        }
+    }
+    if let Some(problem) = problem {
+        facts.fact("binaries", text::path(problem.as_bytes()));
+    }
 }

@@ -8,10 +8,11 @@ use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::response::Response;
-use cairn_net::wire::{HexId, RefList, RemoteRef};
-use cairn_store::{Channel, Error, Name, RefKey, View};
-use hyper::HeaderMap;
+use cairn_net::wire::{HexId, RefAnswer, RefList, RemoteRef};
+use cairn_store::{Channel, ChannelKey, Error, Name, Platform, RefKey, Spec, View, Writer};
+use hyper::{HeaderMap, Uri};
 
+use super::query;
 use crate::auth::Guest;
 use crate::cached::{Cached, Keep};
 use crate::peer_api::PeerApi;
@@ -34,9 +35,63 @@ pub(crate) async fn of_name(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, PeerRefusal> {
-    let name: Name = name.parse().map_err(PeerRefusal::from)?;
+    let name: Name = name.parse()?;
     guest.name(name.as_str())?;
     list(&api, &guest, Some(name), &headers).await
+}
+
+/// What a version or a channel leads to, as the statements that travel.
+pub(crate) async fn one(
+    State(api): State<Arc<PeerApi>>,
+    Extension(guest): Extension<Guest>,
+    Path((name, tag)): Path<(String, String)>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, PeerRefusal> {
+    let name: Name = name.parse()?;
+    guest.name(name.as_str())?;
+    let spec: Spec = format!("{name}@{tag}").parse()?;
+    let platform: Option<Platform> = query(&uri, "platform")?.map(|text| text.parse()).transpose()?;
+    let (store, writer) = (api.store().clone(), api.writer().map(|writer| writer.signed(String::new())));
+    let find = move || {
+        let view = store.view()?;
+        let key = resolve(&view, &spec, platform.as_ref())?;
+        if let Some(answer) = answer(&view, &key, &tag) {
+            return Ok(answer);
+        }
+        // A store that has published nothing since it could speak for itself gets a name to do so by.
+        writer.as_ref().map(Writer::origin).transpose()?;
+        let what =
+            format!("a statement about {key}: this store has not been written since it makes any, and");
+        answer(&*store.view()?, &key, &tag).ok_or(Error::Absent { what })
+    };
+    let answer = api.work.run(find).await??;
+    // Texts always have a JSON form.
+    Ok(brief(&guest, serde_json::to_vec(&answer).unwrap_or_default().into(), &headers))
+}
+
+/// The ref for a platform, or the one for any.
+fn resolve(view: &View, spec: &Spec, platform: Option<&Platform>) -> Result<RefKey, Error> {
+    let absent = || Error::Absent { what: spec.to_string() };
+    let found = match view.resolve(spec, platform) {
+        Err(error @ Error::Absent { .. }) if platform.is_some() => {
+            view.resolve(spec, Some(&Platform::any())).map_err(|_| error)?
+        }
+        found => found?,
+    };
+    found.0.ok_or_else(absent)
+}
+
+fn answer(view: &View, key: &RefKey, tag: &str) -> Option<RefAnswer> {
+    let reference = view.statement_of(key)?;
+    let channel = if tag == key.version.as_str() {
+        None
+    } else {
+        let (name, platform) = (key.name.clone(), key.platform.clone());
+        let channel = ChannelKey { name, channel: tag.parse().ok()?, platform };
+        Some(view.channel_statement_of(&channel)?)
+    };
+    Some(RefAnswer { reference, channel })
 }
 
 async fn list(

@@ -1,8 +1,9 @@
 //! What can be read, and that it is what it should be.
 
 use bytes::Buf;
-use cairn_net::wire::{Item, ItemDecoder, PeerAnswer, RefList, bitmap_from_bytes, ids_to_bytes};
+use cairn_net::wire::{Item, ItemDecoder, PeerAnswer, RefAnswer, RefList, bitmap_from_bytes, ids_to_bytes};
 use cairn_store::block::{Block, Decompressor};
+use cairn_store::refs::RefStatement;
 use cairn_store::{ArtifactId, ChunkId};
 
 use crate::http::{Answer, ask, get, get_with};
@@ -174,4 +175,72 @@ fn many_ids_at_once() {
     }
     let nothing = ask(served.address, "POST", "/v1/chunks", &[], b"");
     assert!(matches!(self::items(&nothing)[..], [Item::End(_)]));
+}
+
+#[test]
+fn packs_whole_and_in_part() {
+    let folder = Folder::new();
+    folder.add("tool", "1.0", 1, 1_000_000);
+    let served = folder.serve(Setup::default());
+    for pack in folder.store().packs().unwrap() {
+        let path = format!("/v1/packs/{}", pack.id);
+        let expected = std::fs::read(folder.store_path().join(format!("packs/{}.pack", pack.id))).unwrap();
+        let whole = get(served.address, &path);
+        assert!(whole.body == expected);
+        let tag = whole.header("etag").to_owned();
+        assert_eq!(whole.header("accept-ranges"), "bytes");
+        let len = expected.len();
+        let part = get_with(served.address, &path, &[("range", "bytes=100-299")]);
+        assert_eq!((part.status, part.header("content-range")), (206, &*format!("bytes 100-299/{len}")));
+        assert!(part.body == expected[100..300]);
+        let last = get_with(served.address, &path, &[("range", "bytes=-7"), ("if-range", &tag)]);
+        assert!(last.status == 206 && last.body == expected[len - 7..]);
+        let other = get_with(served.address, &path, &[("range", "bytes=-7"), ("if-range", "\"x\"")]);
+        assert!(other.status == 200 && other.body == expected);
+        let beyond = get_with(served.address, &path, &[("range", &format!("bytes={len}-"))]);
+        assert_eq!((beyond.status, beyond.header("content-range")), (416, &*format!("bytes */{len}")));
+        assert_eq!(get_with(served.address, &path, &[("if-none-match", &tag)]).status, 304);
+        assert_eq!(get_with(served.address, &path, &[("if-match", "\"x\"")]).status, 412);
+        let head = ask(served.address, "HEAD", &path, &[], b"");
+        assert_eq!((head.status, head.header("content-length")), (200, &*len.to_string()));
+    }
+    assert_eq!(get(served.address, &format!("/v1/packs/{}", ArtifactId([1; 32]))).status, 404);
+}
+
+#[test]
+fn a_ref_is_stated_for_its_platform_and_its_channel() {
+    let folder = Folder::new();
+    let artifact = folder.add("tool", "1.0", 1, 1000);
+    let channel = "stable".parse().unwrap();
+    let key = cairn_store::RefKey {
+        name: "tool".parse().unwrap(),
+        version: "1.0".parse().unwrap(),
+        platform: "linux/x86_64".parse().unwrap(),
+    };
+    folder.writer().tag(&key, &channel).unwrap();
+    let served = folder.serve(Setup { writes: true, ..Setup::default() });
+    let stated = |path: &str| -> RefAnswer {
+        let answer = get(served.address, path);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.header("cache-control"), "public, max-age=1");
+        let tag = answer.header("etag");
+        assert_eq!(get_with(served.address, path, &[("if-none-match", tag)]).status, 304);
+        serde_json::from_slice(&answer.body).unwrap()
+    };
+    let version = stated("/v1/refs/tool/1.0?platform=linux%2Fx86_64");
+    let said = RefStatement::of(&version.reference).unwrap();
+    assert_eq!(said.subject.artifact(), artifact);
+    assert!(version.channel.is_none());
+    let channel = stated("/v1/refs/tool/stable?platform=linux/x86_64");
+    assert_eq!(channel.reference, version.reference);
+    assert!(channel.channel.is_some());
+    for (path, status) in [
+        ("/v1/refs/tool/1.0?platform=darwin/aarch64", 404),
+        ("/v1/refs/tool/2.0", 404),
+        ("/v1/refs/tool/edge", 404),
+        ("/v1/refs/tool/..", 400),
+        ("/v1/refs/tool/1.0?platform=x", 400),
+    ] {
+        assert_eq!(get(served.address, path).status, status, "{path}");
+    }
 }

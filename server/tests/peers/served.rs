@@ -65,7 +65,11 @@ impl Folder {
     }
 
     /// Serves the store.
-    pub(crate) fn serve(&self, setup: Setup) -> Served {
+    pub(crate) fn serve(&self, mut setup: Setup) -> Served {
+        if setup.limits.burst_per_client == PeerLimits::default().burst_per_client {
+            // Tests ask again and again until something is so.
+            setup.limits.burst_per_client = u32::MAX;
+        }
         let options = PeerOptions {
             version: "1.2.3",
             access: setup.access.clone(),
@@ -99,7 +103,7 @@ pub(crate) struct Served {
     pub(crate) address: SocketAddr,
     pub(crate) api: Arc<PeerApi>,
     runtime: Option<Runtime>,
-    stop: Option<oneshot::Sender<Duration>>,
+    stop: Option<oneshot::Sender<Stop>>,
     ended: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
 }
 
@@ -110,14 +114,14 @@ impl Served {
         let (stop, stopped) = oneshot::channel();
         let (address, router) = (serving.address(), peer_router(Arc::clone(&api), axum::Router::new()));
         let served = Arc::clone(&api);
-        let stopped = async { Stop::Drain(stopped.await.unwrap_or(Duration::ZERO)) };
+        let stopped = async { stopped.await.unwrap_or(Stop::Drain(Duration::ZERO)) };
         let ended = runtime.spawn(async move { serving.serve(&served, router, stopped).await });
         Self { address, api, runtime: Some(runtime), stop: Some(stop), ended: Some(ended) }
     }
 
     /// Tells it to stop, with so much time for what runs.
     pub(crate) fn stop(&mut self, grace: Duration) {
-        let _ = self.stop.take().expect("it is told once").send(grace);
+        let _ = self.stop.take().expect("it is told once").send(Stop::Drain(grace));
     }
 
     /// Waits until it has ended.
