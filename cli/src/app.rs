@@ -4,11 +4,12 @@
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use cairn_net::{Net, NetOptions, Peers, Source};
 use cairn_server::{Caller, Input, JobIo, Request};
-use cairn_store::{Error, Progress, Store, Writer, WriterOptions};
+use cairn_store::{Error, ProfileName, Progress, Store, Writer, WriterOptions};
 
 use crate::args::Command;
 use crate::commands::token::TOKENS;
@@ -48,6 +49,8 @@ pub(crate) struct App {
     json: bool,
     quiet: bool,
     progress: bool,
+    /// Made when it is first wanted, where no daemon runs this.
+    net: OnceLock<Arc<Net>>,
 }
 
 impl App {
@@ -62,7 +65,13 @@ impl App {
             json: request.json,
             quiet: request.quiet,
             progress: request.progress,
+            net: OnceLock::new(),
         }
+    }
+
+    /// The output, for who writes while it is read with what is here; to be put back.
+    pub(crate) fn take_output(&mut self) -> Output {
+        std::mem::replace(&mut self.out, Output::new(self.io.clone()))
     }
 
     /// Whether results are wanted as JSON.
@@ -113,6 +122,46 @@ impl App {
             drop(self.writer(&self.meter("waiting"))?);
         }
         Ok(())
+    }
+
+    /// The exchange with peers: the daemon's, or one of this process.
+    pub(crate) fn net(&self) -> anyhow::Result<Arc<Net>> {
+        if let Some(daemon) = self.daemon() {
+            return Ok(Arc::clone(daemon.background().net()));
+        }
+        if let Some(net) = self.net.get() {
+            return Ok(Arc::clone(net));
+        }
+        let net = Net::start(NetOptions::default())?;
+        Ok(Arc::clone(self.net.get_or_init(|| net)))
+    }
+
+    /// Those who are asked for what is not whole: from now on they are peers of the store, if they were not.
+    pub(crate) fn keep_sources(&self, sources: &[Source]) -> anyhow::Result<()> {
+        let known = Peers::open(&self.store_path()?);
+        let list = known.list()?;
+        for source in sources.iter().filter(|source| list.iter().all(|peer| peer.url != source.url)) {
+            known.add(source)?;
+            self.say(&format!("{} is asked for the rest: it is one of `cairn peers` now", source.url));
+        }
+        Ok(())
+    }
+
+    /// Whether versions of a profile are shown as soon as their names are here, if nothing else is said.
+    pub(crate) fn is_lazy(&self, profile: &ProfileName) -> bool {
+        self.daemon().is_some_and(|daemon| daemon.mounts().is_lazy(profile))
+    }
+
+    /// Has the daemon look again at what lacks, and at who may be asked for it.
+    pub(crate) fn wake_background(&self) {
+        if let Some(daemon) = self.daemon() {
+            daemon.background().wake();
+        }
+    }
+
+    /// How long another process that is in the way is waited for.
+    pub(crate) fn patience(&self) -> Duration {
+        self.wait
     }
 
     /// Lets this job use the store at `path` from now on.

@@ -7,6 +7,7 @@ use cairn_store::{Package, ProfileName};
 use serde::Serialize;
 
 use crate::app::App;
+use crate::exchange::PulledReport;
 use crate::output::{OutputResult, Table};
 
 /// The JSON form of a switch from one generation to another.
@@ -18,6 +19,8 @@ struct Report<'a> {
     changed: bool,
     seq: Option<u64>,
     changes: Vec<Change<'a>>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pulled: &'a [PulledReport],
 }
 
 /// The JSON form of what happened to one package.
@@ -58,6 +61,16 @@ impl<'a> Change<'a> {
 
 /// Tells of a switch: `heading` and what changed. Silence leaves it out for people.
 pub(crate) fn print(app: &mut App, switched: &Switched, heading: &str) -> OutputResult {
+    print_with(app, switched, heading, &[])
+}
+
+/// The same, with what was pulled for it.
+pub(crate) fn print_with(
+    app: &mut App,
+    switched: &Switched,
+    heading: &str,
+    pulled: &[PulledReport],
+) -> OutputResult {
     if switched.seq.is_some() {
         app.note_change();
     }
@@ -69,6 +82,7 @@ pub(crate) fn print(app: &mut App, switched: &Switched, heading: &str) -> Output
             changed: switched.seq.is_some(),
             seq: switched.seq,
             changes: switched.changes.iter().map(Change::of).collect(),
+            pulled,
         });
     }
     if app.quiet() {

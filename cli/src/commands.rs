@@ -7,6 +7,7 @@ pub(crate) mod daemon;
 pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod export;
+pub(crate) mod fetch;
 pub(crate) mod generations;
 pub(crate) mod log;
 pub(crate) mod ls;
@@ -15,6 +16,7 @@ pub(crate) mod peers;
 pub(crate) mod pin;
 pub(crate) mod prune;
 pub(crate) mod ps;
+pub(crate) mod pull;
 pub(crate) mod remove;
 pub(crate) mod rm;
 pub(crate) mod rollback;
@@ -44,6 +46,7 @@ pub(crate) fn run(app: &mut App, command: Command) -> anyhow::Result<Outcome> {
         Command::Export(args) => export::run(app, &args),
         Command::Diff(args) => diff::run(app, &args),
         Command::Rm(args) => rm::run(app, &args),
+        Command::Pull(args) => pull::run(app, &args),
         Command::Peers(command) => peers::run(app, &command),
         Command::Tag(args) => tag::run(app, &args),
         Command::Token(command) => token::run(app, &command),
@@ -62,6 +65,7 @@ pub(crate) fn run(app: &mut App, command: Command) -> anyhow::Result<Outcome> {
         Command::Log(args) => log::run(app, &args),
         Command::Stats(args) => stats::run(app, &args),
         Command::Verify(args) => verify::run(app, &args),
+        Command::Fetch(args) => fetch::run(app, &args),
         Command::Demo(args) => demo::run(app, args),
     }
 }

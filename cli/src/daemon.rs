@@ -44,6 +44,7 @@ use self::turn::{Holder, Refused, Turn};
 use crate::app::{self, Place};
 use crate::args::Global;
 use crate::commands::daemon::DaemonArgs;
+use crate::exchange::Background;
 use crate::{error, job};
 
 /// How long jobs that were asked to stop may take.
@@ -70,19 +71,31 @@ pub(crate) struct Daemon {
     changes: Timings,
     /// Where peers are answered, if anywhere.
     served: OnceLock<Served>,
+    background: Arc<Background>,
 }
 
 impl Daemon {
-    fn new(writer: Writer, mounts: Arc<Mounts>, takeover: Option<Takeover>) -> Arc<Self> {
+    fn new(
+        writer: Writer,
+        mounts: Arc<Mounts>,
+        takeover: Option<Takeover>,
+        background: Arc<Background>,
+    ) -> Arc<Self> {
         let shown = Arc::clone(&mounts);
         writer.observe(Box::new(move |view| shown.publish(view)));
         let (turn, started, changes) = (Turn::default(), Instant::now(), Timings::default());
-        Arc::new(Self { writer, mounts, turn, started, takeover, changes, served: OnceLock::new() })
+        let served = OnceLock::new();
+        Arc::new(Self { writer, mounts, turn, started, takeover, changes, served, background })
     }
 
     /// Whom it took the store over from.
     pub(crate) fn takeover(&self) -> Option<Takeover> {
         self.takeover
+    }
+
+    /// What is done with peers beside commands.
+    pub(crate) fn background(&self) -> &Arc<Background> {
+        &self.background
     }
 
     /// Where peers are answered, if anywhere.
@@ -91,10 +104,12 @@ impl Daemon {
     }
 
     /// Answers peers from now on.
-    fn serve(&self, opened: Opened) {
-        let served = self.served.get_or_init(|| opened.begin(&self.writer));
+    fn serve(&self, opened: Opened) -> anyhow::Result<()> {
+        let begun = opened.begin(&self.writer)?;
+        let served = self.served.get_or_init(|| begun);
         let (url, everybody_reads) = (served.url(), served.anonymous_reads());
         tracing::info!(url, everybody_reads, "serves peers");
+        Ok(())
     }
 
     /// Mounts a profile.
@@ -209,9 +224,18 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     let commands = job::Jobs::new(Place::Daemon(Arc::clone(&daemon)));
     let router = cairn_server::router(commands.into(), Arc::clone(&jobs), limits.clone(), about);
     let (grace, is_auto) = (settings.grace(), settings.auto);
-    if let Some(opened) = opened {
-        daemon.serve(opened);
+    if let Some(opened) = opened
+        && let Err(error) = daemon.serve(opened)
+    {
+        // Mounts that were taken over have nobody else.
+        if predecessor.is_none() {
+            mounts.end();
+            return Err(error);
+        }
+        tracing::error!(error = format!("{error:#}"), "peers are not served");
     }
+    // The daemon before this one may not have been done.
+    daemon.background().wake();
     let status = format!("serving {}", path.display());
     tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready, NotifyState::Status(&status)]);
     tracing::info!(store = %path.display(), socket = %control.path().display(), "ready");
@@ -275,6 +299,7 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     let end = move || {
         let _alone = handover.stop();
         mounts.end();
+        daemon.background().end();
     };
     tokio::task::spawn_blocking(end).await.context("cannot end the mounts")?;
     tracing::info!("stopped");
@@ -336,10 +361,13 @@ async fn begin(global: &Global, args: DaemonArgs, path: &Path) -> anyhow::Result
     })?;
     let writer = Writer::open(path, &writer_options(global), &())?;
     let opened = open_peers(path, &mut settings, Vec::new())?;
-    let mounts = Mounts::new(settings.cache_max);
+    let mounts = Mounts::new(settings.cache_max, settings.fetch_max());
     let control = Listening::open(&settings.socket, settings.group)?;
     let successors = Successors::prepare(path)?;
-    let daemon = Daemon::new(writer, mounts, None);
+    let background = settings.background(&writer)?;
+    background.attach();
+    let daemon = Daemon::new(writer, mounts, None, background);
+    set_lazy(&daemon, &settings, &args);
     let missing = options_of(args.mount)?;
     let signals = Signals::watch()?;
     Ok(Begun { daemon, control, successors, settings, opened, missing, predecessor: None, signals })
@@ -348,18 +376,19 @@ async fn begin(global: &Global, args: DaemonArgs, path: &Path) -> anyhow::Result
 /// Begins where another daemon was until now.
 fn begin_with(
     global: &Global,
-    mut args: DaemonArgs,
+    args: DaemonArgs,
     path: &Path,
     mut inheritance: Inheritance,
 ) -> anyhow::Result<Begun> {
     let mut settings = Settings::new(global, &args, path, Some(&inheritance.settings))?;
     let opened = open_peers(path, &mut settings, inheritance.take_sockets())?;
-    let missing = options_of(inheritance.missing(std::mem::take(&mut args.mount))?)?;
+    let missing = options_of(inheritance.missing(args.mount.clone())?)?;
     // From the moment on at which it has the mounts it ends in order.
     let signals = Signals::watch()?;
-    let Inherited { writer, mounts, control, successors, takeover, predecessor } =
+    let Inherited { writer, mounts, background, control, successors, takeover, predecessor } =
         inheritance.take(path, &settings, &writer_options(global))?;
-    let daemon = Daemon::new(writer, mounts, Some(takeover));
+    let daemon = Daemon::new(writer, mounts, Some(takeover), background);
+    set_lazy(&daemon, &settings, &args);
     let predecessor = Some(predecessor);
     Ok(Begun { daemon, control, successors, settings, opened, missing, predecessor, signals })
 }
@@ -374,6 +403,15 @@ fn open_peers(
     let opened = Opened::new(path, address, &settings.serve, inherited.into_iter().next())?;
     settings.serve.listen = Some(opened.address().into());
     Ok(Some(opened))
+}
+
+/// Notes of which profiles versions are shown as soon as their names are here.
+fn set_lazy(daemon: &Daemon, settings: &Settings, args: &DaemonArgs) {
+    let named = args.mount.iter().map(|mount| &mount.profile).filter(|_| args.lazy);
+    let other = args.other.iter().map(|options| &options.profile).filter(|_| args.lazy);
+    for profile in settings.lazy.iter().chain(named).chain(other) {
+        daemon.mounts().set_lazy(profile, true);
+    }
 }
 
 fn options_of(args: Vec<MountArg>) -> anyhow::Result<Vec<MountOptions>> {

@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use cairn_fusefs::MountError;
 use cairn_server::tokens::TokenError;
 use cairn_server::{ClientError, Failure, ListenError, SocketError};
-use cairn_store::{Error, Kind};
+use cairn_store::{Error, Kind, RefKey};
 use serde::{Deserialize, Serialize};
 
+use crate::commands::fetch::FetchError;
 use crate::commands::umount::InUse;
 use crate::output::OutputError;
 
@@ -108,6 +109,17 @@ pub(crate) fn on_conflict(error: Error, hint: &'static str) -> anyhow::Error {
         Kind::Conflict if !matches!(error, Error::Busy { .. }) => Hinted { error, hint }.into(),
         _ => error.into(),
     }
+}
+
+/// What is to be said where a version that was pulled cannot be named.
+pub(crate) fn pulled_conflict(error: Error, key: &RefKey) -> anyhow::Error {
+    let hint = match error {
+        Error::RolledBack { .. } => {
+            "the peer has an older state, or was set back; ask another one with --from URL"
+        }
+        _ => "`cairn pull --replace` lets the peer's word count from now on",
+    };
+    on_conflict(error, hint).context(format!("cannot pull {key}"))
 }
 
 /// Gives a hint to an error of the store, and leaves every other as it is.
@@ -267,6 +279,10 @@ fn judge(error: &anyhow::Error) -> (FailureKind, Option<String>) {
     }
     if let Some(absent) = error.downcast_ref::<Absent>() {
         return (FailureKind::NotFound, Some(absent.hint.to_owned()));
+    }
+    if error.is::<FetchError>() {
+        let hint = "what was there is as it was; the server's /api/binaries says what it has";
+        return (FailureKind::Damaged, Some(hint.to_owned()));
     }
     if let Some(error) = error.downcast_ref::<TokenError>() {
         return judge_tokens(error);

@@ -7,7 +7,7 @@ mod pull;
 mod told;
 
 pub(crate) use self::access::{AccessArgs, FromArgs};
-pub(crate) use self::background::{Background, Completion, CompletionState};
-pub(crate) use self::healing::Healing;
-pub(crate) use self::pull::{Extent, Planned, Pulled, Wanted, plan, pull, rest_of};
+pub(crate) use self::background::{Background, Completion, CompletionState, fetcher};
+pub(crate) use self::healing::read_healing;
+pub(crate) use self::pull::{Extent, Pulled, Wanted, Watching, plan, pull, rest_of};
 pub(crate) use self::told::{PulledReport, tell_plan, tell_pulled};

@@ -66,6 +66,9 @@ impl Started {
         if let Some(bytes) = args.cache_max {
             command.args(["--cache-max", &bytes.to_string()]);
         }
+        if let Some(time) = args.fetch_max {
+            command.args(["--fetch-max", &format!("{}ms", time.as_millis())]);
+        }
         // What the mount is comes as a request, over the socket.
         for variable in ["CAIRN_MOUNT", "CAIRN_JSON", "CAIRN_QUIET"] {
             command.env_remove(variable);

@@ -1,13 +1,15 @@
 //! What was found damaged while files were read: each chunk once, with the first path it was met under, logged when it
-//! is news and listed by `status`. A bounded number is kept; the count goes on.
+//! is news and listed by `status`. A bounded number is told apart; what comes after that many is neither logged nor
+//! counted, for it may have been met before.
 
-use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use cairn_store::{ChunkId, PackId};
 
 use crate::files::ReadError;
 
+/// Findings that are told apart, at most.
+const KNOWN_MAX: usize = 4096;
 /// Findings that are listed, at most.
 const LISTED_MAX: usize = 64;
 
@@ -30,10 +32,22 @@ pub struct Damage {
     pub healed: bool,
 }
 
+/// Those that are known, oldest first.
 #[derive(Default)]
 struct Found {
-    listed: VecDeque<Damage>,
-    count: u64,
+    known: Vec<Damage>,
+    /// Whether it was said that there are more.
+    is_full: bool,
+}
+
+impl Found {
+    /// What is known of a chunk, or where none is named of what the store calls so.
+    fn get(&mut self, chunk: Option<ChunkId>, what: &str) -> Option<&mut Damage> {
+        self.known.iter_mut().find(|known| match chunk {
+            Some(_) => known.chunk == chunk,
+            None => known.chunk.is_none() && known.detail.starts_with(what),
+        })
+    }
 }
 
 /// Remembers findings.
@@ -48,30 +62,37 @@ impl DamageLog {
     pub(crate) fn note(&self, error: &ReadError, path: impl FnOnce() -> Vec<u8>) {
         let ReadError::Damaged { chunk, source } = error else { return };
         let cairn_store::Error::Damaged { what, pack, offset, detail, .. } = &**source else { return };
-        let is_it = |known: &&mut Damage| match chunk {
-            Some(_) => known.chunk == *chunk,
-            None => known.detail.starts_with(what.as_str()),
-        };
         {
             let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(known) = found.listed.iter_mut().find(is_it) {
+            if let Some(known) = found.get(*chunk, what) {
                 known.times += 1;
                 known.healed = false;
+                return;
+            }
+            if found.known.len() >= KNOWN_MAX {
+                if !found.is_full {
+                    found.is_full = true;
+                    tracing::error!(
+                        known = KNOWN_MAX,
+                        "more is damaged than is told apart: verify tells all"
+                    );
+                }
                 return;
             }
         }
         // The caller may take locks of its own to find the path.
         let path = path();
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = found.get(*chunk, what) {
+            // Somebody else was faster.
+            known.times += 1;
+            return;
+        }
         let shown = String::from_utf8_lossy(&path).into_owned();
         let id = chunk.map(|chunk| chunk.to_string());
         tracing::error!(chunk = id, path = shown, what, offset, detail, "a file is damaged in the store");
         let detail = format!("{what}: {detail}");
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.count += 1;
-        if found.listed.len() == LISTED_MAX {
-            found.listed.pop_front();
-        }
-        found.listed.push_back(Damage {
+        found.known.push(Damage {
             chunk: *chunk,
             pack: *pack,
             offset: *offset,
@@ -86,7 +107,7 @@ impl DamageLog {
     pub(crate) fn note_healed(&self, error: &ReadError) {
         let ReadError::Damaged { chunk: Some(chunk), .. } = error else { return };
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let damage = found.listed.iter_mut().filter(|damage| damage.chunk == Some(*chunk));
+        let damage = found.known.iter_mut().filter(|damage| damage.chunk == Some(*chunk));
         let count = damage.map(|damage| damage.healed = true).count();
         drop(found);
         if count > 0 {
@@ -94,10 +115,11 @@ impl DamageLog {
         }
     }
 
-    /// The latest findings, oldest first, and how many there were in all.
+    /// The latest findings, oldest first, and how many are known.
     pub(crate) fn list(&self) -> (Vec<Damage>, u64) {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        (found.listed.iter().cloned().collect(), found.count)
+        let known = &found.known;
+        (known[known.len().saturating_sub(LISTED_MAX)..].to_vec(), known.len() as u64)
     }
 }
 
@@ -138,5 +160,13 @@ mod tests {
         let (listed, count) = log.list();
         assert_eq!((listed.len(), count), (LISTED_MAX, 200));
         assert_eq!(listed[LISTED_MAX - 1].path, b"199");
+        // What is not listed any more is no news either.
+        log.note(&damaged(0), || panic!("it is known"));
+        assert_eq!(log.list().1, 200);
+        for number in 200..10_000 {
+            log.note(&damaged(number), || number.to_string().into_bytes());
+        }
+        log.note(&damaged(20_000), || panic!("it is not told apart"));
+        assert_eq!(log.list().1, KNOWN_MAX as u64);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Directories are immutable and known by their content's id, so one that is kept serves all versions that share it.
 //! What is kept is a matter of speed only: anything is decoded again when it is asked for. A directory is decoded
-//! whole; the one used last is kept however long it is.
+//! whole; the one used last is kept however long it is, and so is what somebody uses at the moment: its bytes would stay
+//! where they are, and whoever asked for it next would get them a second time.
 
 mod packed;
 
@@ -121,10 +122,13 @@ impl Dirs {
 }
 
 impl Cache {
-    /// Drops what was not asked for the longest, until no more than so many bytes are left, and never `keep`.
+    /// Drops what was not asked for the longest, until no more than so many bytes are left, but nothing that is in use,
+    /// and never `keep`.
     fn evict(&mut self, bytes_max: usize, keep: &TreeId) {
+        // Nobody can begin to use one meanwhile: that goes through here.
+        let unused = self.dirs.iter().filter(|(_, kept)| Arc::strong_count(&kept.dir) == 1);
         let mut by_use: Vec<(u64, TreeId)> =
-            self.dirs.iter().map(|(tree, kept)| (kept.used.load(Ordering::Relaxed), *tree)).collect();
+            unused.map(|(tree, kept)| (kept.used.load(Ordering::Relaxed), *tree)).collect();
         by_use.sort_unstable();
         for (_, tree) in by_use {
             if self.bytes <= bytes_max {
@@ -180,27 +184,35 @@ mod tests {
         assert_eq!((all.kept().0, expected[0].len()), (40, 50));
         let bytes_max = usize::try_from(all.kept().1).unwrap() / 4;
         let some = Dirs::new(scratch.store().clone(), identities.clone(), bytes_max);
-        let mut held = Vec::new();
+        // What somebody uses all the time is never decoded again.
+        let held = some.get(&trees[7]).unwrap();
         for round in 0..3 {
             for (tree, expected) in trees.iter().zip(&expected) {
+                let first = some.get(&trees[0]).unwrap();
                 let dir = some.get(tree).unwrap();
                 assert_eq!(said(&dir, &identities), *expected, "round {round}");
-                held.push(dir);
-                // One that is asked for all the time stays.
-                let first = some.get(&trees[0]).unwrap();
-                assert!(round > 0 || Arc::ptr_eq(&first, &held[0]));
+                // One that is asked for all the time stays too.
+                drop(first);
+                assert!(some.has(&trees[0]), "round {round}");
                 assert!(some.kept().1 <= bytes_max as u64, "{:?} of {bytes_max}", some.kept());
             }
             assert!((2..=10).contains(&some.kept().0), "{:?}", some.kept());
+            assert!(Arc::ptr_eq(&held, &some.get(&trees[7]).unwrap()), "round {round}");
         }
-        // What somebody holds is whole, dropped or not.
-        let repeated = expected.iter().cycle();
-        assert!(held.iter().zip(repeated).all(|(dir, expected)| said(dir, &identities) == *expected));
+        // All that is in use stays, also where it is more than the bound; once it is not, it goes.
+        let all_held: Vec<_> = trees.iter().map(|tree| some.get(tree).unwrap()).collect();
+        assert_eq!(some.kept().0, 40);
+        drop((all_held, held));
+        let other =
+            scratch.store().artifact(&scratch.artifact("other", "1", &[("one", file("one"))])).unwrap();
+        some.get(&other.root).unwrap();
+        assert!(some.kept().1 <= bytes_max as u64, "{:?} of {bytes_max}", some.kept());
         // One that is longer than the bound is kept alone.
         let least = Dirs::new(scratch.store().clone(), identities, 1);
         for tree in &trees {
             let dir = least.get(tree).unwrap();
-            assert!(least.kept().0 == 1 && Arc::ptr_eq(&dir, &least.get(tree).unwrap()));
+            assert!(Arc::ptr_eq(&dir, &least.get(tree).unwrap()));
+            assert_eq!(least.kept().0, 1);
         }
     }
 }

@@ -141,7 +141,14 @@ impl Opens {
         }
         self.files.hold(&file.id);
         let whole = match ready {
-            Ready::Materialised if self.passthrough => self.files.open_materialised(&file.id),
+            Ready::Materialised if self.passthrough => match self.files.try_open_materialised(&file.id) {
+                Some(whole) => Some(whole),
+                None => {
+                    // It takes the disk, or is gone again.
+                    self.files.release(&file.id);
+                    return Ok(Opening::Wait(file));
+                }
+            },
             _ => None,
         };
         Ok(Opening::Opened(self.finish(ino, &file, whole)))

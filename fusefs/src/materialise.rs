@@ -11,8 +11,10 @@
 //! Everything here can be lost at any time: the store has the truth. A process that takes over from another may use the
 //! folder together with it for a while, so a name that is gone is no error.
 //!
-//! Order of locks: `entries` first, then none. The disk is touched under it only by renames.
+//! Locks are in `cache`: nobody waits for a disk under the one that the thread that reads requests takes, and that thread
+//! opens only what takes no disk (`try_open`, `try_read`).
 
+mod cache;
 mod entries;
 mod flights;
 mod folder;
@@ -24,25 +26,22 @@ mod tests;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use cairn_store::{Content, FileWriter, Progress, Store};
 use rustix::fs::fstatvfs;
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use self::entries::{Entries, Victim};
+use self::cache::{Cache, Opened};
 use self::flights::{Flights, Turn};
 use self::folder::Folder;
-use self::health::Health;
 use self::syncer::Syncer;
 use crate::files::{FileId, FileSpec, ReadError};
 
 /// What part of the free space the cache may take where nothing is said.
 const FREE_SHARE: u64 = 5;
-/// A file's use is noted on disk no more often than this, in seconds.
-const NOTE_EVERY: u64 = 3600;
 /// How often a file is waited for that is gone again before it can be opened.
 const LOST_MAX: usize = 3;
 /// Bytes that the file system may need for a file beside its own.
@@ -60,25 +59,6 @@ pub(crate) struct CacheFigures {
     pub(crate) materialised_bytes: u64,
     pub(crate) evicted: u64,
     pub(crate) unavailable: Option<String>,
-}
-
-#[derive(Default)]
-struct Counters {
-    hits: AtomicU64,
-    misses: AtomicU64,
-    materialised: AtomicU64,
-    materialised_bytes: AtomicU64,
-    evicted: AtomicU64,
-}
-
-/// The folder and what is known of it.
-struct Cache {
-    folder: Folder,
-    /// Guards what is known of the files.
-    entries: Mutex<Entries>,
-    health: Health,
-    counters: Counters,
-    began: Instant,
 }
 
 /// Makes whole files, and keeps them.
@@ -104,13 +84,7 @@ impl Materialiser {
             Some(bytes_max) => bytes_max,
             None => (free_bytes(&folder)? + there) / FREE_SHARE,
         };
-        let cache = Arc::new(Cache {
-            folder,
-            entries: Mutex::new(Entries::new(bytes_max)),
-            health: Health::default(),
-            counters: Counters::default(),
-            began: Instant::now(),
-        });
+        let cache = Arc::new(Cache::new(folder, bytes_max));
         let syncer = Syncer::new(Arc::clone(&cache))?;
         for file in found {
             cache.entries().insert(file.id, file.bytes, file.synced, 0);
@@ -159,11 +133,25 @@ impl Materialiser {
 
     /// Opens the whole file, if it is there.
     pub(crate) fn open_file(&self, id: &FileId) -> Option<OwnedFd> {
-        let opened = self.cache.open(id);
-        if opened.is_some() {
-            self.cache.counters.hits.fetch_add(1, Ordering::Relaxed);
+        self.note_hit(id, self.cache.open(id)?)
+    }
+
+    /// The same, if that takes no disk.
+    pub(crate) fn try_open_file(&self, id: &FileId) -> Option<OwnedFd> {
+        self.note_hit(id, self.cache.try_open(id)?)
+    }
+
+    fn note_hit(&self, id: &FileId, opened: Opened) -> Option<OwnedFd> {
+        self.cache.counters.hits.fetch_add(1, Ordering::Relaxed);
+        Some(self.used(id, opened))
+    }
+
+    /// A file that was opened, whose use is noted by another thread.
+    fn used(&self, id: &FileId, opened: Opened) -> OwnedFd {
+        if opened.is_to_be_noted {
+            self.syncer.note_use(*id);
         }
-        opened
+        opened.file
     }
 
     /// Makes the whole file, unless it is there, and opens it.
@@ -182,7 +170,7 @@ impl Materialiser {
                 Turn::Write(pilot) => {
                     // It may have landed between the look and the turn.
                     let result = match self.cache.open(&id) {
-                        Some(opened) => Ok(opened),
+                        Some(opened) => Ok(self.used(&id, opened)),
                         None => self.write(file, &id, deadline),
                     };
                     pilot.land(result.as_ref().map(drop).map_err(Clone::clone));
@@ -239,12 +227,9 @@ impl Materialiser {
         deadline: Option<Instant>,
     ) -> Result<OwnedFd, Failure> {
         let cache = &*self.cache;
-        let reserved = cache.entries().reserve(wanted);
-        let Ok(victims) = reserved else {
+        let Some(reservation) = cache.reserve(wanted) else {
             return Err(Failure::Read(ReadError::NoRoom { bytes: wanted }));
         };
-        let reservation = Reservation { cache, bytes: wanted };
-        cache.remove(&victims);
         let part = cache.folder.begin().map_err(|errno| Failure::Disk(errno.into()))?;
         let limit = Limit { deadline, stopping: &self.stopping };
         let written =
@@ -255,8 +240,7 @@ impl Materialiser {
             Err(cairn_store::Error::Cancelled) => return Err(Failure::Read(limit.reason())),
             Err(error) => return Err(Failure::Read(ReadError::of_store(error))),
         }
-        let (opened, bytes) = part.publish(id).map_err(|errno| Failure::Disk(errno.into()))?;
-        reservation.commit(*id, bytes);
+        let opened = cache.publish(part, id, reservation).map_err(|errno| Failure::Disk(errno.into()))?;
         cache.counters.materialised.fetch_add(1, Ordering::Relaxed);
         cache.counters.materialised_bytes.fetch_add(file.size, Ordering::Relaxed);
         Ok(opened)
@@ -264,14 +248,14 @@ impl Materialiser {
 
     /// Reads from the whole file, if it is there; it has so many bytes.
     pub(crate) fn read(&self, id: &FileId, offset: u64, len: u32, reply: &mut Vec<u8>) -> bool {
-        let Some(file) = self.cache.open(id) else { return false };
-        read_file(&file, offset, len, ReadWriteFlags::empty(), reply)
+        let Some(opened) = self.cache.open(id) else { return false };
+        read_file(&self.used(id, opened), offset, len, ReadWriteFlags::empty(), reply)
     }
 
     /// The same, if its bytes are in memory.
     pub(crate) fn try_read(&self, id: &FileId, offset: u64, len: u32, reply: &mut Vec<u8>) -> bool {
-        let Some(file) = self.cache.open(id) else { return false };
-        read_file(&file, offset, len, ReadWriteFlags::NOWAIT, reply)
+        let Some(opened) = self.cache.try_open(id) else { return false };
+        read_file(&self.used(id, opened), offset, len, ReadWriteFlags::NOWAIT, reply)
     }
 
     pub(crate) fn figures(&self) -> CacheFigures {
@@ -292,117 +276,12 @@ impl Materialiser {
     }
 }
 
-impl Cache {
-    fn entries(&self) -> MutexGuard<'_, Entries> {
-        // Each of its methods leaves it whole.
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn seconds(&self) -> u64 {
-        self.began.elapsed().as_secs()
-    }
-
-    fn open(&self, id: &FileId) -> Option<OwnedFd> {
-        let (synced, note) = {
-            let mut entries = self.entries();
-            let synced = entries.touch(id)?;
-            (synced, entries.is_to_be_noted(id, self.seconds(), NOTE_EVERY))
-        };
-        match self.folder.open_file(id, synced) {
-            Ok(file) => {
-                if note {
-                    self.folder.mark_used(id, synced);
-                }
-                Some(file)
-            }
-            Err(Errno::NOENT) => {
-                self.entries().remove(id);
-                None
-            }
-            Err(errno) => {
-                tracing::warn!(%id, %errno, "a file of the cache cannot be opened");
-                None
-            }
-        }
-    }
-
-    /// Removes files that are not in the table any more.
-    fn remove(&self, victims: &[Victim]) {
-        let mut names = Vec::with_capacity(victims.len());
-        {
-            // So that no file of the same id is written and named in between: that one would lose its name.
-            let entries = self.entries();
-            for victim in victims.iter().filter(|victim| !entries.contains(&victim.id)) {
-                names.extend(self.folder.detach(&victim.id, victim.synced));
-            }
-        }
-        for name in &names {
-            self.folder.discard(name);
-        }
-        self.counters.evicted.fetch_add(victims.len() as u64, Ordering::Relaxed);
-    }
-
-    /// Frees so many bytes, if there is anything to free.
-    fn give_back(&self, bytes: u64) -> bool {
-        let victims = self.entries().give_up(bytes);
-        self.remove(&victims);
-        !victims.is_empty()
-    }
-
-    /// Syncs a file and gives it its lasting name.
-    fn sync(&self, id: &FileId) {
-        if !self.entries().contains(id) {
-            return;
-        }
-        match self.folder.sync(id) {
-            Ok(()) => {}
-            Err(Errno::NOENT) => return,
-            Err(errno) => {
-                // It is not known what of it is on disk: it goes now, for its pages may be clean and wrong.
-                tracing::warn!(%id, %errno, "a file of the cache cannot be synced; it is made again");
-                let mut entries = self.entries();
-                entries.remove(id);
-                let name = self.folder.detach(id, false);
-                drop(entries);
-                if let Some(name) = name {
-                    self.folder.discard(&name);
-                }
-                return;
-            }
-        }
-        let mut entries = self.entries();
-        if entries.contains(id) && self.folder.mark_synced(id).is_ok() {
-            entries.set_synced(id);
-        }
-    }
-}
-
 /// Why a file was not written.
 enum Failure {
     /// The cache's disk did not take it.
     Disk(io::Error),
     /// It cannot be read, or there was no room or time.
     Read(ReadError),
-}
-
-/// Bytes that are set aside, until this goes.
-struct Reservation<'a> {
-    cache: &'a Cache,
-    bytes: u64,
-}
-
-impl Reservation<'_> {
-    /// The file is there, and takes so many bytes.
-    fn commit(mut self, id: FileId, bytes: u64) {
-        let reserved = std::mem::take(&mut self.bytes);
-        self.cache.entries().commit(id, reserved, bytes, self.cache.seconds());
-    }
-}
-
-impl Drop for Reservation<'_> {
-    fn drop(&mut self) {
-        self.cache.entries().unreserve(self.bytes);
-    }
 }
 
 /// When writing ends early.

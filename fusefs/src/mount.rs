@@ -5,6 +5,7 @@
 
 mod attach;
 mod error;
+mod options;
 mod table;
 
 use std::io;
@@ -13,13 +14,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use cairn_store::{Platform, ProfileName, Store, View};
+use cairn_store::{ProfileName, Store, View};
 use fuser::{Session, SessionACL, Version};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, StatxFlags, statx};
 use rustix::io::Errno;
 
-use crate::attr::FsStats;
-use crate::damage::Damage;
 use crate::deadline::Deadlines;
 use crate::device::{Device, Handshake};
 use crate::files::Files;
@@ -30,10 +29,11 @@ use crate::linger::Linger;
 use crate::pause::Gate;
 use crate::session::{self, End, Serving};
 use crate::slow::Pool;
-use crate::timings::{Spread, Timings};
+use crate::timings::Timings;
 
 use attach::failed;
 pub use error::MountError;
+pub use options::{MountOptions, MountStatus, Passthrough};
 pub(crate) use table::place;
 pub use table::{is_dead, mounted, unmount_dead};
 
@@ -43,80 +43,6 @@ const READ_AHEAD_KIB: &[u8] = b"1024";
 const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
 /// Threads that decode and write whole files, at least.
 const SLOW_THREADS_MIN: usize = 4;
-
-/// Whether the kernel may read whole files by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub enum Passthrough {
-    /// Where it can and this process may: it takes root.
-    #[default]
-    Auto,
-    /// Never.
-    Off,
-}
-
-/// What is mounted where.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct MountOptions {
-    /// The mount point, a directory.
-    pub dir: PathBuf,
-    /// The profile whose generations are shown.
-    pub profile: ProfileName,
-    /// Whose versions are shown under their plain names; this machine's if not given.
-    pub platform: Option<Platform>,
-    /// Whether other users see it. As root they always do.
-    pub allow_other: bool,
-    /// Whether the kernel may read whole files by itself.
-    pub passthrough: Passthrough,
-    /// Threads that read the kernel's requests.
-    pub threads: usize,
-}
-
-impl MountOptions {
-    /// Threads that read the kernel's requests where nothing is said. One answers a few hundred thousand a second, and need
-    /// not be woken for each (see `linger`); what takes reading or decoding is done by others.
-    pub const THREADS: usize = 1;
-
-    /// The usual mount of a profile.
-    #[must_use]
-    pub fn new(dir: PathBuf, profile: ProfileName) -> Self {
-        Self {
-            dir,
-            profile,
-            platform: None,
-            allow_other: false,
-            passthrough: Passthrough::Auto,
-            threads: Self::THREADS,
-        }
-    }
-}
-
-/// Figures about a mount.
-#[derive(Clone, Debug)]
-pub struct MountStatus {
-    /// The mount point.
-    pub dir: PathBuf,
-    /// The profile.
-    pub profile: ProfileName,
-    /// How it ended, if it has.
-    pub end: Option<End>,
-    /// Where it is seen: at its mount point, unless a directory above that was renamed. Nowhere if it is unmounted and
-    /// still in use.
-    pub place: Option<PathBuf>,
-    /// Whether the kernel reads whole files by itself.
-    pub passthrough: bool,
-    /// Whether the kernel can be told at once that names have changed; else it asks again for those that may.
-    pub epoch: bool,
-    /// Inodes that are open.
-    pub open_files: u64,
-    /// Changes of which the kernel had to be told: how long look-ups were held back for each.
-    pub flips: Spread,
-    /// Figures about names.
-    pub fs: FsStats,
-    /// Directories that could not be read, by path: not all if they are many.
-    pub damage: Vec<Damage>,
-    /// How many could not be read.
-    pub damage_count: u64,
-}
 
 /// A profile of a store, mounted and served by this process.
 pub struct Mount {
@@ -161,13 +87,7 @@ impl Legacy {
     }
 
     /// All that answers for a mount.
-    pub(crate) fn core(
-        &self,
-        fs: Fs,
-        files: Arc<Files>,
-        device: Arc<Device>,
-        threads: usize,
-    ) -> io::Result<Arc<Core>> {
+    pub(crate) fn core(&self, fs: Fs, files: Arc<Files>, device: Arc<Device>) -> io::Result<Arc<Core>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let pool = Pool::new(cores.max(SLOW_THREADS_MIN))?;
         let opens = Opens::new(Arc::clone(&files), Arc::clone(&device), self.passthrough);
@@ -179,7 +99,7 @@ impl Legacy {
             device,
             pool,
             deadlines: Deadlines::new()?,
-            linger: Linger::new(threads),
+            linger: Linger::new(session::THREADS),
         });
         let names: Weak<Core> = Arc::downgrade(&core);
         core.opens.record_as(names);
@@ -222,7 +142,7 @@ impl Mount {
         let dir = &options.dir;
         let broken = |source: io::Error| MountError::Io { action: "mount", dir: dir.clone(), source };
         let device = Arc::new(Device::new(attached.device.try_clone().map_err(broken)?));
-        let config = session::config(options.threads);
+        let config = session::config();
         let session = Session::from_fd(kernel.clone(), attached.device, SessionACL::All, config);
         let session = session.map_err(broken)?;
         let handshake = kernel.handshake().ok_or_else(|| broken(Errno::PROTO.into()))?;
@@ -237,7 +157,7 @@ impl Mount {
             passthrough: kernel.wants_passthrough() && takes_backing_files(&device, files.dir()),
         };
         let fs = legacy.fs(store, view, options);
-        kernel.begin(legacy.core(fs, files, device, options.threads).map_err(broken)?);
+        kernel.begin(legacy.core(fs, files, device).map_err(broken)?);
         let core = kernel.core().ok_or_else(|| broken(Errno::PROTO.into()))?;
         // The kernel answers for a root that was just mounted without asking.
         let device = match &attached.detached {

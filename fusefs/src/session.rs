@@ -36,11 +36,15 @@ impl Ending {
     }
 }
 
+/// Threads that read the kernel's requests. One answers a few hundred thousand a second, and need not be woken for each
+/// (see `linger`); what takes reading or decoding is done by others.
+pub(crate) const THREADS: usize = 1;
+
 /// What fuser is told: so many threads on one descriptor, and no checks of its own, since the kernel does them.
-pub(crate) fn config(threads: usize) -> Config {
+pub(crate) fn config() -> Config {
     let mut config = Config::default();
     config.acl = SessionACL::All;
-    config.n_threads = Some(threads.max(1));
+    config.n_threads = Some(THREADS);
     config
 }
 

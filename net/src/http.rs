@@ -34,12 +34,12 @@ pub struct Timeouts {
     pub answer: Duration,
     /// For any bytes of a body.
     pub idle: Duration,
-    /// Over so much time of waiting, a body has to come at [`RATE_MIN`] at least.
+    /// Over so much time of waiting, a body has to come at 2,048 bytes a second at least.
     pub patience: Duration,
 }
 
 /// Bytes a second below which a body counts as stalled.
-pub const RATE_MIN: u64 = 2048;
+pub(crate) const RATE_MIN: u64 = 2048;
 
 impl Default for Timeouts {
     fn default() -> Self {

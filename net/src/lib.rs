@@ -5,6 +5,8 @@
 //! other implementations.
 
 mod address;
+mod binaries;
+mod complete;
 mod error;
 mod feed;
 mod fetcher;
@@ -14,6 +16,7 @@ mod net;
 mod peer;
 pub mod peers;
 mod plan;
+mod push;
 mod reach;
 mod report;
 mod resolve;
@@ -23,6 +26,7 @@ mod transfer;
 pub mod wire;
 
 pub use address::{PeerUrl, Secret, Source};
+pub use binaries::{BinaryRecord, BinaryVersion};
 pub use error::{Error, Fault, Kind, PeerError, Result};
 pub use fetcher::{FetchPolicy, Sources};
 pub use http::Timeouts;

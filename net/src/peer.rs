@@ -1,6 +1,7 @@
 //! One peer and what it can be asked: each call is one request, and its error says which peer failed at what.
 
 mod answer;
+mod binaries;
 mod stream;
 
 use std::sync::Arc;
@@ -22,8 +23,6 @@ use crate::wire::{self, KeptAnswer, RefAnswer, RefList};
 const LIST_LEN_MAX: usize = 32 << 20;
 /// Longest other message, in bytes.
 const MESSAGE_LEN_MAX: usize = 1 << 20;
-/// Longest artifact, in bytes.
-const ARTIFACT_LEN_MAX: usize = cairn_store::object::OBJECT_LEN_MAX;
 /// How long a short answer takes as a whole, at most, over that of its head.
 const MESSAGE_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -113,13 +112,6 @@ impl Peer {
         self.json(response, MESSAGE_LEN_MAX).await
     }
 
-    /// The canonical bytes of an artifact, as they come.
-    pub(crate) async fn artifact(&self, id: &ArtifactId) -> Result<Vec<u8>, PeerError> {
-        let url = self.source.url.join(&format!("/v1/artifacts/{id}"));
-        let response = self.send(self.client.get(url), 0).await?;
-        self.bytes(response, ARTIFACT_LEN_MAX).await
-    }
-
     /// What `want` has and `have` has not.
     pub(crate) async fn delta(
         &self,
@@ -151,12 +143,18 @@ impl Peer {
             .map_err(|error| self.error(Fault::Misbehaved, error.to_string()))
     }
 
-    /// Sends frames.
-    pub(crate) async fn upload(&self, body: Body, len: u64) -> Result<KeptAnswer, PeerError> {
+    /// Sends frames, without a bound on the time; `sent` counts their bytes.
+    pub(crate) async fn upload(&self, body: Body, sent: &AtomicU64) -> Result<KeptAnswer, PeerError> {
         let request = self.client.post(self.source.url.join("/v1/upload"));
         let request = request.header(CONTENT_TYPE, wire::STREAM_TYPE).body(body);
-        let response = self.send_slowly(request, len).await?;
-        self.json(response, MESSAGE_LEN_MAX).await
+        let response = self.send_slowly(request, 0).await;
+        self.traffic.sent.fetch_add(sent.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.json(response?, MESSAGE_LEN_MAX).await
+    }
+
+    /// How long nothing may move.
+    pub(crate) fn patience(&self) -> Duration {
+        self.timeouts.patience
     }
 
     /// Publishes a name; whether it is new there.

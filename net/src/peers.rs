@@ -295,7 +295,7 @@ mod tests {
         }
         assert!(matches!(peers.add(&Source::open(url("http://more"))), Err(Error::Invalid { .. })));
         for text in ["", "{}", r#"{"version":2,"peers":[]}"#] {
-            std::fs::write(folder.path().join("peers.json"), text).unwrap();
+            files::replace(&folder.path().join("peers.json"), text.as_bytes()).unwrap();
             assert!(matches!(peers.list(), Err(Error::Invalid { .. })), "{text}");
         }
     }

@@ -37,6 +37,7 @@ impl Net {
         resolved: &Resolved,
         progress: &dyn Progress,
     ) -> Result<Plan> {
+        check_statements(writer, from, resolved)?;
         let mut metadata = Metadata {
             net: self,
             writer,
@@ -99,6 +100,20 @@ impl Net {
         };
         self.plan(writer, from, &resolved, progress)
     }
+}
+
+/// Refuses names that were something newer already, as their own origins say.
+fn check_statements(writer: &Writer, from: &[Source], resolved: &Resolved) -> Result<()> {
+    let view = writer.names();
+    for envelope in &resolved.envelopes {
+        let statement = cairn_store::RefStatement::of(envelope)?;
+        if let Err(error) = view.check_statement(&statement) {
+            let Some(source) = resolved.holders.first().or(from.first()) else { return Err(error.into()) };
+            let what = statement.subject.name().to_string();
+            return Err(Error::RolledBack { peer: source.url.clone(), what, detail: error.to_string() });
+        }
+    }
+    Ok(())
 }
 
 /// Refuses an artifact that was published as something else.
@@ -165,11 +180,11 @@ impl Metadata<'_> {
     }
 
     fn is_whole(&self, id: &ArtifactId) -> bool {
-        self.writer.store().missing(id, &()).is_ok_and(|missing| missing.is_nothing())
+        self.writer.store().local().missing(id, &()).is_ok_and(|missing| missing.is_nothing())
     }
 
     fn look(&self) -> Result<Survey> {
-        survey(self.writer.store(), &self.want, 0, self.cancelled).map_err(|error| self.blame(error))
+        survey(&self.writer.store().local(), &self.want, 0, self.cancelled).map_err(|error| self.blame(error))
     }
 
     /// A malformed artifact is the fault of whoever brought it.

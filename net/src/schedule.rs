@@ -114,8 +114,7 @@ struct PeerState {
     failures: u32,
     busy: u32,
     slow: u32,
-    /// Plain bytes that it delivered first.
-    delivered: u64,
+    /// Chunks that it delivered first.
     chunks: u64,
     last_failure: Option<String>,
 }
@@ -130,7 +129,6 @@ pub(crate) struct Out {
 /// What a peer came to.
 #[derive(Debug, Clone)]
 pub(crate) struct PeerSummary {
-    pub(crate) delivered: u64,
     pub(crate) chunks: u64,
     pub(crate) out: Option<Out>,
     /// The last thing that went wrong, even if it was overcome.
@@ -164,7 +162,6 @@ impl Schedule {
             failures: 0,
             busy: 0,
             slow: 0,
-            delivered: 0,
             chunks: 0,
             last_failure: None,
         });
@@ -329,9 +326,8 @@ impl Schedule {
     }
 
     pub(crate) fn summary(&self, peer: PeerNo) -> PeerSummary {
-        let PeerState { delivered, chunks, out, last_failure, .. } = &self.peers[peer.0];
-        let (out, last_failure) = (out.clone(), last_failure.clone());
-        PeerSummary { delivered: *delivered, chunks: *chunks, out, last_failure }
+        let PeerState { chunks, out, last_failure, .. } = &self.peers[peer.0];
+        PeerSummary { chunks: *chunks, out: out.clone(), last_failure: last_failure.clone() }
     }
 
     fn usable(&self) -> usize {
@@ -480,7 +476,6 @@ impl Schedule {
         }
         if let Some(peer) = peer {
             let state = &mut self.peers[peer.0];
-            state.delivered += u64::from(chunk.len);
             state.chunks += 1;
             state.failures = 0;
         }

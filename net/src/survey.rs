@@ -1,7 +1,7 @@
 //! What of an artifact is not here: the strict walk over what is. Every directory and every list is read once, however
 //! often it is named, and everything is bounded, so that a tree that a hostile peer made costs no more than an honest one.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cairn_store::content::chunks;
@@ -9,6 +9,7 @@ use cairn_store::tree::entries;
 use cairn_store::{Artifact, ArtifactId, ChunkId, ChunkRef, Content, Node, ObjectSource, Store, TreeId};
 
 use crate::error::{Error, Result};
+use crate::reach::OBJECTS_MAX;
 
 /// Entries of an artifact that is taken from a peer, at most.
 pub(crate) const ENTRIES_MAX: u64 = 1 << 25;
@@ -18,6 +19,8 @@ const ABSENT_MAX: usize = 65_536;
 const DISTINCT_MAX: usize = 1 << 20;
 /// Chunks that the store is asked for in one question.
 const QUESTION: usize = 4096;
+/// Names of directories in directories, at most.
+const EDGES_MAX: usize = 1 << 21;
 /// Directories inside directories, at most: as many as fit into the longest path.
 const DEPTH_MAX: usize = 2048;
 
@@ -50,6 +53,9 @@ pub(crate) fn survey(
         counted: HashSet::new(),
         question: Vec::new(),
         entries: 0,
+        directories: HashMap::new(),
+        own: Vec::new(),
+        edges: Vec::new(),
     };
     if let Some(artifact) = present(Artifact::get(id, &local))? {
         walk.check(&artifact)?;
@@ -95,8 +101,14 @@ struct Walk<'a> {
     lacking_max: usize,
     cancelled: &'a dyn Fn() -> bool,
     found: Survey,
-    /// Directories and nodes of lists that were read, by the first bytes of their ids.
+    /// Nodes of lists that were read, by the first bytes of their ids.
     seen: HashSet<u64>,
+    /// Directories by the first bytes of their ids, each with its number.
+    directories: HashMap<u64, u32>,
+    /// How many entries each has by itself.
+    own: Vec<u32>,
+    /// Which directory names which.
+    edges: Vec<(u32, u32)>,
     /// Chunks that were counted, likewise.
     counted: HashSet<u64>,
     question: Vec<ChunkRef>,
@@ -120,35 +132,86 @@ impl Walk<'_> {
     }
 
     fn go(&mut self, artifact: &Artifact, local: &Local<'_>) -> Result<()> {
+        self.number(&artifact.root);
         let mut open: Vec<(TreeId, usize)> = vec![(artifact.root, 1)];
         while let Some((tree, depth)) = open.pop() {
-            if !self.seen.insert(short(&tree.into())) {
-                continue;
-            }
             if depth > DEPTH_MAX {
                 return Err(malformed(artifact, "its directories are nested too deeply".to_owned()));
             }
             if (self.cancelled)() {
                 return Err(Error::Cancelled);
             }
-            let below = open.len();
+            let (number, below) = (self.number(&tree).0, open.len());
             for entry in entries(&tree, local) {
                 let Some(entry) = present(entry)? else { break };
                 self.entries += 1;
+                self.own[number as usize] += 1;
                 if self.entries > artifact.entries {
-                    let detail = format!("it says that it has {} entries, and has more", artifact.entries);
-                    return Err(malformed(artifact, detail));
+                    return Err(has_more(artifact));
                 }
                 match entry.node {
-                    Node::Dir { tree } => open.push((tree, depth + 1)),
+                    Node::Dir { tree } => {
+                        let (named, is_new) = self.number(&tree);
+                        self.edges.push((number, named));
+                        if is_new {
+                            open.push((tree, depth + 1));
+                        }
+                    }
                     Node::File { size, content } => self.file(size, &content, local)?,
                     _ => {}
                 }
             }
+            if self.own.len() > OBJECTS_MAX || self.edges.len() > EDGES_MAX {
+                return Err(malformed(artifact, "it has too many directories".to_owned()));
+            }
             // The first of them is looked at first.
             open[below..].reverse();
         }
+        if self.counted_as_named() > artifact.entries {
+            return Err(has_more(artifact));
+        }
         Ok(())
+    }
+
+    /// A directory's number, and whether it was met for the first time.
+    fn number(&mut self, tree: &TreeId) -> (u32, bool) {
+        let next = u32::try_from(self.own.len()).unwrap_or(u32::MAX);
+        let number = *self.directories.entry(short(&(*tree).into())).or_insert(next);
+        if number == next {
+            self.own.push(0);
+        }
+        (number, number == next)
+    }
+
+    /// Entries, those of a directory counted as often as it is named: what whoever goes through all of them meets.
+    fn counted_as_named(&mut self) -> u64 {
+        // Each but the root is named at least once; where that is all, there is nothing to be multiplied.
+        if self.edges.len() < self.own.len() {
+            return self.entries;
+        }
+        self.edges.sort_unstable();
+        let mut unsettled = vec![0u32; self.own.len()];
+        for (_, named) in &self.edges {
+            unsettled[*named as usize] += 1;
+        }
+        let mut times = vec![0u64; self.own.len()];
+        times[0] = 1;
+        // An id is a hash of what it names, so there are no cycles, and this meets every directory.
+        let (mut settled, mut total) = (vec![0u32], 0u64);
+        while let Some(number) = settled.pop() {
+            let often = times[number as usize];
+            total = total.saturating_add(often.saturating_mul(u64::from(self.own[number as usize])));
+            let first = self.edges.partition_point(|(names, _)| *names < number);
+            for (_, named) in self.edges[first..].iter().take_while(|(names, _)| *names == number) {
+                let named = *named as usize;
+                times[named] = times[named].saturating_add(often);
+                unsettled[named] -= 1;
+                if unsettled[named] == 0 {
+                    settled.push(u32::try_from(named).unwrap_or(u32::MAX));
+                }
+            }
+        }
+        total
     }
 
     fn file(&mut self, size: u64, content: &Content, local: &Local<'_>) -> Result<()> {
@@ -208,6 +271,10 @@ impl Walk<'_> {
         self.question.clear();
         Ok(())
     }
+}
+
+fn has_more(artifact: &Artifact) -> Error {
+    malformed(artifact, format!("it says that it has {} entries, and has more", artifact.entries))
 }
 
 fn malformed(artifact: &Artifact, detail: String) -> Error {

@@ -113,7 +113,8 @@ struct Pull<'a> {
 impl Pull<'_> {
     fn run(&mut self, plan: &Plan) -> Result<()> {
         loop {
-            let found = survey(self.writer.store(), &plan.artifact, IDS_MAX, &|| self.watch.cancelled())?;
+            let found =
+                survey(&self.writer.store().local(), &plan.artifact, IDS_MAX, &|| self.watch.cancelled())?;
             if !found.absent.is_empty() {
                 let detail = "its metadata went away while it was pulled".to_owned();
                 return Err(Error::Unavailable { what: plan.key.to_string(), detail });
@@ -136,12 +137,12 @@ impl Pull<'_> {
 
     /// Whether what lacks is just what one artifact has and the other has not, as good as.
     fn fits(&self, have: &ArtifactId, want: &ArtifactId, lacking: u64) -> Result<bool> {
-        let delta = self.writer.store().lacking_chunks(Some(have), want, &())?;
+        let delta = self.writer.store().local().lacking_chunks(Some(have), want, &())?;
         Ok(delta.plain_bytes <= lacking + lacking / 256)
     }
 
     fn distinct_bytes(&self, want: &ArtifactId) -> Result<u64> {
-        Ok(self.writer.store().lacking_chunks(None, want, &())?.plain_bytes)
+        Ok(self.writer.store().local().lacking_chunks(None, want, &())?.plain_bytes)
     }
 
     fn window(

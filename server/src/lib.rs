@@ -10,17 +10,21 @@
 mod app;
 mod auth;
 pub mod binaries;
+mod cached;
 mod client;
 mod entrance;
+mod enumerations;
 mod error;
 pub mod events;
 mod files;
+mod incoming;
 mod job;
 mod limits;
 mod listen;
 mod metrics;
 #[cfg(test)]
 mod move_tests;
+mod outflow;
 mod peer_api;
 mod peer_error;
 mod peer_limits;

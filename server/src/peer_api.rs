@@ -7,18 +7,20 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
-use axum::routing::get;
+use axum::routing::{get, post, put};
 use cairn_store::{Store, Writer};
 use hyper::{Method, Uri};
 use tokio::sync::Notify;
 
 use crate::auth::Access;
 use crate::entrance::{self, Door, behind};
+use crate::enumerations::Enumerations;
+use crate::incoming::BodyMemory;
 use crate::metrics::Metrics;
 use crate::peer_error::PeerRefusal;
 use crate::peer_limits::PeerLimits;
 use crate::peer_limits::clients::Clients;
-use crate::routes::{figures, openapi, ready};
+use crate::routes::{delta, figures, objects, openapi, packs, publish, ready, refs, upload};
 use crate::work::Work;
 
 /// What is served, and to whom.
@@ -42,7 +44,10 @@ pub struct PeerApi {
     clients: Clients,
     metrics: Metrics,
     pub(crate) work: Work,
+    pub(crate) enumerations: Enumerations,
+    pub(crate) bodies: BodyMemory,
     transfers: Arc<AtomicUsize>,
+    uploads: Arc<AtomicUsize>,
     /// Requests whose answers have not left.
     open: AtomicUsize,
     /// Woken when there is none.
@@ -55,24 +60,29 @@ impl PeerApi {
     /// Serves a store that is only read.
     #[must_use]
     pub fn reading(store: Store, options: PeerOptions) -> Arc<Self> {
-        Self::new(store, None, options)
+        Self::new(&store, None, options)
     }
 
     /// Serves a store, and takes what is published.
     #[must_use]
     pub fn writing(writer: Writer, options: PeerOptions) -> Arc<Self> {
-        Self::new(Store::clone(&writer), Some(writer), options)
+        let store = Store::clone(&writer);
+        Self::new(&store, Some(writer), options)
     }
 
-    fn new(store: Store, writer: Option<Writer>, options: PeerOptions) -> Arc<Self> {
+    fn new(store: &Store, writer: Option<Writer>, options: PeerOptions) -> Arc<Self> {
         Arc::new(Self {
-            store,
+            // Who asks here is told what is here: two servers that asked each other would never end.
+            store: store.local(),
             writer,
             clients: Clients::new(&options.limits),
+            enumerations: Enumerations::default(),
+            bodies: BodyMemory::new(options.limits.bodies_bytes_max),
             options,
             metrics: Metrics::default(),
             work: Work::new(),
             transfers: Arc::default(),
+            uploads: Arc::default(),
             open: AtomicUsize::new(0),
             idle: Notify::new(),
             is_draining: AtomicBool::new(false),
@@ -161,6 +171,17 @@ impl PeerApi {
         Arc::clone(&self.transfers)
     }
 
+    /// The count of uploads that run.
+    pub(crate) fn uploads(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.uploads)
+    }
+
+    /// Whether every transfer may have so many bytes ready while as many are on their way.
+    pub(crate) fn has_room_ahead(&self, bytes: u64) -> bool {
+        let transfers = self.transfers.load(Ordering::Relaxed) as u64;
+        2 * transfers * bytes <= self.limits().answers_bytes_max as u64
+    }
+
     pub(crate) fn started(&self) -> Instant {
         self.started
     }
@@ -193,16 +214,32 @@ impl Drop for Running {
 
 /// The router of all that peers and scripts ask for. `more` are routes of others, each behind a [`Door`] by [`behind`].
 pub fn peer_router(api: Arc<PeerApi>, more: Router) -> Router {
-    let reads = Router::new().route("/v1/peer", get(ready::peer)).route("/metrics", get(figures::metrics));
     let open = Router::new()
         .route("/healthz", get(ready::healthz))
         .route("/readyz", get(ready::readyz))
         .route("/openapi.json", get(openapi::document));
-    let state = Arc::clone(&api);
-    let routes = behind(Door::Reads, reads.with_state(Arc::clone(&state)), &api);
+    let reads = Router::new()
+        .route("/v1/peer", get(ready::peer))
+        .route("/v1/refs", get(refs::all))
+        .route("/v1/refs/{name}", get(refs::of_name))
+        .route("/v1/refs/{name}/{tag}", get(refs::one))
+        .route("/v1/artifacts/{id}", get(objects::artifact))
+        .route("/v1/have", post(objects::have))
+        .route("/metrics", get(figures::metrics));
+    let transfers = Router::new()
+        .route("/v1/chunks/{id}", get(objects::chunk))
+        .route("/v1/chunks", post(objects::chunks))
+        .route("/v1/delta/{have}/{want}", get(delta::delta))
+        .route("/v1/packs/{id}", get(packs::pack));
+    let publishes = Router::new().route("/v1/refs/{name}/{tag}", put(publish::publish));
+    let uploads = Router::new().route("/v1/upload", post(upload::upload));
+    let with = |router: Router<Arc<PeerApi>>| router.with_state(Arc::clone(&api));
     Router::new()
-        .merge(routes)
-        .merge(open.with_state(state))
+        .merge(with(open))
+        .merge(behind(Door::Reads, with(reads), &api))
+        .merge(behind(Door::Transfers, with(transfers), &api))
+        .merge(behind(Door::Publishes, with(publishes), &api))
+        .merge(behind(Door::Uploads, with(uploads), &api))
         .merge(more)
         .fallback(|uri: Uri| async move { PeerRefusal::NoRoute(path_of(&uri)) })
         .method_not_allowed_fallback(|method: Method, uri: Uri| async move {

@@ -56,16 +56,16 @@ pub(crate) enum PeerRefusal {
     Range { len: u64 },
     #[error("{0}")]
     Conflict(String),
-    #[error("{what} cannot be published: {} of what it needs is not here", count_text(*.count, *.more))]
-    Incomplete { what: String, count: u64, more: bool, ids: Vec<ChunkId> },
+    #[error("{what} cannot be published: {count} objects and chunks that it needs are not here")]
+    Incomplete { what: String, count: u64, ids: Vec<ChunkId> },
+    #[error("it is not what the request wants it to be")]
+    Changed,
+    #[error("the disk of this server is full")]
+    DiskFull(#[source] Error),
     #[error("it is damaged here")]
     Damaged(#[source] Error),
     #[error("the server failed")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-fn count_text(count: u64, more: bool) -> String {
-    format!("{}{count} objects and chunks", if more { "at least " } else { "" })
 }
 
 /// What is told of a refusal.
@@ -115,6 +115,8 @@ impl PeerRefusal {
             }
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "usage", None),
             Self::CutOff(_) => (StatusCode::BAD_REQUEST, "usage", None),
+            Self::Changed => (StatusCode::PRECONDITION_FAILED, "usage", None),
+            Self::DiskFull(_) => (StatusCode::INSUFFICIENT_STORAGE, "failed", None),
             Self::Range { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "usage", None),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict", None),
             Self::Incomplete { .. } => (
@@ -156,6 +158,9 @@ impl IntoResponse for PeerRefusal {
         if let Self::Damaged(source) = &self {
             tracing::error!(error = %source, "what a peer asked for is damaged");
         }
+        if let Self::DiskFull(source) = &self {
+            tracing::error!(error = %source, "nothing more can be uploaded");
+        }
         if let Self::Failed(source) = &self {
             tracing::error!(error = %Chain(&**source), "a request of a peer failed");
         }
@@ -171,7 +176,8 @@ impl IntoResponse for PeerRefusal {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(wait) = wait {
             // Whole seconds, and never too early.
-            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs_f64().ceil().max(1.0) as u64));
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
         match self {
             Self::NoToken | Self::WrongToken => {
@@ -201,6 +207,7 @@ pub(crate) struct LimitHit(pub(crate) &'static str);
 impl From<Error> for PeerRefusal {
     fn from(error: Error) -> Self {
         match error.kind() {
+            _ if error.is_disk_full() => Self::DiskFull(error),
             Kind::Absent => {
                 let what = match error {
                     Error::Absent { what } => what,

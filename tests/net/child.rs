@@ -9,21 +9,21 @@ use harness::scratch::Scratch;
 use harness::stores::writer;
 
 /// What nothing that a peer sends may make a pull take, in bytes.
-pub const MEMORY_MAX: u64 = 64 << 20;
+pub(crate) const MEMORY_MAX: u64 = 64 << 20;
 /// When a pull that does not end is taken for one that hangs.
 const TIME_MAX: Duration = Duration::from_secs(90);
 
 /// What came of a pull.
 #[derive(Debug)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Nothing if it went well.
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
     /// Bytes resident at most.
-    pub memory: u64,
+    pub(crate) memory: u64,
 }
 
 /// Short waits, so that a test of one is short.
-pub fn short_timeouts() -> Timeouts {
+pub(crate) fn short_timeouts() -> Timeouts {
     Timeouts {
         connect: Duration::from_secs(5),
         answer: Duration::from_secs(5),
@@ -33,7 +33,7 @@ pub fn short_timeouts() -> Timeouts {
 }
 
 /// Pulls `app@1` from a peer into a new store below a folder, in a process of its own.
-pub fn pull(url: &PeerUrl, store: &Path) -> Outcome {
+pub(crate) fn pull(url: &PeerUrl, store: &Path) -> Outcome {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["child::pulls_in_a_process_of_its_own", "--exact", "--nocapture", "--test-threads=1"])
         .env("CAIRN_TEST_PULL_FROM", url.as_str())
@@ -64,7 +64,8 @@ pub fn pull(url: &PeerUrl, store: &Path) -> Outcome {
 
 #[test]
 fn pulls_in_a_process_of_its_own() {
-    let (Ok(url), Ok(store)) = (std::env::var("CAIRN_TEST_PULL_FROM"), std::env::var("CAIRN_TEST_PULL_TO")) else {
+    let (Ok(url), Ok(store)) = (std::env::var("CAIRN_TEST_PULL_FROM"), std::env::var("CAIRN_TEST_PULL_TO"))
+    else {
         return;
     };
     let writer = writer(Path::new(&store));
@@ -88,7 +89,7 @@ fn peak() -> u64 {
 
 /// Pulls from a hostile peer: the error names the peer and says `expected`, memory stays bounded, and nothing is written
 /// beside the store.
-pub fn assert_refused(url: &PeerUrl, expected: &str) {
+pub(crate) fn assert_refused(url: &PeerUrl, expected: &str) {
     let scratch = Scratch::new();
     let outcome = pull(url, &scratch.join("store"));
     let error = outcome.error.expect("what a hostile peer sends is refused");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -15,30 +15,36 @@ const LIFE_MAX: Duration = Duration::from_secs(120);
 
 /// A request as it came.
 #[derive(Debug, Clone)]
-pub struct Request {
-    pub method: String,
+pub(crate) struct Request {
+    pub(crate) method: String,
     /// With the query.
-    pub path: String,
-    pub headers: BTreeMap<String, String>,
-    pub body: Vec<u8>,
+    pub(crate) path: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
     /// Of all requests that this server got.
-    pub number: u64,
+    pub(crate) number: u64,
 }
 
 /// Where an answer is written.
-pub struct Reply {
+pub(crate) struct Reply {
     stream: TcpStream,
     stop: Arc<AtomicBool>,
+    has_ended: bool,
 }
 
 impl Reply {
+    /// Writes nothing more.
+    pub(crate) fn cut(&mut self) {
+        self.has_ended = true;
+    }
+
     /// Bytes as they are. Whether the other side still takes them.
-    pub fn raw(&mut self, bytes: &[u8]) -> bool {
-        !self.stop.load(Ordering::Relaxed) && self.stream.write_all(bytes).is_ok()
+    pub(crate) fn raw(&mut self, bytes: &[u8]) -> bool {
+        !self.has_ended && !self.stop.load(Ordering::Relaxed) && self.stream.write_all(bytes).is_ok()
     }
 
     /// A whole answer.
-    pub fn whole(&mut self, status: u16, kind: &str, body: &[u8]) {
+    pub(crate) fn whole(&mut self, status: u16, kind: &str, body: &[u8]) {
         let head = format!(
             "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
             body.len()
@@ -47,71 +53,73 @@ impl Reply {
     }
 
     /// The head of an answer that ends with its connection.
-    pub fn stream_head(&mut self) -> bool {
+    pub(crate) fn stream_head(&mut self) -> bool {
         let kind = cairn_net::wire::STREAM_TYPE;
         self.raw(format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\nconnection: close\r\n\r\n").as_bytes())
     }
 
     /// Waits until the server is told to stop or the other side goes away.
-    pub fn hang(&mut self) {
+    pub(crate) fn hang(&mut self) {
         let _ = self.stream.set_read_timeout(Some(Duration::from_millis(50)));
         let mut byte = [0];
         while !self.stop.load(Ordering::Relaxed) {
             match self.stream.read(&mut byte) {
                 Ok(0) => return,
                 Ok(_) => {}
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    ) => {}
                 Err(_) => return,
             }
         }
     }
 }
 
-pub type Handler = Arc<dyn Fn(&Request, &mut Reply) + Send + Sync>;
+pub(crate) type Handler = Arc<dyn Fn(&Request, &mut Reply) + Send + Sync>;
 
 /// A server until it is dropped.
-pub struct Server {
+pub(crate) struct Server {
     address: SocketAddr,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     log: Arc<Mutex<Vec<Request>>>,
-    sent: Arc<AtomicU64>,
 }
 
 impl Server {
-    pub fn start(handler: impl Fn(&Request, &mut Reply) + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(handler: impl Fn(&Request, &mut Reply) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         Self::start_on(listener, Arc::new(handler))
     }
 
-    pub fn start_on(listener: TcpListener, handler: Handler) -> Self {
+    pub(crate) fn start_on(listener: TcpListener, handler: Handler) -> Self {
         let address = listener.local_addr().unwrap();
-        let (stop, log, sent) = (Arc::new(AtomicBool::new(false)), Arc::default(), Arc::default());
+        let (stop, log) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let shared = (Arc::clone(&stop), Arc::clone(&log));
         let thread = std::thread::spawn(move || accept(&listener, &handler, &shared.0, &shared.1));
-        Self { address, stop, thread: Some(thread), log, sent }
+        Self { address, stop, thread: Some(thread), log }
     }
 
-    pub fn url(&self) -> PeerUrl {
+    pub(crate) fn url(&self) -> PeerUrl {
         format!("http://{}", self.address).parse().unwrap()
     }
 
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub fn source(&self) -> Source {
+    pub(crate) fn source(&self) -> Source {
         Source::open(self.url())
     }
 
     /// What was asked for so far.
-    pub fn log(&self) -> Vec<Request> {
+    pub(crate) fn log(&self) -> Vec<Request> {
         self.log.lock().unwrap().clone()
     }
 
     /// Stops serving at once; connections break.
-    pub fn stop(&mut self) {
-        let _ = self.sent.load(Ordering::Relaxed);
+    pub(crate) fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         // Wakes the thread that accepts.
         let _ = TcpStream::connect(self.address);
@@ -148,7 +156,7 @@ fn serve(stream: TcpStream, handler: &Handler, stop: Arc<AtomicBool>, log: &Mute
     stream.set_write_timeout(Some(LIFE_MAX)).unwrap();
     stream.set_read_timeout(Some(LIFE_MAX)).unwrap();
     let Some(request) = read(&stream, log) else { return };
-    handler(&request, &mut Reply { stream, stop });
+    handler(&request, &mut Reply { stream, stop, has_ended: false });
 }
 
 fn read(stream: &TcpStream, log: &Mutex<Vec<Request>>) -> Option<Request> {

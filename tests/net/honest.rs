@@ -8,41 +8,42 @@ use cairn_net::wire::{
 };
 use cairn_store::pack::PackKind;
 use cairn_store::sending::Piece;
-use cairn_store::{
-    ArtifactId, ChannelKey, ChunkId, ChunkRef, Origin, RefKey, RefStatement, Store, Subject,
-};
+use cairn_store::{ArtifactId, ChannelKey, ChunkId, ChunkRef, Origin, RefKey, RefStatement, Store, Subject};
 
 use crate::fixture::{Reply, Request, Server};
 
 /// An honest peer.
 #[derive(Clone)]
-pub struct Honest {
-    pub store: Store,
-    pub origin: Origin,
-    pub seq: u64,
+pub(crate) struct Honest {
+    pub(crate) store: Store,
+    pub(crate) origin: Origin,
+    pub(crate) seq: u64,
     /// Frames of data that were sent.
-    pub frames: Arc<AtomicU64>,
+    pub(crate) frames: Arc<AtomicU64>,
 }
 
 /// What a test changes of the frames that a peer sends: nothing of it where it gives true.
-pub type Twist = dyn Fn(&mut Reply, &Item) -> bool + Send + Sync;
+pub(crate) type Twist = dyn Fn(&mut Reply, &Item) -> bool + Send + Sync;
 
 impl Honest {
-    pub fn new(store: &Store) -> Self {
+    pub(crate) fn new(store: &Store) -> Self {
         Self { store: store.clone(), origin: Origin([7; 16]), seq: 10, frames: Arc::default() }
     }
 
-    pub fn serve(self) -> Server {
+    pub(crate) fn serve(self) -> Server {
         Server::start(move |request, reply| self.answer(request, reply, &|_, _| true))
     }
 
     /// Serves; each item goes through `twist` first, which may write something else instead and gives whether the item is
     /// to be sent.
-    pub fn serve_twisted(self, twist: impl Fn(&mut Reply, &Item) -> bool + Send + Sync + 'static) -> Server {
+    pub(crate) fn serve_twisted(
+        self,
+        twist: impl Fn(&mut Reply, &Item) -> bool + Send + Sync + 'static,
+    ) -> Server {
         Server::start(move |request, reply| self.answer(request, reply, &twist))
     }
 
-    pub fn answer(&self, request: &Request, reply: &mut Reply, twist: &Twist) {
+    pub(crate) fn answer(&self, request: &Request, reply: &mut Reply, twist: &Twist) {
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
         let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
         match (request.method.as_str(), &parts[..]) {
@@ -90,7 +91,7 @@ impl Honest {
     }
 
     /// What is stated of a ref, and of a channel if the tag is one.
-    pub fn stated(&self, key: &RefKey, artifact: ArtifactId, tag: &str) -> RefAnswer {
+    pub(crate) fn stated(&self, key: &RefKey, artifact: ArtifactId, tag: &str) -> RefAnswer {
         let envelope = |subject| {
             let (origin, seq) = (self.origin, self.seq);
             RefStatement { origin, seq, time_ms: 1, subject }.to_envelope()
@@ -134,7 +135,9 @@ impl Honest {
             return;
         }
         let mut end = End::default();
-        let send = |reply: &mut Reply, item: Item| !twist(reply, &item) || reply.raw(&item.to_bytes());
+        let send = |reply: &mut Reply, item: Item| {
+            if twist(reply, &item) { reply.raw(&item.to_bytes()) } else { reply.raw(&[]) }
+        };
         if let Some(head) = head
             && !send(reply, Item::Head(head))
         {
@@ -167,11 +170,11 @@ impl Honest {
     }
 }
 
-pub fn json(reply: &mut Reply, status: u16, body: &impl serde::Serialize) {
+pub(crate) fn json(reply: &mut Reply, status: u16, body: &impl serde::Serialize) {
     reply.whole(status, "application/json", &serde_json::to_vec(body).unwrap());
 }
 
-pub fn absent(reply: &mut Reply, missing: &[ChunkId]) {
+pub(crate) fn absent(reply: &mut Reply, missing: &[ChunkId]) {
     let missing = missing.iter().map(|id| HexId(*id)).collect();
     let error = Failure { kind: "not_found".into(), message: "not here".into(), hint: None, missing };
     json(reply, 404, &ErrorBody { error });

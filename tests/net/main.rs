@@ -1,19 +1,19 @@
 //! The exchange between peers: real servers, hostile ones, and links that break.
 
+mod bomb;
 mod child;
 mod endless;
 mod entries;
 mod fixture;
-mod bomb;
+mod forged;
 mod honest;
+mod lazy;
 mod lengths;
 mod pulls;
 mod redirects;
-mod rollback;
-mod shortened;
-mod sharing;
 mod several;
+mod sharing;
+mod shortened;
 mod trees;
 mod trickle;
 mod wrong_bytes;
-mod lazy;

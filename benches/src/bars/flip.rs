@@ -12,7 +12,7 @@ use std::path::Path;
 use super::Bench;
 use crate::error::{Error, Result};
 use crate::ground::Ground;
-use crate::harness::{Limit, Line, Outcome, Role, Row, Score, Series, Unit, to_f64};
+use crate::harness::{Cost, Limit, Line, Outcome, Role, Row, Score, Series, Unit, to_f64};
 use crate::sites::MountedCairn;
 use crate::tools::{Repo, Tool as _};
 use packages::PACKAGE;
@@ -32,7 +32,13 @@ pub(super) fn rows(bench: &Bench, ground: &Ground) -> Result<Vec<Row>> {
     let repo = fill(bench, ground)?;
     let mounted = MountedCairn::start(ground, &repo, &[("few", FEW), ("many", MANY)])?;
     let mut rows = Vec::new();
-    rows.push(by_size(bench, ground, &repo)?);
+    rows.push(by_size(bench, "`cairn switch`, many packages", |profile, generation| {
+        ground.cairn().switch(&repo, profile, generation).run()
+    })?);
+    rows.push(by_size(bench, "`cairn use`, many packages", |profile, version| {
+        ground.cairn().use_packages(&repo, profile, [format!("{PACKAGE}@{version}")]).run()
+    })?);
+    rows.extend(commands(bench, ground, &repo)?);
     rows.extend(told::rows(ground, &repo, mounted.dir(0), told::ALONE)?);
     let scale = bench.options.scale;
     let extent = Extent { generations: GENERATIONS, flips: scale.flips, lookups: scale.lookups };
@@ -41,7 +47,6 @@ pub(super) fn rows(bench: &Bench, ground: &Ground) -> Result<Vec<Row>> {
     let stressed = stress(&bench.probe_path()?, mounted.dir(0), &ground.join("counters"), extent, switch)?;
     rows.extend(seen(bench, &stressed));
     rows.extend(told::rows(ground, &repo, mounted.dir(0), told::BESIDE_READERS)?);
-    rows.extend(commands(bench, ground, &repo)?);
     mounted.stop()?;
     Ok(rows)
 }
@@ -71,19 +76,23 @@ fn fill(bench: &Bench, ground: &Ground) -> Result<Repo> {
     Ok(repo)
 }
 
-/// Switching the profile of many packages, beside switching that of one.
-fn by_size(bench: &Bench, ground: &Ground, repo: &Repo) -> Result<Row> {
+/// Changing the profile of many packages, beside changing that of one; one of so many generations or versions is next.
+fn by_size(
+    bench: &Bench,
+    what: &'static str,
+    change: impl Fn(Option<&str>, u64) -> Result<Cost>,
+) -> Result<Row> {
     let turns = bench.options.repetitions * COMMANDS;
     let (mut few, mut many) = (Vec::new(), Vec::new());
     for turn in 0..turns as u64 {
-        let generation = turn % GENERATIONS + 1;
-        few.push(ground.cairn().switch(repo, FEW, generation).run()?);
-        many.push(ground.cairn().switch(repo, MANY, generation).run()?);
+        let next = turn % GENERATIONS + 1;
+        few.push(change(FEW, next)?);
+        many.push(change(MANY, next)?);
     }
     let score = |name, role, costs| Score::new(name, role, Outcome::Measured(Series::walls(costs)));
     Ok(Row {
         bar: 10,
-        what: "`cairn switch`, many packages",
+        what,
         corpus: packages_name(bench),
         unit: Unit::Seconds,
         limit: Limit::RatioAtMost(MANY_PACKAGES_LIMIT),
@@ -142,7 +151,7 @@ fn commands(bench: &Bench, ground: &Ground, repo: &Repo) -> Result<Vec<Row>> {
 }
 
 /// What a process with one durable write takes here.
-fn sync_once(path: &Path) -> Result<crate::harness::Cost> {
+fn sync_once(path: &Path) -> Result<Cost> {
     let mut to = std::ffi::OsString::from("of=");
     to.push(path);
     let dd = Line::new("dd").arg("if=/dev/zero").arg(to);

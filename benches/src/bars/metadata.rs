@@ -15,6 +15,8 @@ const STAT_LIMIT: f64 = 0.75;
 const ABSENT_LIMIT: f64 = 0.8;
 const LIST_LIMIT_PER_S: f64 = 200e3;
 const OPEN_LIMIT_PER_S: f64 = 40e3;
+/// Files that are opened are no shorter: all of this is read of each.
+const READ_BYTES: u64 = 4096;
 /// Passes over all names in one process.
 const ROUNDS: u32 = 5;
 /// The folders of the tree: many with some files each, and one with all of them.
@@ -26,9 +28,17 @@ pub(super) fn rows(bench: &Bench, ground: &Ground) -> Result<Vec<Row>> {
     let mut files = Vec::new();
     let sites = Sites::new(ground, bench.options.peers, |tree| {
         corpus::flat_tree(&tree.join(FLAT), names)?;
-        files = corpus::small_tree(&tree.join(SPREAD), names)?;
+        let spread = tree.join(SPREAD);
+        for path in corpus::small_tree(&spread, names)? {
+            let whole = spread.join(&path);
+            let len = std::fs::metadata(&whole).map_err(Error::io("look at", &whole))?.len();
+            files.push((path, len));
+        }
         Ok(())
     })?;
+    let readable: Vec<PathBuf> =
+        files.iter().filter(|(_, len)| *len >= READ_BYTES).map(|(path, _)| path.clone()).collect();
+    let files: Vec<PathBuf> = files.into_iter().map(|(path, _)| path).collect();
     let absent: Vec<PathBuf> = files.iter().map(|file| file.with_extension("absent")).collect();
     let turns = bench.options.repetitions;
     let probe = |site: &Site, task: &str, paths: &[PathBuf]| -> Result<Cost> {
@@ -65,7 +75,7 @@ pub(super) fn rows(bench: &Bench, ground: &Ground) -> Result<Vec<Row>> {
         ),
         row(
             "cold `ls -l` of it, sorting and printing too",
-            Limit::None,
+            Limit::AtLeast(LIST_LIMIT_PER_S),
             sites.take_turns(turns, Series::rates(f64::from(names)), |site| {
                 drop_caches()?;
                 Line::new("ls").arg("-l").arg(site.tree().join(FLAT)).run()
@@ -79,9 +89,11 @@ pub(super) fn rows(bench: &Bench, ground: &Ground) -> Result<Vec<Row>> {
             }),
         ),
         row(
-            "open, read 4 KiB, close",
+            "open, read 4 KiB, close, files of at least that",
             Limit::AtLeast(OPEN_LIMIT_PER_S),
-            sites.take_turns(turns, each(), |site| probe(site, "open", &files)),
+            sites.take_turns(turns, Series::rates(to_f64(readable.len() as u64)), |site| {
+                probe(site, "open", &readable)
+            }),
         ),
     ];
     sites.close()?;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::App;
 use crate::args::{FileSpec, PlatformArg};
 use crate::error::Outcome;
+use crate::exchange::read_healing;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,17 +41,21 @@ fn file_spec() -> ValueParser {
 }
 
 pub(crate) fn run(app: &mut App, args: &CatArgs) -> anyhow::Result<Outcome> {
-    let store = app.store()?;
-    let (_, id) = store.view()?.resolve(&args.file.spec, args.platform.platform.as_ref())?;
-    let mut file = store.open_file(&id, &args.file.path)?;
-    let mut window = vec![0; WINDOW_BYTES];
-    let mut offset = 0;
-    loop {
-        let read = file.read_at(offset, &mut window)?;
-        if read == 0 {
-            return Ok(Outcome::Done);
+    let mut printed = 0;
+    let mut out = app.take_output();
+    let result = read_healing(app, |store| {
+        let (_, id) = store.view()?.resolve(&args.file.spec, args.platform.platform.as_ref())?;
+        let mut file = store.open_file(&id, &args.file.path)?;
+        let mut window = vec![0; WINDOW_BYTES];
+        loop {
+            let read = file.read_at(printed, &mut window)?;
+            if read == 0 {
+                return Ok(Outcome::Done);
+            }
+            out.bytes(&window[..read])?;
+            printed += read as u64;
         }
-        app.out.bytes(&window[..read])?;
-        offset += read as u64;
-    }
+    });
+    app.out = out;
+    result
 }

@@ -48,6 +48,15 @@ pub(crate) struct DaemonArgs {
     /// Bytes that whole files for the kernel may take on disk [default: a fifth of what is free]
     #[arg(long, env = "CAIRN_CACHE_MAX", value_name = "SIZE", value_parser = text::parse_size, hide_env_values = true)]
     pub(crate) cache_max: Option<u64>,
+    /// How long a read waits for peers that have what is not here [default: 30s]
+    #[arg(long, env = "CAIRN_FETCH_MAX", value_name = "DURATION", value_parser = text::parse_duration, hide_env_values = true)]
+    pub(crate) fetch_max: Option<Duration>,
+    /// Do not bring what lacks of a version in the background: only what is read comes
+    #[arg(long, env = "CAIRN_NO_COMPLETE", value_parser = clap::builder::FalseyValueParser::new(), hide_env_values = true)]
+    pub(crate) no_complete: bool,
+    /// Show versions in what --mount mounts as soon as their names are here, as `use --lazy` does
+    #[arg(long, env = "CAIRN_LAZY", value_parser = clap::builder::FalseyValueParser::new(), hide_env_values = true)]
+    pub(crate) lazy: bool,
     #[command(flatten)]
     pub(crate) serve: ServeOptions,
     /// Take the store and its live mounts over from the daemon that runs, which ends; nobody who uses them notices
@@ -83,6 +92,9 @@ impl From<ServeArgs> for DaemonArgs {
             detached: args.detached,
             cache_max: None,
             auto: false,
+            fetch_max: None,
+            no_complete: false,
+            lazy: false,
             serve: args.serve,
             serves: true,
             other: None,

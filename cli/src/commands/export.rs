@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::App;
 use crate::args::{PlatformArg, ThreadsArg};
 use crate::error::{Outcome, on_conflict};
+use crate::exchange::read_healing;
 use crate::output::{JsonPath, OutputResult, Table};
 use crate::{text, wire};
 
@@ -101,8 +102,6 @@ pub(crate) fn run(app: &mut App, args: &ExportArgs) -> anyhow::Result<Outcome> {
 
 /// Restores; prints nothing.
 pub(crate) fn export(app: &App, args: &ExportArgs) -> anyhow::Result<Exported> {
-    let store = app.store()?;
-    let (_, artifact) = store.view()?.resolve(&args.spec, args.platform.platform.as_ref())?;
     let options = RestoreOptions {
         force: args.force,
         seeds: args.seed.clone(),
@@ -111,9 +110,13 @@ pub(crate) fn export(app: &App, args: &ExportArgs) -> anyhow::Result<Exported> {
     };
     let meter = app.meter("exporting");
     let started = Instant::now();
-    let restored = store
-        .restore(&artifact, &args.dest, &options, &meter)
-        .map_err(|error| on_conflict(error, "--force replaces what is there, as a whole"))?;
+    let (artifact, restored) = read_healing(app, |store| {
+        let (_, artifact) = store.view()?.resolve(&args.spec, args.platform.platform.as_ref())?;
+        let restored = store
+            .restore(&artifact, &args.dest, &options, &meter)
+            .map_err(|error| on_conflict(error, "--force replaces what is there, as a whole"))?;
+        Ok((artifact, restored))
+    })?;
     Ok(Exported { artifact, restored, elapsed: started.elapsed() })
 }
 

@@ -1,6 +1,7 @@
 //! `cairn mount`: show a profile at a directory.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use cairn_fusefs::{MountOptions, Passthrough};
 use clap::Args;
@@ -21,6 +22,7 @@ A daemon that has the store mounts it. Where none runs, one is started, which en
 Examples:
   cairn mount /opt/bins
   cairn mount /opt/canary --profile canary
+  cairn mount /opt/bins --lazy           what peers have is fetched when it is read
   cairn mount /opt/bins --foreground     until Ctrl-C; log on standard error
   export PATH=/opt/bins/bin:$PATH";
 
@@ -47,6 +49,14 @@ pub(crate) struct MountArgs {
     #[arg(long)]
     #[serde(default)]
     pub(crate) foreground: bool,
+    /// Show versions as soon as their names are here: `use` pulls a file's bytes when they are read
+    #[arg(long)]
+    #[serde(default)]
+    pub(crate) lazy: bool,
+    /// How long a read waits for peers that have what is not here, for a daemon that is started [default: 30s]
+    #[arg(long, env = "CAIRN_FETCH_MAX", value_name = "DURATION", value_parser = text::parse_duration, hide_env_values = true)]
+    #[serde(default, with = "wire::millis_option")]
+    pub(crate) fetch_max: Option<Duration>,
     /// Bytes that whole files for the kernel may take on disk, for a daemon that is started
     #[arg(long, env = "CAIRN_CACHE_MAX", value_name = "SIZE", value_parser = text::parse_size, hide_env_values = true)]
     #[serde(default)]
@@ -76,6 +86,9 @@ impl From<MountArgs> for DaemonArgs {
             detached: false,
             cache_max: args.cache_max,
             auto: true,
+            fetch_max: args.fetch_max,
+            no_complete: false,
+            lazy: args.lazy,
             serve: ServeOptions { listen: Some(ListenArg::Off), ..ServeOptions::default() },
             serves: false,
             other: Some(args.options()),
@@ -100,6 +113,7 @@ pub(crate) fn run(app: &mut App, args: &MountArgs) -> anyhow::Result<Outcome> {
         return Err(Usage { problem, hint: "start `cairn daemon --mount DIR`" }.into());
     };
     let status = daemon.mount(args.options())?;
+    daemon.mounts().set_lazy(&status.profile, args.lazy);
     let generation = app.store()?.view()?.profiles.get(&status.profile).map(|profile| profile.current);
     let generation = generation.filter(|number| *number != 0);
     if app.json() {

@@ -118,14 +118,16 @@ fn add(app: &mut App, args: &AddArgs) -> anyhow::Result<()> {
         app.warn("the token is sent there unencrypted: use https if others can listen");
     }
     let is_new = Peers::open(&app.store_path()?).add(&source)?;
+    app.wake_background();
     tell(app, &args.url, if is_new { "added" } else { "changed" })
 }
 
 fn remove(app: &mut App, args: &RmArgs) -> anyhow::Result<()> {
     if !Peers::open(&app.store_path()?).remove(&args.url)? {
-        let what = format!("the peer {}", args.url);
+        let what = format!("peer {}", args.url);
         return Err(Absent { what, hint: "`cairn peers ls` lists them" }.into());
     }
+    app.wake_background();
     tell(app, &args.url, "removed")
 }
 

@@ -73,7 +73,7 @@ pub(crate) fn run(app: &mut App, args: &PullArgs) -> anyhow::Result<Outcome> {
     }
     let pulled = exchange::pull(app, &writer, planned)?;
     exchange::tell_pulled(app, &pulled)?;
-    app.complete_in_background();
+    app.wake_background();
     if let Some(profile) = &args.to_profile {
         app.out.flush()?;
         use_::show(app, &writer, profile, &pulled, args.platform.platform.as_ref())?;

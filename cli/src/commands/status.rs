@@ -1,16 +1,19 @@
 //! `cairn status`: who serves the store, what is mounted, and whether all is well.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Context;
 use cairn_fusefs::{CacheStatus, Damage, MountStatus, Spread};
-use cairn_store::View;
+use cairn_server::binaries::BinariesStatus;
+use cairn_store::{ArtifactId, ProfileName, View};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::daemon::{Served, Takeover};
 use crate::error::Outcome;
+use crate::exchange::{Completion, CompletionState};
 use crate::output::{JsonPath, OutputResult, Table};
 use crate::{probe, text};
 
@@ -34,8 +37,19 @@ struct Report<'a> {
     profiles: Vec<ProfileLine<'a>>,
     mounts: Vec<MountLine<'a>>,
     cache: Option<Cache>,
+    partial: Vec<PartialLine>,
     damage: Vec<DamageLine<'a>>,
     damage_count: u64,
+}
+
+/// A version that is not whole yet.
+#[derive(Serialize)]
+struct PartialLine {
+    artifact: String,
+    refs: Vec<String>,
+    state: &'static str,
+    received_bytes: u64,
+    failure: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -54,6 +68,7 @@ struct Serving {
     tls: bool,
     everybody_reads: bool,
     requests: usize,
+    binaries: BinariesStatus,
 }
 
 impl Serving {
@@ -63,6 +78,7 @@ impl Serving {
             tls: served.is_tls(),
             everybody_reads: served.anonymous_reads(),
             requests: served.requests(),
+            binaries: served.binaries(),
         }
     }
 }
@@ -109,6 +125,7 @@ struct MountLine<'a> {
     inodes: Option<u64>,
     inode_bytes: Option<u64>,
     open_files: Option<u64>,
+    lazy: Option<bool>,
     flips: Option<Took>,
     /// Where it is, if it was moved.
     moved_to: Option<JsonPath<'a>>,
@@ -145,9 +162,32 @@ struct Found {
     /// Mounts of cairn that this process does not serve.
     others: Vec<std::path::PathBuf>,
     cache: Option<CacheStatus>,
+    /// What is done about versions that are not whole; nothing where no daemon runs.
+    completions: BTreeMap<ArtifactId, Completion>,
+    lazy: BTreeSet<ProfileName>,
 }
 
 impl Found {
+    /// Versions that are not whole.
+    fn partial(&self) -> impl Iterator<Item = PartialLine> {
+        self.view.partial.iter().map(|artifact| {
+            let named = self.view.refs.iter().filter(|(_, record)| record.artifact == *artifact);
+            let known = self.completions.get(artifact);
+            PartialLine {
+                artifact: artifact.to_string(),
+                refs: named.map(|(key, _)| key.to_string()).collect(),
+                state: match known.map(|known| known.state) {
+                    None => "idle",
+                    Some(CompletionState::Waiting) => "waiting",
+                    Some(CompletionState::Running) => "running",
+                    Some(CompletionState::Failed) => "failed",
+                },
+                received_bytes: known.map_or(0, |known| known.received),
+                failure: known.and_then(|known| known.failure.clone()),
+            }
+        })
+    }
+
     /// What was found damaged: of files, then of directories.
     fn damage(&self) -> impl Iterator<Item = &Damage> {
         let files = self.cache.iter().flat_map(|cache| &cache.damage);
@@ -169,6 +209,8 @@ pub(crate) fn run(app: &mut App, _: &StatusArgs) -> anyhow::Result<Outcome> {
         view,
         mounts,
         others,
+        completions: daemon.as_ref().map(|daemon| daemon.background().completions()).unwrap_or_default(),
+        lazy: daemon.as_ref().map(|daemon| daemon.mounts().lazy()).unwrap_or_default(),
         cache: daemon.and_then(|daemon| daemon.mounts().cache()),
     };
     if app.json() {
@@ -221,6 +263,7 @@ fn report(found: &Found) -> Report<'_> {
         inodes: Some(mount.fs.inodes),
         inode_bytes: Some(mount.fs.inode_bytes),
         open_files: Some(mount.open_files),
+        lazy: Some(found.lazy.contains(&mount.profile)),
         flips: Some(mount.flips.into()),
         moved_to: moved_to(mount).map(JsonPath::of),
     });
@@ -233,6 +276,7 @@ fn report(found: &Found) -> Report<'_> {
         inodes: None,
         inode_bytes: None,
         open_files: None,
+        lazy: None,
         flips: None,
         moved_to: None,
     });
@@ -267,6 +311,7 @@ fn report(found: &Found) -> Report<'_> {
             evicted: cache.evicted,
             unavailable: cache.unavailable.clone(),
         }),
+        partial: found.partial().collect(),
         damage: damage.collect(),
         damage_count: found.cache.as_ref().map_or(0, |cache| cache.damage_count)
             + found.mounts.iter().map(|mount| mount.damage_count).sum::<u64>(),
@@ -302,6 +347,7 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
         let who = if serving.everybody_reads { "everybody reads" } else { "who has a token reads" };
         let requests = text::count(serving.requests as u64, "request");
         facts.fact("serves", format!("{}: {who}, {requests} now", serving.url));
+        binaries(&mut facts, &serving.binaries);
     }
     for (name, profile) in &found.view.profiles {
         let packages = profile.current().map_or(0, |generation| generation.packages.len());
@@ -323,7 +369,8 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
         let dir = text::path(JsonPath::of(&mount.dir).0);
         let moved = moved_to(mount).map(|place| format!(" to {}", text::path(JsonPath::of(place).0)));
         let state = format!("{}{}", state(mount), moved.unwrap_or_default());
-        facts.fact("mount", format!("{dir}: {state}, {} {shows}, {how}, {counts}", mount.profile));
+        let lazy = if found.lazy.contains(&mount.profile) { ", lazy" } else { "" };
+        facts.fact("mount", format!("{dir}: {state}, {} {shows}{lazy}, {how}, {counts}", mount.profile));
         if mount.flips.count > 0 {
             facts.fact("flips", took("flip", "look-ups held back for", &mount.flips));
         }
@@ -338,9 +385,36 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
             facts.fact("cache", format!("takes nothing: {why}"));
         }
     }
+    for partial in found.partial() {
+        let what = if partial.refs.is_empty() { partial.artifact.clone() } else { partial.refs.join(", ") };
+        let state = match (partial.state, partial.failure) {
+            (_, Some(failure)) => format!("tried again later: {}", text::path(failure.as_bytes())),
+            ("running", None) => format!("{} came so far", text::size(partial.received_bytes)),
+            ("idle", None) => "a daemon, `cairn use` or a read brings it".to_owned(),
+            (_, None) => "it comes when readers are quiet".to_owned(),
+        };
+        facts.fact("not whole", format!("{what}: {state}"));
+    }
     for damage in found.damage() {
         let path = text::path(&damage.path);
         facts.fact("damage", format!("{path}: {} (met {} times)", damage.detail, damage.times));
     }
     app.out.table(&facts)
+}
+
+/// What there is to say of the folder of binaries, where there is one.
+fn binaries(facts: &mut Table, status: &BinariesStatus) {
+    let BinariesStatus { registered, waiting, refused, not_in_store, problem, .. } = status;
+    if *registered > 0 {
+        facts.fact("binaries", format!("{} registered", text::count(*registered as u64, "file")));
+    }
+    for (word, files) in [("waits", waiting), ("refused", refused), ("not in the store", not_in_store)] {
+        for file in files {
+            let (name, reason) = (text::path(file.file.as_bytes()), text::path(file.reason.as_bytes()));
+            facts.fact("binaries", format!("{name} {word}: {reason}"));
+        }
+    }
+    if let Some(problem) = problem {
+        facts.fact("binaries", text::path(problem.as_bytes()));
+    }
 }

@@ -144,14 +144,18 @@ impl Handover {
             let grace = crate::text::duration(grace);
             return refuse(stream, format!("{running} did not end within {grace}, see its --grace"));
         }
+        let _quiet = self.daemon.background().hold();
+        let _shelf = self.daemon.served().map(|served| served.hold_binaries());
         let Some(lock) = self.daemon.writer.hand_over() else {
             return refuse(stream, "its store has no lock".to_owned());
         };
         // Not before: a command that has just ended may have made one.
         let mounts = self.daemon.mounts().alive();
         let mounts: Vec<&Mount> = mounts.iter().map(|mount| &**mount).collect();
+        let mut settings = self.settings.clone();
+        settings.lazy = self.daemon.mounts().lazy();
         let sockets = self.daemon.served().map(|served| served.socket()).into_iter().collect();
-        let belongings = Belongings { lock, sockets, extra: self.settings.to_bytes() };
+        let belongings = Belongings { lock, sockets, extra: settings.to_bytes() };
         let mut handed = takeover::offer(stream, &mounts, belongings)?;
         // Who waits asks again until the new one is found.
         hold.moved();

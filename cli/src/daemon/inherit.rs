@@ -18,6 +18,7 @@ use super::handover::{SOCKET, Successors};
 use super::mounts::{Mounts, Watcher};
 use super::settings::Settings;
 use super::{COMMAND, MountArg};
+use crate::exchange::Background;
 
 /// What another daemon offers.
 pub(crate) struct Inheritance {
@@ -38,6 +39,7 @@ pub(crate) struct Takeover {
 pub(crate) struct Inherited {
     pub(crate) writer: Writer,
     pub(crate) mounts: Arc<Mounts>,
+    pub(crate) background: Arc<Background>,
     pub(crate) control: Listening,
     pub(crate) successors: Successors,
     pub(crate) takeover: Takeover,
@@ -92,7 +94,10 @@ impl Inheritance {
         let pid = self.offering.pid();
         let lock = self.offering.lock().try_clone_to_owned().context("cannot keep the store's lock")?;
         let writer = Writer::inherit(store, lock, options)?;
-        let mounts = Mounts::new(settings.cache_max);
+        let mounts = Mounts::new(settings.cache_max, settings.fetch_max());
+        let background = settings.background(&writer)?;
+        // The first read may be of what is not here.
+        background.attach();
         let files = mounts.files(&writer)?;
         let control = Prepared::new(&settings.socket, settings.group)?;
         let successors = Successors::prepare(store)?;
@@ -107,7 +112,7 @@ impl Inheritance {
         tracing::info!(process = pid, mounts = taken.len(), inodes, ?paused, "took over");
         mounts.adopt(taken, watchers);
         let control = place(control);
-        Ok(Inherited { writer, mounts, control, successors, takeover, predecessor })
+        Ok(Inherited { writer, mounts, background, control, successors, takeover, predecessor })
     }
 }
 

@@ -1,11 +1,14 @@
 //! The mounts of a daemon: made, ended and listed by its commands, and shown every change of names.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 
+use std::time::Duration;
+
 use anyhow::Context;
 use cairn_fusefs::{CacheOptions, CacheStatus, Files, Mount, MountError, MountOptions, MountStatus};
-use cairn_store::{View, Writer};
+use cairn_store::{ProfileName, View, Writer};
 use tokio::sync::Notify;
 
 /// The folder of the store where whole files are kept for the kernel.
@@ -14,6 +17,10 @@ const CACHE: &str = "cache/files";
 /// All mounts of a daemon, those too that were unmounted and are still in use: several may have been at one directory.
 pub(crate) struct Mounts {
     cache_bytes_max: Option<u64>,
+    /// How long a request of the kernel waits for peers.
+    fetch_max: Duration,
+    /// Profiles of which versions are shown as soon as their names are here. A leaf lock.
+    lazy: Mutex<BTreeSet<ProfileName>>,
     /// Opened by the first mount.
     files: OnceLock<Arc<Files>>,
     /// Guards the list, and that each mount is shown views in their order. `Writer::names` is asked under it.
@@ -27,9 +34,9 @@ pub(crate) struct Mounts {
 pub(crate) struct Watcher(mpsc::SyncSender<Arc<Mount>>);
 
 impl Mounts {
-    pub(crate) fn new(cache_bytes_max: Option<u64>) -> Arc<Self> {
+    pub(crate) fn new(cache_bytes_max: Option<u64>, fetch_max: Duration) -> Arc<Self> {
         let (files, list, emptied) = (OnceLock::new(), Mutex::default(), Notify::new());
-        Arc::new(Self { cache_bytes_max, files, list, emptied })
+        Arc::new(Self { cache_bytes_max, fetch_max, lazy: Mutex::default(), files, list, emptied })
     }
 
     /// Mounts a profile. It shows every change from now on, and leaves the list when it ends.
@@ -125,13 +132,42 @@ impl Mounts {
         }
     }
 
+    /// Whether versions of a profile are shown as soon as their names are here.
+    pub(crate) fn is_lazy(&self, profile: &ProfileName) -> bool {
+        self.lazy.lock().unwrap_or_else(PoisonError::into_inner).contains(profile)
+    }
+
+    /// Says whether that is so from now on.
+    pub(crate) fn set_lazy(&self, profile: &ProfileName, is_lazy: bool) {
+        let mut lazy = self.lazy.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_lazy {
+            lazy.insert(profile.clone());
+        } else {
+            lazy.remove(profile);
+        }
+    }
+
+    /// All profiles of which that is so.
+    pub(crate) fn lazy(&self) -> BTreeSet<ProfileName> {
+        self.lazy.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The files of all mounts, if any was made.
+    pub(crate) fn opened_files(&self) -> Option<&Arc<Files>> {
+        self.files.get()
+    }
+
     /// The files of all mounts.
     pub(crate) fn files(&self, writer: &Writer) -> anyhow::Result<Arc<Files>> {
         if let Some(files) = self.files.get() {
             return Ok(Arc::clone(files));
         }
         let dir = writer.path().join(CACHE);
-        let options = CacheOptions { bytes_max: self.cache_bytes_max, ..CacheOptions::new(dir.clone()) };
+        let options = CacheOptions {
+            bytes_max: self.cache_bytes_max,
+            fetch_max: self.fetch_max,
+            ..CacheOptions::new(dir.clone())
+        };
         let opened = Files::open(writer.store().clone(), options)
             .with_context(|| format!("cannot open the cache {}", dir.display()))?;
         Ok(Arc::clone(self.files.get_or_init(|| opened)))

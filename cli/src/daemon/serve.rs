@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
+use cairn_server::binaries::{Binaries, BinariesOptions, BinariesStatus, StoreHold};
 use cairn_server::{
     Access, Listen, PeerApi, PeerLimits, PeerOptions, Serving, Stop, TlsFiles, TokenFile, peer_router,
 };
@@ -21,8 +23,12 @@ use tokio::task::JoinHandle;
 use crate::commands::serve::{LimitOptions, ServeOptions};
 use crate::commands::token::TOKENS;
 
-/// Who changes names for peers, as the journal records it; then comes the token.
+/// Who changes names for peers, as the journal records it.
 const WHO: &str = "peer";
+/// The same for programs of the watched folder.
+const WHO_SHELVES: &str = "binaries";
+/// Where checksums of that folder's files are kept, in the store.
+const SUMS: &str = "cache/binaries.json";
 
 /// An address that is listened on, where nobody is answered yet.
 pub(crate) struct Opened {
@@ -36,6 +42,7 @@ pub(crate) struct Opened {
 pub(crate) struct Served {
     serving: Arc<Serving>,
     api: Arc<PeerApi>,
+    binaries: Arc<Binaries>,
     tokens: PathBuf,
     is_tls: bool,
     anonymous_reads: bool,
@@ -74,7 +81,10 @@ impl Opened {
     }
 
     /// Answers from now on.
-    pub(crate) fn begin(self, writer: &Writer) -> Served {
+    ///
+    /// # Errors
+    /// Where the folder of binaries cannot be watched.
+    pub(crate) fn begin(self, writer: &Writer) -> anyhow::Result<Served> {
         let Self { serving, access, options, tokens } = self;
         let (is_tls, anonymous_reads) = (options.tls_cert.is_some(), access.anonymous_reads);
         let peer = PeerOptions {
@@ -84,7 +94,10 @@ impl Opened {
             proxies: options.proxy,
         };
         let api = PeerApi::writing(writer.signed(WHO.to_owned()), peer);
-        let router = peer_router(Arc::clone(&api), Default::default());
+        let folder = BinariesOptions { dir: options.binaries_dir, sums: Some(writer.path().join(SUMS)) };
+        let binaries = Binaries::start(folder, Some(writer.signed(WHO_SHELVES.to_owned())))
+            .context("cannot watch the folder of binaries")?;
+        let router = peer_router(Arc::clone(&api), binaries.router(&api));
         let serving = Arc::new(serving);
         let (stop, stopped) = oneshot::channel();
         let (listening, shared) = (Arc::clone(&serving), Arc::clone(&api));
@@ -94,7 +107,7 @@ impl Opened {
             listening.serve(&shared, router, stopped).await
         });
         let ending = Mutex::new(Some(Ending { stop, task }));
-        Served { serving, api, tokens, is_tls, anonymous_reads, ending }
+        Ok(Served { serving, api, binaries, tokens, is_tls, anonymous_reads, ending })
     }
 }
 
@@ -125,6 +138,16 @@ impl Served {
         self.api.open()
     }
 
+    /// How it stands with the folder of binaries.
+    pub(crate) fn binaries(&self) -> BinariesStatus {
+        self.binaries.status()
+    }
+
+    /// Adds nothing from the folder of binaries to the store while what this returns lives.
+    pub(crate) fn hold_binaries(&self) -> StoreHold<'_> {
+        self.binaries.hold_store()
+    }
+
     /// The listening socket, for a daemon that takes over.
     pub(crate) fn socket(&self) -> BorrowedFd<'_> {
         self.serving.socket()
@@ -143,12 +166,20 @@ impl Served {
     async fn end(&self, how: Stop) {
         let ending = self.ending.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Ending { stop, task }) = ending else { return };
+        // A process that was taken over only ends.
+        let is_over = matches!(how, Stop::Drain(_));
+        let binaries = Arc::clone(&self.binaries);
+        let stopped = is_over.then(|| tokio::task::spawn_blocking(move || binaries.stop()));
         // It may have ended by itself.
         let _ = stop.send(how);
         match task.await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::error!(%error, "peers were not served"),
             Err(error) => tracing::error!(%error, "serving peers broke off"),
+        }
+        if let Some(stopped) = stopped {
+            // A thread that panicked has said so.
+            let _ = stopped.await;
         }
     }
 }

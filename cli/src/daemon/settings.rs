@@ -1,22 +1,28 @@
 //! What a daemon runs with: what its command line says, else what the daemon before it ran with, else the usual.
 
+use std::collections::BTreeSet;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use cairn_store::{ProfileName, Writer};
 use serde::{Deserialize, Serialize};
 
 use crate::args::Global;
 use crate::commands::daemon::DaemonArgs;
 use crate::commands::serve::{ListenArg, ServeOptions, http_port};
 use crate::error::Usage;
+use crate::exchange::Background;
 use crate::{app, client, wire};
 
 /// Commands that run at a time where nothing is said.
 const JOBS: NonZero<usize> = NonZero::new(16).expect("16 is not 0");
 /// How long commands may take to end where nothing is said.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long reads wait for peers where nothing is said.
+const FETCH_MAX: Duration = Duration::from_secs(30);
 
 /// The settings of a daemon. One that is taken over hands them on, as JSON: a field that is missing there is the usual.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +48,15 @@ pub(crate) struct Settings {
     /// How peers are served.
     #[serde(default)]
     pub(crate) serve: ServeOptions,
+    /// How long reads wait for peers.
+    #[serde(default)]
+    fetch_max_ms: Option<u64>,
+    /// Whether what lacks of versions stays away until it is read.
+    #[serde(default)]
+    pub(crate) no_complete: bool,
+    /// Profiles of which versions are shown as soon as their names are here.
+    #[serde(default)]
+    pub(crate) lazy: BTreeSet<ProfileName>,
 }
 
 impl Settings {
@@ -71,6 +86,9 @@ impl Settings {
             jobs: args.jobs.or_else(|| before?.jobs),
             grace_ms: args.grace.map(millis).or_else(|| before?.grace_ms),
             serve,
+            fetch_max_ms: args.fetch_max.map(millis).or_else(|| before?.fetch_max_ms),
+            no_complete: args.no_complete || before.is_some_and(|before| before.no_complete),
+            lazy: before.map(|before| before.lazy.clone()).unwrap_or_default(),
         })
     }
 
@@ -82,6 +100,17 @@ impl Settings {
     /// How long commands may take to end.
     pub(crate) fn grace(&self) -> Duration {
         self.grace_ms.map_or(GRACE, Duration::from_millis)
+    }
+
+    /// What a daemon with these does with peers beside commands.
+    pub(crate) fn background(&self, writer: &Writer) -> anyhow::Result<Arc<Background>> {
+        let own = writer.signed(app::who(rustix::process::geteuid().as_raw()));
+        Background::new(own, self.fetch_max(), !self.no_complete)
+    }
+
+    /// How long reads wait for peers.
+    pub(crate) fn fetch_max(&self) -> Duration {
+        self.fetch_max_ms.map_or(FETCH_MAX, Duration::from_millis)
     }
 
     /// As another daemon reads them.

@@ -13,6 +13,7 @@ use cairn_store::{
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use super::background::fetcher;
 use crate::app::App;
 use crate::error::pulled_conflict;
 use crate::meter::Meter;
@@ -135,7 +136,7 @@ fn bring_working_set(app: &App, writer: &Writer, resolved: &Resolved) -> anyhow:
     let lacking = writer.lacks(&set.chunks)?;
     let meter = app.transfer_meter("pulling the working set");
     meter.expect(lacking.iter().map(|chunk| u64::from(chunk.len)).sum(), 0);
-    let fetch = app.fetcher(writer, resolved.holders.clone())?;
+    let fetch = fetcher(&app.net()?, writer, resolved.holders.clone());
     for together in lacking.chunks(TOGETHER) {
         if meter.cancelled() {
             return Err(cairn_store::Error::Cancelled.into());
@@ -155,9 +156,9 @@ fn working_set(app: &App, store: &Store, artifact: &ArtifactId) -> anyhow::Resul
 }
 
 /// Tells of a transfer while it runs.
-struct Watching<'a> {
-    app: &'a App,
-    meter: &'a Meter,
+pub(crate) struct Watching<'a> {
+    pub(crate) app: &'a App,
+    pub(crate) meter: &'a Meter,
 }
 
 impl Watch for Watching<'_> {

@@ -113,10 +113,9 @@ impl PulledReport {
 fn plan_report<'a>(planned: &'a Planned, dry_run: bool) -> PlanReport<'a> {
     let Plan { artifact, key, have, objects, object_bytes, chunks, plain_bytes, .. } = &planned.plan;
     let Plan { stored_bytes, total_bytes, saved_bytes, peers, dropped, .. } = &planned.plan;
-    let dropped = dropped.iter().map(|peer| Dropped {
-        url: peer.url.as_str(),
-        reason: peer.dropped.as_deref().unwrap_or_default(),
-    });
+    let dropped = dropped
+        .iter()
+        .map(|peer| Dropped { url: peer.url.as_str(), reason: peer.dropped.as_deref().unwrap_or_default() });
     PlanReport {
         r#type: "plan",
         name: key.name.as_str(),

@@ -52,8 +52,10 @@ fn nobody_else_may_connect() {
     let socket = fs::symlink_metadata(world.path("store/daemon.sock")).unwrap();
     assert_eq!(socket.mode() & 0o777, 0o600);
     // What only a daemon can do fails; what the files allow is done in a process of one's own, as without a daemon.
+    fs::create_dir(world.path("somewhere")).unwrap();
     let mounted = as_user(&world, STRANGER, STRANGER, &["mount", "somewhere"]);
     assert!(!mounted.status.success());
+    assert!(!text(&mounted.stderr).contains("somewhere"), "the folder is not why: {}", text(&mounted.stderr));
     let tagged = as_user(&world, STRANGER, STRANGER, &["tag", "hello@1", "beta"]);
     assert_eq!(tagged.status.code(), Some(1), "{}", text(&tagged.stderr));
     assert!(text(&tagged.stderr).contains("ermission denied"), "{}", text(&tagged.stderr));

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, fchmod,
-    fdatasync, flock, fstat, mkdirat, openat, renameat, unlinkat, utimensat,
+    AtFlags, CWD, Dir, FlockOperation, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_NOW,
+    UTIME_OMIT, fchmod, fdatasync, flock, fstat, mkdirat, openat, openat2, renameat, unlinkat, utimensat,
 };
 use rustix::io::{Errno, Result};
 
@@ -170,6 +170,18 @@ impl Folder {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
         match openat(&self.root, self.name(id, synced), flags, Mode::empty()) {
             Err(Errno::NOENT) => openat(&self.root, self.name(id, !synced), flags, Mode::empty()),
+            result => result,
+        }
+    }
+
+    /// The same, if its name is in memory; else `EAGAIN`. Before Linux 5.12 nobody can tell, and it may wait.
+    pub(super) fn try_open_file(&self, id: &FileId, synced: bool) -> Result<OwnedFd> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let open =
+            |synced| openat2(&self.root, self.name(id, synced), flags, Mode::empty(), ResolveFlags::CACHED);
+        match open(synced) {
+            Err(Errno::NOENT) => open(!synced),
+            Err(Errno::NOSYS | Errno::INVAL | Errno::PERM) => self.open_file(id, synced),
             result => result,
         }
     }

@@ -4,8 +4,10 @@ use std::io::{IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use cairn_store::{Platform, ProfileName};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags,
@@ -16,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use super::TakeoverError;
 use crate::handle::SavedOpen;
 use crate::inode::SavedInodes;
-use crate::mount::{Legacy, MountOptions};
+use crate::mount::{Legacy, MountOptions, Passthrough};
+use crate::session::THREADS;
 
 /// What both sides have to speak.
 pub(super) const VERSION: u32 = 1;
@@ -49,6 +52,32 @@ pub(super) struct Offered {
     pub(super) device_name: String,
     pub(super) inodes: SavedInodes,
     pub(super) open: Vec<SavedOpen>,
+}
+
+/// The options of a mount, as this version of the takeover has them.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SentOptions {
+    dir: PathBuf,
+    profile: ProfileName,
+    platform: Option<Platform>,
+    allow_other: bool,
+    passthrough: Passthrough,
+    /// How many threads read requests: those before it could be told. It is not looked at.
+    threads: usize,
+}
+
+impl From<MountOptions> for SentOptions {
+    fn from(options: MountOptions) -> Self {
+        let MountOptions { dir, profile, platform, allow_other, passthrough } = options;
+        Self { dir, profile, platform, allow_other, passthrough, threads: THREADS }
+    }
+}
+
+impl From<SentOptions> for MountOptions {
+    fn from(sent: SentOptions) -> Self {
+        let SentOptions { dir, profile, platform, allow_other, passthrough, threads: _ } = sent;
+        Self { dir, profile, platform, allow_other, passthrough }
+    }
 }
 
 /// What both sides say after that, in this order.
@@ -189,5 +218,15 @@ mod tests {
             receive::<Word>(&mut b, Duration::from_millis(10)),
             Err(TakeoverError::Lost { .. })
         ));
+    }
+
+    #[test]
+    fn the_options_of_a_mount_have_the_form_that_they_always_had() {
+        let options = MountOptions::new("/opt/bins".into(), ProfileName::default());
+        let bytes = postcard::to_stdvec(&options).unwrap();
+        // The directory, the profile, no platform, nobody else, passthrough where it can be, one thread.
+        assert_eq!(bytes, b"\x09/opt/bins\x07default\x00\x00\x00\x01");
+        let read: MountOptions = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!((read.dir, read.profile), (options.dir, options.profile));
     }
 }

@@ -95,7 +95,7 @@ impl ItemStream {
 
 /// Tells a trickle from a stream: bytes over the last stretch of waiting.
 #[derive(Debug)]
-struct Pace {
+pub(super) struct Pace {
     patience: Duration,
     waits: VecDeque<(Duration, usize)>,
     waited: Duration,
@@ -106,12 +106,12 @@ impl Pace {
     /// Waits that are remembered, at most: those in a row are put together.
     const WAITS_MAX: usize = 64;
 
-    fn new(patience: Duration) -> Self {
+    pub(super) fn new(patience: Duration) -> Self {
         Self { patience, waits: VecDeque::new(), waited: Duration::ZERO, bytes: 0 }
     }
 
     /// The rate in bytes a second, if over the last stretch of waiting it is below the least that is taken.
-    fn is_too_slow(&mut self, waited: Duration, bytes: usize) -> Option<u64> {
+    pub(super) fn is_too_slow(&mut self, waited: Duration, bytes: usize) -> Option<u64> {
         self.waited += waited;
         self.bytes += bytes;
         let grain = self.patience / u32::try_from(Self::WAITS_MAX).unwrap_or(1);

@@ -38,11 +38,11 @@ impl Behaviour {
     }
 
     fn lacks(&self, slot: Slot) -> bool {
-        self.lacks_every.is_some_and(|every| slot % every == 0)
+        self.lacks_every.is_some_and(|every| slot.is_multiple_of(every))
     }
 
     fn lies(&self, slot: Slot) -> bool {
-        self.lies_every.is_some_and(|every| slot % every == 0)
+        self.lies_every.is_some_and(|every| slot.is_multiple_of(every))
     }
 }
 
@@ -165,6 +165,7 @@ impl Sim {
         }
         let lanes = self.schedule.batches_of(request.peer).max(1);
         let bytes = peer.rate * STEP.as_secs_f64() / lanes as f64;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number")]
         self.schedule.received(id, bytes as u64, now);
         request.bytes += bytes * PLAIN_FACTOR as f64;
         while let Some(&slot) = request.slots.get(request.sent) {
