@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::{
     add, cat, completions, daemon, demo, diff, export, generations, log, ls, mount, peers, pin, prune, ps,
-    pull, remove, rm, rollback, serve, show, stats, status, switch, tag, token, umount, unpin, use_, verify,
+    pull, push, remove, rm, rollback, serve, show, stats, status, switch, tag, token, umount, unpin, use_, verify,
 };
 use crate::exchange::AccessArgs;
 use crate::{text, wire};
@@ -104,6 +104,7 @@ pub(crate) enum Command {
     Stats(stats::StatsArgs),
     Verify(verify::VerifyArgs),
     Pull(pull::PullArgs),
+    Push(push::PushArgs),
     #[command(subcommand)]
     Peers(peers::PeersCommand),
     #[command(subcommand)]
@@ -131,6 +132,7 @@ impl Command {
         match self {
             Self::Peers(command) => command.access(),
             Self::Pull(args) => Some(&args.from.access),
+            Self::Push(args) => Some(&args.access),
             Self::Use(args) => Some(&args.from.access),
             _ => None,
         }
@@ -140,6 +142,7 @@ impl Command {
         match self {
             Self::Peers(command) => command.access_mut(),
             Self::Pull(args) => Some(&mut args.from.access),
+            Self::Push(args) => Some(&mut args.access),
             Self::Use(args) => Some(&mut args.from.access),
             _ => None,
         }
