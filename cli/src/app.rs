@@ -159,6 +159,11 @@ impl App {
         }
     }
 
+    /// How long another process that is in the way is waited for.
+    pub(crate) fn patience(&self) -> Duration {
+        self.wait
+    }
+
     /// Lets this job use the store at `path` from now on.
     pub(crate) fn use_store(&mut self, path: PathBuf) {
         self.place = Place::Alone { store: Some(path), command: "cairn demo".to_owned() };

@@ -12,8 +12,9 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::{
-    add, cat, completions, daemon, demo, diff, export, generations, log, ls, mount, peers, pin, prune, ps,
-    pull, push, remove, rm, rollback, serve, show, stats, status, switch, tag, token, umount, unpin, use_, verify,
+    add, cat, completions, daemon, demo, diff, export, fetch, generations, log, ls, mount, peers, pin, prune,
+    ps, pull, push, remove, rm, rollback, serve, show, stats, status, switch, tag, token, umount, unpin, use_,
+    verify,
 };
 use crate::exchange::AccessArgs;
 use crate::{text, wire};
@@ -103,6 +104,7 @@ pub(crate) enum Command {
     Log(log::LogArgs),
     Stats(stats::StatsArgs),
     Verify(verify::VerifyArgs),
+    Fetch(fetch::FetchArgs),
     Pull(pull::PullArgs),
     Push(push::PushArgs),
     #[command(subcommand)]
@@ -115,7 +117,7 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it runs in the process of the command line even if a daemon could run it.
     pub(crate) fn is_of_this_process(&self) -> bool {
-        matches!(self, Self::Demo(_))
+        matches!(self, Self::Demo(_) | Self::Fetch(_))
     }
 
     /// Whether it does something at paths that its caller names: reads or writes there, or covers what is there.
@@ -131,8 +133,10 @@ impl Command {
     fn access(&self) -> Option<&AccessArgs> {
         match self {
             Self::Peers(command) => command.access(),
+            Self::Fetch(args) => Some(&args.access),
             Self::Pull(args) => Some(&args.from.access),
             Self::Push(args) => Some(&args.access),
+            Self::Verify(args) => Some(&args.from.access),
             Self::Use(args) => Some(&args.from.access),
             _ => None,
         }
@@ -141,8 +145,10 @@ impl Command {
     fn access_mut(&mut self) -> Option<&mut AccessArgs> {
         match self {
             Self::Peers(command) => command.access_mut(),
+            Self::Fetch(args) => Some(&mut args.access),
             Self::Pull(args) => Some(&mut args.from.access),
             Self::Push(args) => Some(&mut args.access),
+            Self::Verify(args) => Some(&mut args.from.access),
             Self::Use(args) => Some(&mut args.from.access),
             _ => None,
         }
@@ -169,6 +175,9 @@ impl Command {
             Self::Mount(args) => vec![&mut args.dir],
             Self::Umount(args) => vec![&mut args.dir],
             Self::Demo(args) => args.from.iter_mut().collect(),
+            Self::Fetch(args) => {
+                [&mut args.to].into_iter().chain(&mut args.cache).chain(&mut args.access.ca).collect()
+            }
             Self::Token(command) => command.file_mut().iter_mut().collect(),
             _ => self.access_mut().into_iter().flat_map(|access| &mut access.ca).collect(),
         };

@@ -7,6 +7,7 @@ pub(crate) mod daemon;
 pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod export;
+pub(crate) mod fetch;
 pub(crate) mod generations;
 pub(crate) mod log;
 pub(crate) mod ls;
@@ -66,6 +67,7 @@ pub(crate) fn run(app: &mut App, command: Command) -> anyhow::Result<Outcome> {
         Command::Log(args) => log::run(app, &args),
         Command::Stats(args) => stats::run(app, &args),
         Command::Verify(args) => verify::run(app, &args),
+        Command::Fetch(args) => fetch::run(app, &args),
         Command::Demo(args) => demo::run(app, args),
     }
 }

@@ -11,6 +11,7 @@ use cairn_server::{ClientError, Failure, ListenError, SocketError};
 use cairn_store::{Error, Kind, RefKey};
 use serde::{Deserialize, Serialize};
 
+use crate::commands::fetch::FetchError;
 use crate::commands::umount::InUse;
 use crate::output::OutputError;
 
@@ -278,6 +279,10 @@ fn judge(error: &anyhow::Error) -> (FailureKind, Option<String>) {
     }
     if let Some(absent) = error.downcast_ref::<Absent>() {
         return (FailureKind::NotFound, Some(absent.hint.to_owned()));
+    }
+    if error.is::<FetchError>() {
+        let hint = "what was there is as it was; the server's /api/binaries says what it has";
+        return (FailureKind::Damaged, Some(hint.to_owned()));
     }
     if let Some(error) = error.downcast_ref::<TokenError>() {
         return judge_tokens(error);

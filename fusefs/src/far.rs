@@ -43,6 +43,15 @@ pub struct FetchStatus {
     pub late: u64,
 }
 
+/// Whether other machines may have what could not be read here: it is not here, not sound, or on a part of the disk that cannot
+/// be read.
+pub(crate) fn may_be_elsewhere(error: &Error) -> bool {
+    match error {
+        Error::Io { source, .. } => source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()),
+        error => matches!(error.kind(), Kind::Absent | Kind::Damaged | Kind::Unavailable),
+    }
+}
+
 #[derive(Default)]
 struct Counters {
     requests: AtomicU64,
@@ -94,20 +103,36 @@ impl Far {
         id: &FileId,
         range: Range<u64>,
     ) -> Result<Vec<ReadError>, ReadError> {
-        let mut wanted = reader.chunks(file, id, range.clone()).map_err(ReadError::of_store)?;
+        let mut healed = Vec::new();
+        let listed = reader.chunks(&self.store.local(), file, id, range.clone());
+        let mut wanted = match listed {
+            Err(error) if may_be_elsewhere(&error) => {
+                let wanted = reader.chunks(&self.store, file, id, range.clone());
+                let wanted = wanted.map_err(|error| self.failed(error))?;
+                self.note_healed(&mut healed, ReadError::of_store(error));
+                wanted
+            }
+            listed => listed.map_err(ReadError::of_store)?,
+        };
         let lacking = self.store.lacks(&wanted).map_err(ReadError::of_store)?;
         if !lacking.is_empty() {
-            let window = self.windows.lock().unwrap_or_else(PoisonError::into_inner).note(
-                *id,
-                range.clone(),
-                file.size,
-            );
+            let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+            let window = windows.note(*id, range.clone(), file.size);
+            drop(windows);
             if window != range {
-                wanted = reader.chunks(file, id, window).map_err(ReadError::of_store)?;
+                wanted = reader.chunks(&self.store, file, id, window).map_err(|error| self.failed(error))?;
             }
             self.ensure(&wanted)?;
         }
-        self.heal(reader, file, id, range)
+        self.heal(reader, file, id, range, &mut healed)?;
+        Ok(healed)
+    }
+
+    fn note_healed(&self, healed: &mut Vec<ReadError>, error: ReadError) {
+        if matches!(error, ReadError::Damaged { .. }) {
+            self.counters.healed.fetch_add(1, Ordering::Relaxed);
+            healed.push(error);
+        }
     }
 
     fn ensure(&self, wanted: &[ChunkRef]) -> Result<(), ReadError> {
@@ -126,19 +151,20 @@ impl Far {
         file: &FileSpec,
         id: &FileId,
         range: Range<u64>,
-    ) -> Result<Vec<ReadError>, ReadError> {
-        let mut healed = Vec::new();
+        healed: &mut Vec<ReadError>,
+    ) -> Result<(), ReadError> {
         for _ in 0..HEALED_MAX {
             let Err(Bad { chunk, source }) = reader.look(file, id, range.clone()) else { break };
             let Some(chunk) = chunk else { return Err(ReadError::of_store(*source)) };
             self.count(&[chunk]);
             self.store.whole_chunk(chunk).map_err(|error| self.failed(error))?;
-            if source.kind() == Kind::Damaged {
-                self.counters.healed.fetch_add(1, Ordering::Relaxed);
-                healed.push(ReadError::of_chunk(chunk.id, *source));
-            }
+            let error = match *source {
+                error @ Error::Damaged { .. } => ReadError::of_chunk(chunk.id, error),
+                error => ReadError::of_store(error),
+            };
+            self.note_healed(healed, error);
         }
-        Ok(healed)
+        Ok(())
     }
 
     /// Brings what the loader of a program will go through, if the file is one and its beginning is here.
@@ -152,7 +178,7 @@ impl Far {
         program::stages(file.size, read, |ranges| {
             let mut wanted = Vec::new();
             for range in ranges {
-                wanted.extend(reader.chunks(file, id, range.clone()).ok()?);
+                wanted.extend(reader.chunks(&self.store, file, id, range.clone()).ok()?);
             }
             self.ensure(&wanted).ok()
         });

@@ -18,7 +18,7 @@ use cairn_store::{ArtifactId, ChunkId, Content, Kind, Store};
 
 use crate::attr::Ino;
 use crate::damage::{Damage, DamageLog};
-use crate::far::{Far, FetchStatus};
+use crate::far::{Far, FetchStatus, may_be_elsewhere};
 use crate::handle::OpenFile;
 use crate::materialise::{CacheFigures, Materialiser};
 use crate::prefetch::Prefetcher;
@@ -175,7 +175,12 @@ impl ReadError {
     /// Whether another machine may have what is not here or not sound.
     #[must_use]
     pub fn is_of_store(&self) -> bool {
-        matches!(self, Self::Damaged { .. } | Self::Unavailable { .. })
+        match self {
+            Self::Damaged { source, .. } | Self::Unavailable { source } | Self::Store { source } => {
+                may_be_elsewhere(source)
+            }
+            _ => false,
+        }
     }
 
     pub(crate) fn of_store(error: cairn_store::Error) -> Self {

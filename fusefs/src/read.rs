@@ -104,9 +104,10 @@ impl Reader {
         self.shared.walk(file, id, range.start, range.end.min(file.size), |_| ())
     }
 
-    /// The chunks that make up a range of a file, holes left out.
+    /// The chunks that make up a range of a file, holes left out. Their list is read from this store.
     pub(crate) fn chunks(
         &self,
+        store: &Store,
         file: &FileSpec,
         id: &FileId,
         range: Range<u64>,
@@ -114,7 +115,7 @@ impl Reader {
         let (mut at, end) = (range.start, range.end.min(file.size));
         let mut found = Vec::new();
         while at < end && !matches!(file.content, Content::Inline(_)) {
-            let window = self.shared.layouts.window(&self.shared.store, file, id, at)?;
+            let window = self.shared.layouts.window(store, file, id, at)?;
             let chunks = window.until(at, end);
             found.extend(chunks.iter().map(|(_, chunk)| *chunk).filter(|chunk| !chunk.is_hole()));
             at = ends(chunks);

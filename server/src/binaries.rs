@@ -36,6 +36,7 @@ use self::folder::{Folder, OpenError, Stamp};
 pub(crate) use self::platform::{Arch, System};
 pub(crate) use self::registry::Registered;
 use self::registry::Registry;
+pub use self::shelf::CHECKSUM_FACT;
 use self::shelf::Signal;
 use self::watch::Bell;
 use crate::entrance::{Door, behind};

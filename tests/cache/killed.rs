@@ -56,6 +56,8 @@ fn whatever_has_a_name_is_whole() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
+        // What it leaves depends on the moment; a part of one that died earlier is always there.
+        std::fs::write(dir.join("part/0-0"), "torn").unwrap();
         torn += std::fs::read_dir(dir.join("part")).unwrap().count();
         let files = open(&store, &dir, BYTES_MAX);
         assert_eq!(std::fs::read_dir(dir.join("part")).unwrap().count(), 0);
@@ -68,5 +70,5 @@ fn whatever_has_a_name_is_whole() {
         }
     }
     println!("{found} whole files found, {torn} torn ones removed");
-    assert!(found > 0 && torn > 0);
+    assert!(found > 0);
 }

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use cairn_store::Spec;
+use cairn_store::{Spec, Why};
 use harness::bytes::noise;
 use harness::neighbour::{Mood, Neighbour};
 use rustix::io::Errno;
@@ -103,6 +103,7 @@ fn any_range_of_what_is_not_here_can_be_read_and_what_came_stays() {
     assert!(fs::read(mounted.at("data/1/great")).unwrap() == great);
     drop(file);
     neighbour.asked();
+    mounted.writer.intake().flush().unwrap();
     // What was fetched once is here, whoever reads it.
     neighbour.set(Mood::OutOfReach);
     let near = mounted.anew_near();
@@ -204,6 +205,49 @@ fn who_waits_for_a_silent_neighbour_keeps_nobody_else_waiting_and_can_be_killed(
     eventually("it cannot be unmounted", || mounted.unmount(false).is_ok());
     drop(mounted);
     drop(silent);
+}
+
+#[test]
+fn what_is_damaged_here_and_sound_elsewhere_is_read_all_the_same_and_listed_as_healed() {
+    let Some(far) = Mounted::new("damage that a neighbour heals") else { return };
+    let (great, large, small) = (noise(1, 3 << 20), noise(2, LARGE), noise(3, SMALL));
+    far.add("data", "1", &[("great", &great), ("deep/large", &large), ("deep/er/small", &small)]);
+    let (first, neighbour) = far.lazily(NEVER);
+    for path in ["great", "deep/large", "deep/er/small"] {
+        fs::read(first.at("data/1").join(path)).unwrap();
+    }
+    first.writer.intake().flush().unwrap();
+    let packs = first.writer.packs().unwrap();
+    for pack in &packs {
+        let path = first.scratch.join(format!("near/packs/{}.pack", pack.id));
+        let mut bytes = fs::read(&path).unwrap();
+        // One byte in each frame, as far as frames are this long.
+        let end = bytes.len() - bytes.len() / 4;
+        for at in (200..end).step_by(64 << 10) {
+            bytes[at] ^= 1;
+        }
+        fs::write(path, bytes).unwrap();
+    }
+    let metadata = packs.iter().filter(|pack| pack.metadata).count();
+    assert!(metadata > 0 && metadata < packs.len());
+    neighbour.asked();
+    let again = first.anew_lazily();
+    assert!(fs::read(again.at("data/1/great")).unwrap() == great);
+    assert!(fs::read(again.at("data/1/deep/large")).unwrap() == large);
+    assert!(fs::read(again.at("data/1/deep/er/small")).unwrap() == small);
+    assert!(neighbour.asked().iter().all(|asked| asked.why == Why::Damaged));
+    let (files, names) = (again.files().status(), again.status());
+    assert!(files.fetch.healed > 0 && !files.damage.is_empty() && !names.damage.is_empty());
+    for damage in files.damage.iter().chain(&names.damage) {
+        assert!(damage.healed && damage.chunk.is_some(), "{damage:?}");
+    }
+    // What came is kept, and wins from now on, also for others.
+    again.writer.intake().flush().unwrap();
+    neighbour.set(Mood::OutOfReach);
+    let near = again.anew_near();
+    assert!(fs::read(near.at("data/1/great")).unwrap() == great);
+    assert!(fs::read(near.at("data/1/deep/er/small")).unwrap() == small);
+    assert!(neighbour.asked().is_empty());
 }
 
 #[test]

@@ -97,11 +97,19 @@ impl Mounted {
         (Self::of(store, view, "bins-lazy", writer, scratch, fetch_max), neighbour)
     }
 
-    /// One more mount of what is here of such a store, which fetches nothing.
+    /// One more mount of such a store, by another process as it were, which fetches nothing.
     pub(crate) fn anew_near(&self) -> Self {
-        let store = Store::open(self.writer.store().path()).unwrap();
+        self.anew_of("bins-near", Store::open(self.writer.store().path()).unwrap())
+    }
+
+    /// One more mount of such a store, which has decoded nothing yet.
+    pub(crate) fn anew_lazily(&self) -> Self {
+        self.anew_of("bins-anew-lazy", self.writer.store().clone())
+    }
+
+    fn anew_of(&self, name: &str, store: Store) -> Self {
         let (writer, scratch) = (Arc::clone(&self.writer), Arc::clone(&self.scratch));
-        Self::of(store, Arc::clone(&self.view), "bins-near", writer, scratch, FETCH_MAX)
+        Self::of(store, Arc::clone(&self.view), name, writer, scratch, FETCH_MAX)
     }
 
     fn of(

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use cairn_store::RefKey;
+use cairn_store::{IngestOptions, Input, PublishOptions, RefKey};
 use harness::bytes::noise;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
@@ -282,10 +282,33 @@ fn a_rollback_shows_the_generation_before_as_it_was() {
     let Some(mounted) = two_versions("rollback") else { return };
     mounted.use_(&["node@2.0"]);
     let number = fs::metadata(mounted.at("generations/1/node/large")).unwrap().ino();
-    let back = mounted.writer.rollback(&Default::default(), None).unwrap();
+    // Nothing is read: there is nothing to read from.
+    let (packs, away) = (mounted.scratch.join("store/packs"), mounted.scratch.join("away"));
+    fs::rename(&packs, &away).unwrap();
+    let back = mounted.writer.rollback(&Default::default(), None);
+    fs::rename(&away, &packs).unwrap();
+    let back = back.unwrap();
     assert_eq!((back.from, back.to), (Some(2), 1));
     assert_eq!(link(&mounted, "current"), "generations/1");
     assert_eq!(fs::metadata(mounted.at("current/node/large")).unwrap().ino(), number);
+}
+
+#[test]
+fn a_version_for_another_platform_is_shown_with_its_name_and_both_are_read() {
+    let Some(mounted) = two_versions("another platform") else { return };
+    let tree = mounted.scratch.folder("foreign");
+    fs::write(tree.join("small"), b"foreign").unwrap();
+    let options = IngestOptions {
+        platform: Some("plan9/mips".parse().unwrap()),
+        ..IngestOptions::package("node".parse().unwrap(), "1.0".parse().unwrap())
+    };
+    let ingested = mounted.writer.ingest(Input::Paths(vec![tree]), &options, &()).unwrap();
+    mounted.writer.publish(&ingested, &PublishOptions::default()).unwrap();
+    assert_eq!(fs::read(mounted.at("node/1.0@plan9-mips/small")).unwrap(), b"foreign");
+    assert_ne!(fs::read(mounted.at("node/1.0/small")).unwrap(), b"foreign");
+    let listed: Vec<_> =
+        fs::read_dir(mounted.at("node")).unwrap().map(|one| one.unwrap().file_name()).collect();
+    assert!(listed.iter().any(|name| name == "1.0@plan9-mips"), "{listed:?}");
 }
 
 #[test]

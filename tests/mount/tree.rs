@@ -123,12 +123,25 @@ fn real_programs_run_from_the_mount() {
 fn unchanged_files_are_one_inode_across_versions() {
     let Some(mounted) = Mounted::new("unchanged files") else { return };
     for version in ["1", "2"] {
-        mounted.add("data", version, &[("same", &noise(1, LARGE)), ("other", version.as_bytes())]);
+        let (same, page) = (noise(1, LARGE), noise(2, 4096));
+        mounted.add("data", version, &[("same", &same), ("page", &page), ("other", version.as_bytes())]);
     }
     let number = |path: &str| fs::metadata(mounted.at(path)).unwrap().ino();
     assert_eq!(number("data/1/same"), number("data/2/same"));
     assert_ne!(number("data/1/other"), number("data/2/other"));
     assert_ne!(number("data/1"), number("data/2"));
+    // What was read under one name is in the page cache under the other, and what was not read is not.
+    let cached = |path: &str| -> Option<String> {
+        let output =
+            Command::new("fincore").args(["-n", "-o", "PAGES"]).arg(mounted.at(path)).output().ok()?;
+        Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())
+    };
+    let Some(before) = cached("data/2/page") else {
+        return skip("the page cache of unchanged files", "there is no fincore");
+    };
+    assert_eq!(before, "0");
+    assert_eq!(fs::read(mounted.at("data/1/page")).unwrap().len(), 4096);
+    assert_eq!(cached("data/2/page").as_deref(), Some("1"));
 }
 
 #[test]

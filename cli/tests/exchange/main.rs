@@ -13,6 +13,7 @@
 )]
 
 mod access;
+mod healing;
 
 mod interrupted;
 mod lazy;

@@ -67,7 +67,10 @@ fn a_mount_that_somebody_else_detaches_lives_as_long_as_it_is_used() {
 fn a_mount_whose_parent_is_renamed_moves_with_it() {
     let Some((mut world, other)) = two("a renamed parent", "parent/other") else { return };
     // A mount point itself cannot be removed or renamed.
-    assert!(fs::remove_dir(&other).is_err());
+    let busy = Some(rustix::io::Errno::BUSY.raw_os_error());
+    assert_eq!(fs::remove_dir(&other).unwrap_err().raw_os_error(), busy);
+    let elsewhere = world.path("parent/elsewhere");
+    assert_eq!(fs::rename(&other, &elsewhere).unwrap_err().raw_os_error(), busy);
     fs::rename(world.path("parent"), world.path("renamed")).unwrap();
     let moved = world.place("renamed/other");
     assert_eq!(version(&moved), "1");

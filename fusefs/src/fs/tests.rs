@@ -257,8 +257,18 @@ fn readers_never_see_a_generation_before_one_that_they_have_seen() {
         // The first versions are 1.0 and 2.0.
         text.rsplit('/').next().unwrap().trim_end_matches(".0").parse().unwrap()
     };
+    /// Lets the readers end, also where this thread panics.
+    struct Done<'a>(&'a std::sync::atomic::AtomicBool);
+
+    impl Drop for Done<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        }
+    }
+
     let done = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _done = Done(&done);
         for _ in 0..3 {
             scope.spawn(|| {
                 let (mut newest, mut looks) = (0, 0u64);
@@ -293,7 +303,6 @@ fn readers_never_see_a_generation_before_one_that_they_have_seen() {
                 assert!(fs.publish(Arc::new(view.clone()), || (), || ()));
             }
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert_eq!(fs.shown().current(), Some(FLIPS));
 }

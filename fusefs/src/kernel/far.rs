@@ -6,16 +6,16 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use cairn_store::Kind;
 use fuser::INodeNo;
 
 use super::Core;
 use super::serve::guarded_part;
+use crate::far::may_be_elsewhere;
 use crate::slow::Length;
 
 /// Whether other machines may have what could not be read here, and can be asked.
-pub(super) fn may_be_elsewhere(core: &Core, error: &cairn_store::Error) -> bool {
-    matches!(error.kind(), Kind::Absent | Kind::Damaged | Kind::Unavailable) && core.files.can_fetch()
+pub(super) fn can_be_brought(core: &Core, error: &cairn_store::Error) -> bool {
+    may_be_elsewhere(error) && core.files.can_fetch()
 }
 
 /// Has something brought by a thread that may wait for other machines, and gives `answer` what it came to: nothing, when

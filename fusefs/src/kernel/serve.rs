@@ -10,7 +10,7 @@ use std::sync::Arc;
 use fuser::{INodeNo, ReplyData, ReplyOpen, ReplyXattr, Request};
 
 use super::answer::{answer_open, answer_xattr};
-use super::far::{may_be_elsewhere, wait_far};
+use super::far::{can_be_brought, wait_far};
 use super::{Core, Kernel};
 use crate::attr::Ino;
 use crate::errno::Errno;
@@ -43,7 +43,7 @@ impl Kernel {
                 let bytes = name.as_deref().map(OsStr::as_bytes);
                 let fetched = guarded_part("fetch", ino, || owned.fs.fetch(Ino(ino.0), bytes));
                 match fetched {
-                    Ok(Err(error)) if may_be_elsewhere(&owned, &error) => {
+                    Ok(Err(error)) if can_be_brought(&owned, &error) => {
                         let wanted = name.clone();
                         let bring = move |core: &Arc<Core>| {
                             core.fs.bring(Ino(ino.0), wanted.as_deref().map(OsStr::as_bytes), &error);
@@ -90,7 +90,7 @@ impl Kernel {
                 core.answer(operation, ino, || run(core), |value| answer_xattr(reply, value));
             };
             match fetched {
-                Ok(Err(error)) if may_be_elsewhere(&job, &error) => {
+                Ok(Err(error)) if can_be_brought(&job, &error) => {
                     let bring = move |core: &Arc<Core>| core.fs.bring(Ino(ino.0), None, &error);
                     wait_far(&job, ino, bring, answer, |_| ());
                 }

@@ -22,6 +22,9 @@ use crate::testing::noise;
 
 const FOLDER: &str = "CAIRN_TAKEOVER_TEST";
 const FIRST: &str = "CAIRN_TAKEOVER_TEST_FIRST";
+/// Packs that are not in the store, but can be fetched once there is a file of the other name.
+const ASIDE: &str = "aside";
+const ANSWER: &str = "answer";
 const EXCHANGES: usize = 50;
 /// What the kernel knows while mounts change hands.
 const INODES: usize = 20_000;
@@ -33,6 +36,9 @@ fn serve() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
     let store = Store::open(&folder.join("store")).unwrap();
     let view = store.view().unwrap();
+    if folder.join(ASIDE).exists() {
+        store.set_fetch(Some(Arc::new(Aside(folder.clone()))));
+    }
     let files = Files::open(store.clone(), CacheOptions::new(folder.join("cache"))).unwrap();
     let socket = folder.join("socket");
     let (mount, lock, paused) = if std::env::var_os(FIRST).is_some() {
@@ -59,6 +65,29 @@ fn serve() {
             Ok(handed) => handed.exit(),
             Err(error) => println!("\nstayed: {error}"),
         }
+    }
+}
+
+/// Fetches packs that were put aside, when it may. Says by a file that it was asked.
+struct Aside(PathBuf);
+
+impl cairn_store::Fetch for Aside {
+    fn fetch(&self, _: &[cairn_store::ChunkRef], _: cairn_store::Why) -> cairn_store::Result<()> {
+        std::fs::write(self.0.join(format!("asked.{}", std::process::id())), "").unwrap();
+        wait_for(&self.0.join(ANSWER));
+        for pack in std::fs::read_dir(self.0.join(ASIDE)).unwrap() {
+            let pack = pack.unwrap();
+            let _ = std::fs::hard_link(pack.path(), self.0.join("store/packs").join(pack.file_name()));
+        }
+        Ok(())
+    }
+}
+
+fn wait_for(file: &Path) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !file.exists() {
+        assert!(Instant::now() < end, "{} does not come", file.display());
+        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -121,6 +150,11 @@ impl Drop for World {
 
 impl World {
     fn new() -> Self {
+        Self::with_packs(|_, _| ())
+    }
+
+    /// Does something with the store's packs before it is served.
+    fn with_packs(work: impl FnOnce(&Path, &[cairn_store::store::PackSummary])) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tree = folder.path().join("tree");
         std::fs::create_dir_all(tree.join("bin")).unwrap();
@@ -145,7 +179,9 @@ impl World {
         let (key, record) = view.refs.iter().next().unwrap();
         let set = vec![(key.clone(), record.artifact)];
         writer.use_packages(&UseOptions { set, ..UseOptions::default() }).unwrap();
+        let packs = writer.packs().unwrap();
         drop(writer);
+        work(folder.path(), &packs);
         let mut server = Server::start(folder.path(), true);
         server.paused();
         Self { folder, server }
@@ -260,6 +296,33 @@ impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::SeqCst);
     }
+}
+
+#[test]
+fn who_waits_for_a_fetch_is_answered_by_the_next_process() {
+    if !can_mount() {
+        return;
+    }
+    let mut world = World::with_packs(|folder, packs| {
+        std::fs::create_dir(folder.join(ASIDE)).unwrap();
+        for pack in packs.iter().filter(|pack| !pack.metadata) {
+            let name = format!("{}.pack", pack.id);
+            std::fs::rename(folder.join("store/packs").join(&name), folder.join(ASIDE).join(&name)).unwrap();
+        }
+    });
+    let asked = |server: &Server, folder: &Path| folder.join(format!("asked.{}", server.child.id()));
+    let great = world.mnt().join("tool/1/great");
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(move || std::fs::read(great));
+        for _ in 0..3 {
+            wait_for(&asked(&world.server, world.folder.path()));
+            world.exchange();
+        }
+        wait_for(&asked(&world.server, world.folder.path()));
+        assert!(!reader.is_finished(), "nobody could answer");
+        std::fs::write(world.folder.path().join(ANSWER), "").unwrap();
+        assert!(reader.join().unwrap().unwrap() == noise(1, GREAT));
+    });
 }
 
 #[test]

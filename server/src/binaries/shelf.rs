@@ -22,7 +22,7 @@ use super::watch::hex;
 use super::{Shared, lock};
 
 /// The fact in an artifact's provenance that says that it was made here, and of what bytes.
-pub(crate) const CHECKSUM_FACT: &str = "binary.sha256";
+pub const CHECKSUM_FACT: &str = "binary.sha256";
 /// How long after a failure a file is tried again.
 const FAILED_PAUSE: Duration = Duration::from_secs(30);
 
