@@ -292,3 +292,30 @@ fn a_pack_that_fails_behind_is_told_by_the_next_flush_and_what_it_held_can_be_ke
         assert!((0..5).all(|number| store.chunk(&id(number)).is_ok()));
     }
 }
+
+#[test]
+fn what_no_flush_came_for_is_found_again_as_far_as_it_was_written() {
+    for seed in 0..32 {
+        let sim = Sim::new(seed);
+        let writer = open(&sim).unwrap();
+        for first in (0..TEXTS).step_by(5) {
+            writer.intake().keep(PackKind::Data, &frame_of(first..first + 5)).unwrap();
+        }
+        // The process is killed, or the machine stops.
+        let killed = seed % 2 == 0;
+        if killed {
+            sim.settle();
+        }
+        let sim = sim.reboot(seed);
+        let writer = open(&sim).unwrap();
+        let here = (0..TEXTS).filter(|number| match writer.chunk(&id(*number)) {
+            Ok(bytes) => *bytes == text(*number)[..],
+            Err(Error::Absent { .. }) => false,
+            Err(error) => panic!("{number}: {error}"),
+        });
+        let here = here.count();
+        assert!(!killed || here == TEXTS as usize, "{here}");
+        let report = writer.verify(&VerifyOptions::default(), &()).unwrap();
+        assert!(report.is_clean(), "{report:?}");
+    }
+}

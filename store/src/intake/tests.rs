@@ -57,7 +57,6 @@ fn what_is_kept_can_be_read_before_it_is_sealed_and_while_it_is() {
         intake.keep(kind, &frame(&texts)).unwrap();
         placed.push(store.block_of(&ChunkId::of(texts[0])).unwrap().unwrap());
     }
-    assert!(writer.packs().unwrap().is_empty());
     let read_all = || {
         for text in &texts {
             assert_eq!(&*store.chunk(&ChunkId::of(text)).unwrap(), &text[..]);
@@ -66,7 +65,8 @@ fn what_is_kept_can_be_read_before_it_is_sealed_and_while_it_is() {
     };
     read_all();
     intake.flush().unwrap();
-    assert_eq!(writer.packs().unwrap().len(), 2);
+    // Two, or more if this was held up for longer than packs stay open.
+    assert!(writer.packs().unwrap().len() >= 2);
     read_all();
     // Whoever asked where a block is before it was sealed still gets it.
     let mut decoder = Decoder::default();
