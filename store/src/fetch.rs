@@ -52,6 +52,12 @@ impl Drop for Fetching {
     }
 }
 
+/// Asks for chunks; nothing that this thread reads meanwhile is fetched in turn.
+pub(crate) fn ask(fetch: &dyn Fetch, wanted: &[ChunkRef], why: Why) -> Result<()> {
+    let _fetching = Fetching::begin();
+    fetch.fetch(wanted, why)
+}
+
 impl Store {
     /// Sets who is asked for what is absent or damaged: by [`Store::chunk`], [`Store::whole_chunk`], whatever reads
     /// objects, files or whole trees, and [`Store::ensure`]. All clones of the store share it.
@@ -73,8 +79,7 @@ impl Store {
     /// Fetches chunks; false where there is nobody to ask.
     pub(crate) fn try_fetch(&self, wanted: &[ChunkRef], why: Why) -> Result<bool> {
         let Some(fetch) = self.fetcher() else { return Ok(false) };
-        let _fetching = Fetching::begin();
-        fetch.fetch(wanted, why).map(|()| true)
+        ask(&*fetch, wanted, why).map(|()| true)
     }
 
     /// Fetches those of a file's chunks that are not here, in one call, if there is somebody to ask.
@@ -157,3 +162,6 @@ impl ObjectSource for Here {
         self.0.chunk(id).map(|chunk| Arc::from(&*chunk))
     }
 }
+
+#[cfg(test)]
+mod tests;

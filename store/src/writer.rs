@@ -200,7 +200,7 @@ impl Writer {
         Arc::clone(&self.owned.intake)
     }
 
-    fn wait_for_turn(&self, progress: &dyn Progress) -> Result<MutexGuard<'_, ()>> {
+    pub(crate) fn wait_for_turn(&self, progress: &dyn Progress) -> Result<MutexGuard<'_, ()>> {
         loop {
             match self.owned.ingesting.try_lock() {
                 Ok(turn) => return Ok(turn),

@@ -177,7 +177,7 @@ impl Found {
                 artifact: artifact.to_string(),
                 refs: named.map(|(key, _)| key.to_string()).collect(),
                 state: match known.map(|known| known.state) {
-                    None => "idle",
+                    None | Some(CompletionState::Idle) => "idle",
                     Some(CompletionState::Waiting) => "waiting",
                     Some(CompletionState::Running) => "running",
                     Some(CompletionState::Failed) => "failed",
@@ -390,7 +390,7 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
         let state = match (partial.state, partial.failure) {
             (_, Some(failure)) => format!("tried again later: {}", text::path(failure.as_bytes())),
             ("running", None) => format!("{} came so far", text::size(partial.received_bytes)),
-            ("idle", None) => "a daemon, `cairn use` or a read brings it".to_owned(),
+            ("idle", None) => "what is read comes, and `cairn pull` brings the rest".to_owned(),
             (_, None) => "it comes when readers are quiet".to_owned(),
         };
         facts.fact("not whole", format!("{what}: {state}"));

@@ -25,6 +25,8 @@ const AGAIN_MAX: Duration = Duration::from_secs(300);
 /// How far the completion of an artifact is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CompletionState {
+    /// What is read of it comes, and no more.
+    Idle,
     /// Its turn will come.
     Waiting,
     /// It is being brought.
@@ -151,7 +153,8 @@ impl Background {
     pub(crate) fn completions(&self) -> BTreeMap<ArtifactId, Completion> {
         let partial = self.writer.names();
         let known = self.lock().artifacts.clone();
-        let waiting = || Completion { state: CompletionState::Waiting, received: 0, failure: None };
+        let state = if self.completes { CompletionState::Waiting } else { CompletionState::Idle };
+        let waiting = || Completion { state, received: 0, failure: None };
         let found = partial.partial.iter().map(|id| (*id, known.get(id).cloned().unwrap_or_else(waiting)));
         found.collect()
     }
