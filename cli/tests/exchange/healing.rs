@@ -53,7 +53,10 @@ fn a_repair_brings_back_what_is_damaged() {
     assert_eq!((&done["type"], &done["clean"]), (&"repaired".into(), &true.into()), "{done}");
     assert!(done["healed_chunks"].as_u64().unwrap() > 0, "{done}");
     assert!(!pack.exists());
-    assert_eq!(fs::read_dir(node.path("quarantine")).unwrap().count(), done["packs"].as_array().unwrap().len());
+    assert_eq!(
+        fs::read_dir(node.path("quarantine")).unwrap().count(),
+        done["packs"].as_array().unwrap().len()
+    );
     server.kill();
     node.check(1);
     assert_eq!(node.json(&["verify", "--repair"])[0]["clean"], true);

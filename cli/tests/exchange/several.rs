@@ -8,7 +8,8 @@ use crate::world::{SAME, World};
 
 /// A copy of a store, as of one that was set up by copying.
 fn copy(world: &World, from: &str, to: &str) {
-    let copied = std::process::Command::new("cp").arg("-a").arg(world.path(from)).arg(world.path(to)).status();
+    let copied =
+        std::process::Command::new("cp").arg("-a").arg(world.path(from)).arg(world.path(to)).status();
     assert!(copied.unwrap().success());
 }
 
