@@ -66,7 +66,7 @@ pub(crate) struct FetchArgs {
     #[serde(default, with = "wire::path_option")]
     pub(crate) cache: Option<PathBuf>,
     /// Bytes from which on the cache is emptied before more comes
-    #[arg(long, env = "CAIRN_CACHE_MAX", value_name = "SIZE", default_value = "4G", value_parser = text::parse_size, hide_env_values = true)]
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = text::parse_size)]
     pub(crate) cache_max: u64,
     #[command(flatten)]
     #[serde(default)]
