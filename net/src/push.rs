@@ -85,7 +85,8 @@ impl Net {
         let there = peer.clone();
         let counted = Arc::clone(&sent);
         std::thread::scope(|scope| {
-            let reading = scope.spawn(|| read(store, ids, &sender));
+            // With the sender, whose end is that of the body.
+            let reading = scope.spawn(move || read(store, ids, &sender));
             let told = AtomicU64::new(0);
             let look = || {
                 let now = sent.load(Ordering::Relaxed);

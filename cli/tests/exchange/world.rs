@@ -68,6 +68,8 @@ impl Server {
 
     /// Waits for its end; gives its exit code.
     pub(crate) fn ended(mut self) -> Option<i32> {
+        // Its mounts are a successor's by now, or gone.
+        self.mounts.clear();
         let mut status = None;
         until("a server to end", || {
             status = self.child.try_wait().unwrap();
