@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cairn_store::pack::PackKind;
-use cairn_store::{ChunkId, Piece, Progress, RefKey, Store};
+use cairn_store::{ChunkId, Piece, RefKey, Store};
 use futures_util::stream;
 use reqwest::Body;
 use tokio::sync::mpsc;
@@ -16,21 +16,13 @@ use crate::address::Source;
 use crate::error::{Error, Fault, PeerError, Result};
 use crate::net::Net;
 use crate::peer::Peer;
-use crate::report::{PushReport, Watch, millis};
+use crate::report::{Cancelling, PushReport, Watch, millis};
 use crate::wire::{End, FrameKind, IDS_MAX, Item, KeptAnswer, RefAnswer, frame_item_header};
 
 /// Pieces between the thread that reads the store and the connection.
 const PIECES_AHEAD: usize = 8;
 /// How often an upload is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-
-struct Asking<'a>(&'a dyn Watch);
-
-impl Progress for Asking<'_> {
-    fn cancelled(&self) -> bool {
-        self.0.cancelled()
-    }
-}
 
 impl Net {
     /// Publishes a version to a peer. An interrupted push goes on where it was: what came there is there.
@@ -50,8 +42,8 @@ impl Net {
             reason: "this store has stated no name to anybody yet; open it for writing once".to_owned(),
         })?;
         let peer = self.peer(to)?;
-        let objects = store.lacking_objects(None, &artifact, &Asking(watch))?;
-        let data = store.lacking_chunks(None, &artifact, &Asking(watch))?;
+        let objects = store.lacking_objects(None, &artifact, &Cancelling(watch))?;
+        let data = store.lacking_chunks(None, &artifact, &Cancelling(watch))?;
         let ids: Vec<ChunkId> = objects.chunks.iter().chain(&data.chunks).map(|chunk| chunk.id).collect();
         let mut report = PushReport { chunks: ids.len() as u64, ..PushReport::default() };
         for window in ids.chunks(IDS_MAX) {
@@ -85,7 +77,7 @@ impl Net {
         let there = peer.clone();
         let counted = Arc::clone(&sent);
         std::thread::scope(|scope| {
-            // With the sender, whose end is that of the body.
+            // It has the only sender, so that the body ends when it does.
             let reading = scope.spawn(move || read(store, ids, &sender));
             let told = AtomicU64::new(0);
             let look = || {

@@ -66,7 +66,7 @@ pub(crate) struct FetchArgs {
     #[serde(default, with = "wire::path_option")]
     pub(crate) cache: Option<PathBuf>,
     /// Bytes from which on the cache is emptied before more comes
-    #[arg(long, env = "CAIRN_CACHE_MAX", value_name = "SIZE", default_value = "4G", value_parser = text::parse_size, hide_env_values = true)]
+    #[arg(long, value_name = "SIZE", default_value = "4G", value_parser = text::parse_size)]
     pub(crate) cache_max: u64,
     #[command(flatten)]
     #[serde(default)]
@@ -225,7 +225,16 @@ fn fetch(app: &mut App, args: &FetchArgs, platform: &Platform) -> anyhow::Result
     }
     let cache = Cache::open(args.cache.clone(), args.cache_max, app)?;
     app.use_store(cache.store());
-    let (version, placed, wire_bytes) = wish.bring(app, &place)?;
+    let brought = match wish.bring(app, &place) {
+        // Nothing in a cache is worth more than what it is for.
+        Err(error) if is_damage(&error) => {
+            app.warn("the cache is damaged, and begun anew");
+            cache.clear()?;
+            wish.bring(app, &place)
+        }
+        brought => brought,
+    };
+    let (version, placed, wire_bytes) = brought?;
     Ok(Fetched { version, placed, wire_bytes, elapsed: began.elapsed() })
 }
 
@@ -284,13 +293,17 @@ impl Wish<'_> {
         let mut file = writer.open_file(&artifact, &path)?;
         let (mut new, stopper) = (place.begin()?, app.stopper());
         let mut buffer = vec![0; 1 << 20];
+        let mut at = 0;
         loop {
             if stopper() {
                 return Err(cairn_store::Error::Cancelled.into());
             }
-            match std::io::Read::read(&mut file, &mut buffer)? {
+            match file.read_at(at, &mut buffer)? {
                 0 => break,
-                read => new.write(&buffer[..read])?,
+                read => {
+                    new.write(&buffer[..read])?;
+                    at += read as u64;
+                }
             }
         }
         Ok((version, self.finish(new)?))
@@ -362,6 +375,15 @@ impl Wish<'_> {
         let provenance = store.artifact(&artifact).ok()?.provenance;
         (provenance.get(cairn_server::binaries::CHECKSUM_FACT)? == expected.as_str()).then_some(artifact)
     }
+}
+
+/// Whether the cache does not hold what it should.
+fn is_damage(error: &anyhow::Error) -> bool {
+    let error = match error.downcast_ref::<cairn_net::Error>() {
+        Some(cairn_net::Error::Store(error)) => Some(error),
+        _ => error.chain().find_map(|cause| cause.downcast_ref()),
+    };
+    error.is_some_and(|error: &cairn_store::Error| error.kind() == cairn_store::Kind::Damaged)
 }
 
 /// Whether a file may be had though its chunks cannot.

@@ -3,6 +3,7 @@
 mod access;
 mod http;
 mod limits;
+mod proxy;
 mod publishing;
 mod reading;
 mod rude;

@@ -12,6 +12,7 @@ use crate::artifact::Artifact;
 use crate::error::{Error, Result};
 use crate::id::ArtifactId;
 use crate::journal::Op;
+use crate::presence::Missing;
 use crate::refs::{ChannelKey, Origin, RefKey, RefRecord, RefStatement, Subject, SubjectName, View, Witness};
 use crate::time::now_ms;
 
@@ -56,7 +57,7 @@ impl Writer {
         let words = Words::of(artifact, envelopes)?;
         let about = self.artifact(artifact)?;
         words.check_artifact(&about)?;
-        let missing = self.missing(artifact, &())?;
+        let missing = self.missing_for_good(artifact)?;
         if !missing.is_nothing() && (!options.partial || missing.objects > 0) {
             return Err(Error::Incomplete { what: words.key.to_string(), missing });
         }
@@ -118,7 +119,7 @@ impl Writer {
         if !self.names().partial.contains(artifact) {
             return Ok(());
         }
-        let missing = self.missing(artifact, &())?;
+        let missing = self.missing_for_good(artifact)?;
         if !missing.is_nothing() {
             return Err(Error::Incomplete { what: format!("artifact {artifact}"), missing });
         }
@@ -128,6 +129,15 @@ impl Writer {
             self.change(&mut names, vec![Op::SetWhole { artifact: *artifact }])?;
         }
         Ok(())
+    }
+
+    /// What of an artifact is not here durably. What another transfer keeps meanwhile counts only if it was all here
+    /// before what was kept was made durable.
+    fn missing_for_good(&self, artifact: &ArtifactId) -> Result<Missing> {
+        let before = self.missing(artifact, &())?;
+        self.intake().flush()?;
+        let after = self.missing(artifact, &())?;
+        Ok(if before.is_nothing() { after } else { before })
     }
 
     /// What this store is called in statements. The first call draws the name.

@@ -44,10 +44,16 @@ impl Cache {
         let lock = options.open(folder.join(LOCK)).with_context(failed)?;
         acquire(&lock, app).with_context(failed)?;
         let store = folder.join(STORE);
-        if size(&store) > max {
-            empty(&store).with_context(|| format!("cannot empty the cache {}", folder.display()))?;
+        let cache = Self { store, _lock: lock };
+        if size(&cache.store) > max {
+            cache.clear()?;
         }
-        Ok(Self { store, _lock: lock })
+        Ok(cache)
+    }
+
+    /// Empties it. Nobody may have its store open.
+    pub(crate) fn clear(&self) -> anyhow::Result<()> {
+        empty(&self.store).with_context(|| format!("cannot empty the cache {}", self.store.display()))
     }
 
     /// The folder of its store.
