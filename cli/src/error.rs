@@ -399,7 +399,10 @@ fn hint_for(error: &Error) -> Option<String> {
         Error::Busy { pid: 0, .. } => "wait longer with --wait 60s".to_owned(),
         Error::Busy { pid, .. } => format!("wait longer with --wait 60s, or look at process {pid}"),
         Error::Ambiguous { .. } => "give more digits of the id, or say which with --platform".to_owned(),
-        Error::Incomplete { .. } => "`cairn pull` brings it from peers, or add it again; `cairn verify` names what is missing".to_owned(),
+        Error::Incomplete { .. } => {
+            "`cairn pull` brings it from peers, or add it again; `cairn verify` names what is missing"
+                .to_owned()
+        }
         Error::WrongPlatform { .. } => "--platform OS/ARCH if it is meant for other machines".to_owned(),
         Error::CommandClash { first, second, .. } => {
             format!("say whose is meant: --prefer {first}, or --prefer {second}")
