@@ -148,12 +148,14 @@ fn check_names(artifact: &Artifact, key: &RefKey) -> Result<()> {
     }))
 }
 
-/// About what the lacking chunks come to on the wire: the part of what the peer said that they are of it.
+/// About what the lacking chunks come to on the wire: the part of what the peer said that they are of it. Where it said
+/// nothing of chunks, half.
 fn stored_bytes(found: &Survey, head: &Head) -> u64 {
     if found.bytes == 0 || head.plain_bytes == 0 {
         return found.bytes / 2;
     }
-    let part = u128::from(head.stored_bytes) * u128::from(found.bytes) / u128::from(head.plain_bytes);
+    let whole = u128::from(head.plain_bytes) + u128::from(head.object_bytes);
+    let part = u128::from(head.stored_bytes) * u128::from(found.bytes) / whole;
     u64::try_from(part).unwrap_or(u64::MAX).min(found.bytes)
 }
 
