@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cairn_store::pack::PackKind;
-use cairn_store::{
-    Artifact, ArtifactId, ChunkId, Decoder, Progress, RefKey, Store, VerifiedFrame, Writer,
-};
+use cairn_store::{Artifact, ArtifactId, ChunkId, Decoder, Progress, RefKey, Store, VerifiedFrame, Writer};
 
 use crate::address::{PeerUrl, Source};
 use crate::error::{Error, Fault, PeerError, Result};
