@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::{
     add, cat, completions, daemon, demo, diff, export, fetch, generations, log, ls, mount, peers, pin, prune,
-    ps, pull, push, remove, rm, rollback, serve, show, stats, status, switch, tag, token, umount, unpin, use_,
-    verify,
+    ps, pull, push, remove, rm, rollback, serve, show, stats, status, switch, tag, token, umount, unpin,
+    use_, verify,
 };
 use crate::exchange::AccessArgs;
 use crate::{text, wire};

@@ -158,6 +158,27 @@ fn what_is_lost_of_a_whole_artifact_is_damage_and_of_a_partial_one_is_not_here()
 }
 
 #[test]
+fn a_partial_artifact_that_nothing_names_any_more_is_forgotten() {
+    let setting = Setting::new();
+    let (to, artifact) = (&setting.to, &setting.artifact);
+    copy_metadata(&setting.from, to, artifact);
+    setting.publish(&PARTIAL).unwrap();
+    let set = vec![(setting.key.clone(), *artifact)];
+    let platform = Some("linux/x86_64".parse().unwrap());
+    let options = UseOptions { set, platform, allow_partial: true, ..UseOptions::default() };
+    to.use_packages(&options).unwrap();
+    to.remove_ref(&setting.key, true).unwrap();
+    assert!(to.names().partial.contains(artifact), "a generation names it");
+    let name = setting.key.name.clone();
+    to.use_packages(&UseOptions { set: Vec::new(), remove: vec![name], ..options }).unwrap();
+    to.prune(&to.plan_prune(&ProfileName::default(), 1).unwrap()).unwrap();
+    assert!(to.names().partial.is_empty());
+    setting.publish(&PARTIAL).unwrap();
+    to.remove_ref(&setting.key, true).unwrap();
+    assert!(to.names().partial.is_empty());
+}
+
+#[test]
 fn adding_the_files_makes_a_partial_artifact_whole() {
     let setting = Setting::new();
     copy_metadata(&setting.from, &setting.to, &setting.artifact);
