@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::{
     add, cat, completions, daemon, demo, diff, export, fetch, generations, log, ls, mount, peers, pin, prune,
-    ps, pull, remove, rm, rollback, serve, show, stats, status, switch, tag, token, umount, unpin, use_,
-    verify,
+    ps, pull, push, remove, rm, rollback, serve, show, stats, status, switch, tag, token, umount, unpin,
+    use_, verify,
 };
 use crate::exchange::AccessArgs;
 use crate::{text, wire};
@@ -106,6 +106,7 @@ pub(crate) enum Command {
     Verify(verify::VerifyArgs),
     Fetch(fetch::FetchArgs),
     Pull(pull::PullArgs),
+    Push(push::PushArgs),
     #[command(subcommand)]
     Peers(peers::PeersCommand),
     #[command(subcommand)]
@@ -134,6 +135,8 @@ impl Command {
             Self::Peers(command) => command.access(),
             Self::Fetch(args) => Some(&args.access),
             Self::Pull(args) => Some(&args.from.access),
+            Self::Push(args) => Some(&args.access),
+            Self::Verify(args) => Some(&args.from.access),
             Self::Use(args) => Some(&args.from.access),
             _ => None,
         }
@@ -144,6 +147,8 @@ impl Command {
             Self::Peers(command) => command.access_mut(),
             Self::Fetch(args) => Some(&mut args.access),
             Self::Pull(args) => Some(&mut args.from.access),
+            Self::Push(args) => Some(&mut args.access),
+            Self::Verify(args) => Some(&mut args.from.access),
             Self::Use(args) => Some(&mut args.from.access),
             _ => None,
         }

@@ -17,6 +17,7 @@ pub(crate) mod pin;
 pub(crate) mod prune;
 pub(crate) mod ps;
 pub(crate) mod pull;
+pub(crate) mod push;
 pub(crate) mod remove;
 pub(crate) mod rm;
 pub(crate) mod rollback;
@@ -47,6 +48,7 @@ pub(crate) fn run(app: &mut App, command: Command) -> anyhow::Result<Outcome> {
         Command::Diff(args) => diff::run(app, &args),
         Command::Rm(args) => rm::run(app, &args),
         Command::Pull(args) => pull::run(app, &args),
+        Command::Push(args) => push::run(app, &args),
         Command::Peers(command) => peers::run(app, &command),
         Command::Tag(args) => tag::run(app, &args),
         Command::Token(command) => token::run(app, &command),

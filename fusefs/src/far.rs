@@ -1,8 +1,8 @@
 //! What of files is not here, or not sound: it is brought from other machines, just before it is read.
 //!
 //! A read that lacks chunks asks for them, and for what it is likely to want next, in one request ([`window`]). A program
-//! that is started tells by its headers what its loader goes through ([`program`]). Damaged chunks are asked for one after
-//! the other. What comes is verified and kept by the store, so afterwards the read is done as if it had always been here.
+//! that is started tells by its headers what its loader goes through ([`program`]). Damaged chunks are asked for like
+//! others. What comes is verified and kept by the store, so afterwards the read is done as if it had always been here.
 //!
 //! All of this blocks for as long as other machines take: only threads that may wait for them come here. A failure is
 //! logged once for each file until it can be read again, and is not remembered otherwise: the next read asks anew.
@@ -19,12 +19,10 @@ use cairn_store::{ChunkRef, Error, Kind, Store};
 
 use self::window::Windows;
 use crate::files::{FileId, FileSpec, ReadError};
-use crate::read::{Bad, Reader};
+use crate::read::Reader;
 
 /// Files that were logged as out of reach and are remembered, so as not to be logged again.
 const OUT_OF_REACH_MAX: usize = 1024;
-/// Chunks of one read that may turn out to be damaged one after the other.
-const HEALED_MAX: usize = 1024;
 
 /// Figures about what other machines were asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -109,7 +107,7 @@ impl Far {
             Err(error) if may_be_elsewhere(&error) => {
                 let wanted = reader.chunks(&self.store, file, id, range.clone());
                 let wanted = wanted.map_err(|error| self.failed(error))?;
-                self.note_healed(&mut healed, ReadError::of_store(error));
+                healed.push(ReadError::of_store(error));
                 wanted
             }
             listed => listed.map_err(ReadError::of_store)?,
@@ -124,15 +122,8 @@ impl Far {
             }
             self.ensure(&wanted)?;
         }
-        self.heal(reader, file, id, range, &mut healed)?;
+        healed.extend(self.heal(reader, file, id, range)?);
         Ok(healed)
-    }
-
-    fn note_healed(&self, healed: &mut Vec<ReadError>, error: ReadError) {
-        if matches!(error, ReadError::Damaged { .. }) {
-            self.counters.healed.fetch_add(1, Ordering::Relaxed);
-            healed.push(error);
-        }
     }
 
     fn ensure(&self, wanted: &[ChunkRef]) -> Result<(), ReadError> {
@@ -144,27 +135,27 @@ impl Far {
         self.store.ensure(&lacking).map_err(|error| self.failed(error))
     }
 
-    /// Has the store look for sound copies of what is damaged in a range.
+    /// Has sound copies brought of what is damaged in a range, of all in one request.
     fn heal(
         &self,
         reader: &Reader,
         file: &FileSpec,
         id: &FileId,
         range: Range<u64>,
-        healed: &mut Vec<ReadError>,
-    ) -> Result<(), ReadError> {
-        for _ in 0..HEALED_MAX {
-            let Err(Bad { chunk, source }) = reader.look(file, id, range.clone()) else { break };
-            let Some(chunk) = chunk else { return Err(ReadError::of_store(*source)) };
-            self.count(&[chunk]);
-            self.store.whole_chunk(chunk).map_err(|error| self.failed(error))?;
-            let error = match *source {
-                error @ Error::Damaged { .. } => ReadError::of_chunk(chunk.id, error),
-                error => ReadError::of_store(error),
-            };
-            self.note_healed(healed, error);
+    ) -> Result<Vec<ReadError>, ReadError> {
+        let bad = reader.bad_chunks(file, id, range).map_err(ReadError::of_store)?;
+        let chunks: Vec<ChunkRef> = bad.iter().map(|(chunk, _)| *chunk).collect();
+        if chunks.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(())
+        self.count(&chunks);
+        self.store.heal(&chunks).map_err(|error| self.failed(error))?;
+        let mut healed = Vec::new();
+        for (chunk, error) in bad {
+            self.store.whole_chunk(chunk).map_err(|error| self.failed(error))?;
+            healed.push(ReadError::of_chunk(chunk.id, error));
+        }
+        Ok(healed)
     }
 
     /// Brings what the loader of a program will go through, if the file is one and its beginning is here.
@@ -194,6 +185,11 @@ impl Far {
     fn failed(&self, error: Error) -> ReadError {
         self.counters.failures.fetch_add(1, Ordering::Relaxed);
         ReadError::of_store(error)
+    }
+
+    /// A sound copy came of what was damaged.
+    pub(crate) fn note_healed(&self) {
+        self.counters.healed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// An answer was due before anything came.

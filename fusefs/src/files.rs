@@ -193,9 +193,24 @@ impl ReadError {
         }
     }
 
-    /// What a damaged chunk comes to, which the error need not name.
+    /// Whether both are about the same damaged chunk.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let (Self::Damaged { chunk: Some(own), .. }, Self::Damaged { chunk: Some(other), .. }) =
+            (self, other)
+        else {
+            return false;
+        };
+        own == other
+    }
+
+    /// What it comes to that a chunk cannot be read; of damage the error need not name it.
     pub(crate) fn of_chunk(chunk: ChunkId, error: cairn_store::Error) -> Self {
-        Self::Damaged { chunk: Some(chunk), source: Arc::new(error) }
+        match error {
+            error @ cairn_store::Error::Damaged { .. } => {
+                Self::Damaged { chunk: Some(chunk), source: Arc::new(error) }
+            }
+            error => Self::of_store(error),
+        }
     }
 }
 
@@ -435,8 +450,11 @@ impl Files {
 
     /// Remembers damage that was met and is healed.
     pub fn note_healed(&self, error: &ReadError, path: impl FnOnce() -> Vec<u8>) {
-        self.damage.note(error, path);
-        self.damage.note_healed(error);
+        if matches!(error, ReadError::Damaged { .. }) {
+            self.far.note_healed();
+            self.damage.note(error, path);
+            self.damage.note_healed(error);
+        }
     }
 
     /// Figures.

@@ -22,6 +22,7 @@ impl Mount {
     /// Shows a newer view. If names changed that the kernel may have kept, tells it, and says how long look-ups were held
     /// back; else there was nothing to tell.
     pub fn publish(&self, view: &Arc<View>) -> Option<Duration> {
+        self.set_read_ahead(view);
         let mut begun = None;
         let _inside = self.core.gate.pass();
         let told = self.core.fs.publish(Arc::clone(view), Urgent::begin, || {

@@ -11,7 +11,7 @@ mod table;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 use cairn_store::{ProfileName, Store, View};
@@ -38,7 +38,10 @@ pub(crate) use table::place;
 pub use table::{is_dead, mounted, unmount_dead};
 
 /// The read-ahead of a mount, in KiB; INIT can only lower the 128 that it begins with.
-const READ_AHEAD_KIB: &[u8] = b"1024";
+const READ_AHEAD_KIB: u32 = 1024;
+/// The same while something is shown that is not all here: a page fault takes so much around it, and all of that would be
+/// fetched first. Who reads on has more fetched at a time than that in any case.
+const READ_AHEAD_PARTIAL_KIB: u32 = 64;
 /// What `statfs` says of overlayfs, from include/uapi/linux/magic.h.
 const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
 /// Threads that decode and write whole files, at least.
@@ -56,6 +59,8 @@ pub struct Mount {
     /// Somebody here ends it, or another process has it now.
     pub(crate) let_go: Arc<AtomicBool>,
     pub(crate) flips: Timings,
+    /// The read-ahead that was set last, in KiB.
+    read_ahead_kib: AtomicU32,
 }
 
 /// What a mount was begun with and keeps, whichever process serves it.
@@ -156,7 +161,7 @@ impl Mount {
             handshake,
             passthrough: kernel.wants_passthrough() && takes_backing_files(&device, files.dir()),
         };
-        let fs = legacy.fs(store, view, options);
+        let fs = legacy.fs(store, Arc::clone(&view), options);
         kernel.begin(legacy.core(fs, files, device).map_err(broken)?);
         let core = kernel.core().ok_or_else(|| broken(Errno::PROTO.into()))?;
         // The kernel answers for a root that was just mounted without asking.
@@ -172,7 +177,7 @@ impl Mount {
         if let Some(detached) = attached.detached {
             attach::place(detached.as_fd(), dir)?;
         }
-        mount.raise_read_ahead();
+        mount.set_read_ahead(&view);
         tracing::info!(
             dir = %dir.display(),
             profile = %options.profile,
@@ -198,13 +203,27 @@ impl Mount {
         let serving = Serving::start(session, is_seen, move |end| report(&dir, end, &known));
         let broken = |source| MountError::Io { action: "serve", dir: options.dir.clone(), source };
         let serving = serving.map_err(broken)?;
-        Ok(Self { options, core, serving, legacy, device_name, let_go, flips: Timings::default() })
+        Ok(Self {
+            options,
+            core,
+            serving,
+            legacy,
+            device_name,
+            let_go,
+            flips: Timings::default(),
+            read_ahead_kib: AtomicU32::new(0),
+        })
     }
 
-    fn raise_read_ahead(&self) {
+    /// Has the kernel read as far ahead as is good for what a view shows. It holds for files that are opened afterwards.
+    pub(crate) fn set_read_ahead(&self, view: &View) {
+        let kib = if view.partial.is_empty() { READ_AHEAD_KIB } else { READ_AHEAD_PARTIAL_KIB };
+        if self.read_ahead_kib.swap(kib, Ordering::Relaxed) == kib {
+            return;
+        }
         let path = format!("/sys/class/bdi/{}/read_ahead_kb", self.device_name);
         let written = rustix::fs::open(path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-            .and_then(|file| rustix::io::write(&file, READ_AHEAD_KIB));
+            .and_then(|file| rustix::io::write(&file, kib.to_string().as_bytes()));
         if let Err(errno) = written {
             tracing::debug!(%errno, "the read-ahead stays as it is");
         }

@@ -47,11 +47,12 @@ struct Shared {
     layouts: Layouts,
 }
 
-/// Why bytes are not to be had, and of which chunk, where it is not the list of chunks itself.
+/// Why bytes are not to be had.
 #[derive(Debug)]
-pub(crate) struct Bad {
-    pub(crate) chunk: Option<ChunkRef>,
-    pub(crate) source: Box<Error>,
+struct Bad {
+    /// The chunk, and where in the file it ends; nothing where it is the list of chunks itself.
+    chunk: Option<(ChunkRef, u64)>,
+    source: Box<Error>,
 }
 
 impl From<Error> for Bad {
@@ -93,15 +94,32 @@ impl Reader {
             self.ahead.add(file, id, range);
         }
         let read = self.shared.walk(file, &id, offset, end, |bytes| append(reply, bytes));
-        read.map_err(|bad| ReadError::of_store(*bad.source))
+        read.map_err(|bad| match bad.chunk {
+            Some((chunk, _)) => ReadError::of_chunk(chunk.id, *bad.source),
+            None => ReadError::of_store(*bad.source),
+        })
     }
 
-    /// Like [`Reader::read`] without a reply: says what cannot be read first.
-    pub(crate) fn look(&self, file: &FileSpec, id: &FileId, range: Range<u64>) -> Result<(), Bad> {
-        if matches!(file.content, Content::Inline(_)) {
-            return Ok(());
+    /// The chunks of a range that cannot be read, each with the reason.
+    pub(crate) fn bad_chunks(
+        &self,
+        file: &FileSpec,
+        id: &FileId,
+        range: Range<u64>,
+    ) -> cairn_store::Result<Vec<(ChunkRef, Error)>> {
+        let (mut at, end) = (range.start, range.end.min(file.size));
+        let mut found = Vec::new();
+        while at < end && !matches!(file.content, Content::Inline(_)) {
+            match self.shared.walk(file, id, at, end, |_| ()) {
+                Ok(()) => break,
+                Err(Bad { chunk: None, source }) => return Err(*source),
+                Err(Bad { chunk: Some((chunk, chunk_end)), source }) => {
+                    found.push((chunk, *source));
+                    at = chunk_end;
+                }
+            }
         }
-        self.shared.walk(file, id, range.start, range.end.min(file.size), |_| ())
+        Ok(found)
     }
 
     /// The chunks that make up a range of a file, holes left out. Their list is read from this store.
@@ -201,7 +219,8 @@ impl Shared {
     /// says how many they are.
     fn read_run(&self, chunks: &[(u64, ChunkRef)], mut take: impl FnMut(u64, &[u8])) -> Result<usize, Bad> {
         let (start, chunk) = chunks[0];
-        let bad = |source| Bad { chunk: Some(chunk), source: Box::new(source) };
+        let end = start + u64::from(chunk.len);
+        let bad = |source| Bad { chunk: Some((chunk, end)), source: Box::new(source) };
         match self.store.block_of(&chunk.id).map_err(bad)? {
             Some((block, slot)) => {
                 if let Ok(block) = self.blocks.get(block) {

@@ -1,11 +1,11 @@
 //! What lacks of an artifact that is named already.
 
-use cairn_store::{ArtifactId, Progress, RefKey, Writer};
+use cairn_store::{ArtifactId, RefKey, Writer};
 
 use crate::address::Source;
 use crate::error::Result;
 use crate::net::Net;
-use crate::report::{Report, Watch};
+use crate::report::{Cancelling, Report, Watch};
 
 impl Net {
     /// Brings what lacks of an artifact, and makes it durable. That it is whole is for the caller to publish.
@@ -23,14 +23,5 @@ impl Net {
         let key = RefKey { name: about.name, version: about.version, platform: about.platform };
         let plan = self.plan_of(writer, from, artifact, key, &Cancelling(watch))?;
         self.pull(writer, plan, watch)
-    }
-}
-
-/// A plan of which nobody is told, and that stops when the transfer is to.
-struct Cancelling<'a>(&'a dyn Watch);
-
-impl Progress for Cancelling<'_> {
-    fn cancelled(&self) -> bool {
-        self.0.cancelled()
     }
 }

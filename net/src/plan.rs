@@ -3,13 +3,16 @@
 //! One request brings what the wanted artifact has and a version that is held has not. Objects that lack after that
 //! (where an earlier pull was cut off, or the peer has only a part) are asked for by their ids, a few rounds at most.
 
-use cairn_store::pack::PackKind;
-use cairn_store::{Artifact, ArtifactId, ChunkId, Decoder, Progress, RefKey, VerifiedFrame, Writer};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
-use crate::address::Source;
+use cairn_store::pack::PackKind;
+use cairn_store::{Artifact, ArtifactId, ChunkId, Decoder, Progress, RefKey, Store, VerifiedFrame, Writer};
+
+use crate::address::{PeerUrl, Source};
 use crate::error::{Error, Fault, PeerError, Result};
 use crate::feed::Ask;
-use crate::net::Net;
+use crate::net::{Net, PAUSE};
 use crate::peer::{Part, Peer};
 use crate::reach::Reach;
 use crate::report::{PeerReport, Plan, Totals};
@@ -21,6 +24,11 @@ use crate::wire::{Head, Item};
 const ROUNDS_MAX: usize = 64;
 /// Ids of objects in one such round, at most.
 const ROUND_IDS_MAX: usize = 65_536;
+/// Failures of one peer, at most.
+const FAILURES_MAX: u32 = 3;
+/// The rest after the first failure; each further one is 4 times as long.
+const FIRST_REST: Duration = Duration::from_millis(250);
+const REST_MAX: Duration = Duration::from_secs(10);
 /// Versions that are tried as the one that is held, at most.
 const HELD_MAX: usize = 8;
 
@@ -45,13 +53,20 @@ impl Net {
             peers: self.peers(from)?,
             dropped: Vec::new(),
             faults: Vec::new(),
+            failures: BTreeMap::new(),
+            rest: FIRST_REST,
             head: Head::default(),
             objects: 0,
             object_bytes: 0,
             cancelled: &|| progress.cancelled(),
         };
         let held = metadata.held(&resolved.key)?;
-        let (found, have) = metadata.bring(&held)?;
+        let brought = metadata.bring(&held);
+        // What came is worth keeping, however it ended.
+        if metadata.objects > 0 {
+            writer.intake().flush()?;
+        }
+        let (found, have) = brought?;
         let artifact = writer.store().artifact(&resolved.artifact)?;
         check_names(&artifact, &resolved.key)?;
         let Metadata { peers, dropped, head, objects, object_bytes, .. } = metadata;
@@ -71,7 +86,7 @@ impl Net {
             object_bytes,
             chunks: found.chunks,
             plain_bytes: found.bytes,
-            stored_bytes: stored_bytes(&found, &head),
+            stored_bytes: stored_bytes(writer.store(), &found, &head),
             total_bytes: artifact.bytes,
             saved_bytes: artifact.bytes.saturating_sub(found.bytes),
             peers: left.iter().map(|source| source.url.clone()).collect(),
@@ -133,12 +148,17 @@ fn check_names(artifact: &Artifact, key: &RefKey) -> Result<()> {
     }))
 }
 
-/// About what the lacking chunks come to on the wire: the part of what the peer said that they are of it.
-fn stored_bytes(found: &Survey, head: &Head) -> u64 {
-    if found.bytes == 0 || head.plain_bytes == 0 {
+/// About what the lacking chunks come to on the wire: the part of what the peer said that they are of it. Where it said
+/// nothing of chunks, as what is here compresses.
+fn stored_bytes(store: &Store, found: &Survey, head: &Head) -> u64 {
+    let (stored, plain) = match u128::from(head.plain_bytes) {
+        0 => store.stats().map_or((0, 0), |stats| (stats.data.stored_bytes, stats.data.plain_bytes.into())),
+        plain => (head.stored_bytes, plain + u128::from(head.object_bytes)),
+    };
+    if plain == 0 {
         return found.bytes / 2;
     }
-    let part = u128::from(head.stored_bytes) * u128::from(found.bytes) / u128::from(head.plain_bytes);
+    let part = u128::from(stored) * u128::from(found.bytes) / plain;
     u64::try_from(part).unwrap_or(u64::MAX).min(found.bytes)
 }
 
@@ -150,6 +170,9 @@ struct Metadata<'a> {
     peers: Vec<Peer>,
     dropped: Vec<PeerReport>,
     faults: Vec<PeerError>,
+    failures: BTreeMap<PeerUrl, u32>,
+    /// How long is waited before peers that failed are asked again.
+    rest: Duration,
     head: Head,
     objects: u64,
     object_bytes: u64,
@@ -232,26 +255,35 @@ impl Metadata<'_> {
         Err(self.nobody("its directories are more deeply nested than is asked for"))
     }
 
-    /// Asks each peer in turn for all at once.
+    /// Asks each peer in turn for all at once, until something of it came.
     fn bring_delta(&mut self, held: &[ArtifactId]) -> Result<Option<ArtifactId>> {
-        for peer in self.peers.clone() {
-            if self.is_dropped(&peer) {
-                continue;
+        for _ in 0..FAILURES_MAX {
+            for peer in self.peers.clone() {
+                if self.is_dropped(&peer) {
+                    continue;
+                }
+                let (mut have, before) = (held.first().copied(), self.objects);
+                let mut result = self.delta(&peer, have);
+                if let Err(Error::Peer(error)) = &result
+                    && let Some(unknown) = have
+                    && error.missing.contains(&unknown.into())
+                {
+                    have = self.common(&peer, held)?;
+                    result = self.delta(&peer, have);
+                }
+                match result {
+                    Ok(()) => return Ok(have),
+                    Err(Error::Peer(error)) => self.note(&peer, error),
+                    Err(error) => return Err(error),
+                }
+                if self.objects > before {
+                    return Ok(have);
+                }
             }
-            let mut have = held.first().copied();
-            let mut result = self.delta(&peer, have);
-            if let Err(Error::Peer(error)) = &result
-                && let Some(unknown) = have
-                && error.missing.contains(&unknown.into())
-            {
-                have = self.common(&peer, held)?;
-                result = self.delta(&peer, have);
+            if self.peers.iter().all(|peer| self.is_dropped(peer)) {
+                break;
             }
-            match result {
-                Ok(()) => return Ok(have),
-                Err(Error::Peer(error)) => self.note(&peer, error),
-                Err(error) => return Err(error),
-            }
+            self.pause()?;
         }
         Err(self.nobody("nobody brought its metadata"))
     }
@@ -281,25 +313,42 @@ impl Metadata<'_> {
     /// Asks for some objects by their ids, each peer in turn until one brings any of them.
     fn bring_round(&mut self, mut absent: Vec<ChunkId>) -> Result<()> {
         absent.truncate(ROUND_IDS_MAX);
+        let mut may_come = false;
         for peer in self.peers.clone() {
             if self.is_dropped(&peer) {
                 continue;
             }
             let before = self.objects;
-            match self.receive(&peer, Ask::Chunks(absent.clone()), Reach::of(absent.iter().copied())) {
-                Ok(()) if self.objects > before => return Ok(()),
+            let result = self.receive(&peer, Ask::Chunks(absent.clone()), Reach::of(absent.iter().copied()));
+            if self.objects > before && result.is_ok() {
+                return Ok(());
+            }
+            match result {
                 Ok(()) => {
-                    self.faults.push(peer.error(Fault::Absent, "it does not have what lacks of its metadata"))
+                    self.fault(peer.error(Fault::Absent, "it does not have what lacks of its metadata"));
                 }
-                Err(Error::Peer(error)) => self.note(&peer, error),
+                Err(Error::Peer(error)) => {
+                    self.note(&peer, error);
+                    may_come |= !self.is_dropped(&peer);
+                }
                 Err(error) => return Err(error),
             }
+        }
+        if may_come {
+            return self.pause();
         }
         Err(self.nobody("nobody has all of its metadata"))
     }
 
-    /// Takes one answer in.
+    /// Takes one answer in. What came before an error stays.
     fn receive(&mut self, peer: &Peer, ask: Ask, mut reach: Reach) -> Result<()> {
+        let result = self.take_in(peer, ask, &mut reach);
+        self.objects += reach.objects();
+        self.object_bytes += reach.bytes();
+        result
+    }
+
+    fn take_in(&mut self, peer: &Peer, ask: Ask, reach: &mut Reach) -> Result<()> {
         let intake = self.writer.intake();
         let mut decoder = Decoder::default();
         let mut feed = self.net.feed(peer, ask)?;
@@ -308,25 +357,45 @@ impl Metadata<'_> {
             match item {
                 Item::Head(head) => self.head = head,
                 Item::Metadata(bytes) | Item::Data(bytes) => {
-                    let frame = VerifiedFrame::verify(bytes, &mut decoder)
-                        .map_err(|error| lied(error.to_string()))?;
+                    let frame = VerifiedFrame::verify(bytes, &mut decoder);
+                    let frame = frame.map_err(|error| lied(error.to_string()))?;
                     reach.accept(&frame).map_err(lied)?;
                     intake.keep(PackKind::Metadata, &frame)?;
                 }
                 Item::Absent(_) | Item::Failure(_) | Item::End(_) => {}
             }
         }
-        reach.finish().map_err(lied)?;
-        self.objects += reach.objects();
-        self.object_bytes += reach.bytes();
-        intake.flush()?;
-        Ok(())
+        reach.finish().map_err(lied)
     }
 
+    /// Notes a failure. Who failed too often, or in a way that does not pass, is dropped.
     fn note(&mut self, peer: &Peer, error: PeerError) {
-        let lied = matches!(error.fault, Fault::Lied | Fault::Misbehaved);
-        self.dropped.push(PeerReport::dropped(peer.url(), &*error.detail, lied));
+        let failures = self.failures.entry(peer.url().clone()).or_default();
+        *failures += 1;
+        self.rest = error.retry_after.unwrap_or(FIRST_REST * 4u32.pow((*failures).min(4) - 1)).min(REST_MAX);
+        if !error.fault.may_pass() || *failures >= FAILURES_MAX {
+            let lied = matches!(error.fault, Fault::Lied | Fault::Misbehaved);
+            self.dropped.push(PeerReport::dropped(peer.url(), &*error.detail, lied));
+        }
+        self.fault(error);
+    }
+
+    /// Remembers the last fault of each peer.
+    fn fault(&mut self, error: PeerError) {
+        self.faults.retain(|fault| fault.peer != error.peer);
         self.faults.push(error);
+    }
+
+    /// Waits before peers that failed are asked again.
+    fn pause(&self) -> Result<()> {
+        let until = Instant::now() + self.rest;
+        while Instant::now() < until {
+            if (self.cancelled)() {
+                return Err(Error::Cancelled);
+            }
+            std::thread::sleep(PAUSE.min(until.saturating_duration_since(Instant::now())));
+        }
+        Ok(())
     }
 
     /// What it comes to when nobody is left.

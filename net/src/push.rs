@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cairn_store::pack::PackKind;
-use cairn_store::{ChunkId, Piece, Progress, RefKey, Store};
+use cairn_store::{ChunkId, Piece, RefKey, Store};
 use futures_util::stream;
 use reqwest::Body;
 use tokio::sync::mpsc;
@@ -16,21 +16,15 @@ use crate::address::Source;
 use crate::error::{Error, Fault, PeerError, Result};
 use crate::net::Net;
 use crate::peer::Peer;
-use crate::report::{PushReport, Watch, millis};
+use crate::report::{Cancelling, PushReport, Watch, millis};
 use crate::wire::{End, FrameKind, IDS_MAX, Item, KeptAnswer, RefAnswer, frame_item_header};
 
 /// Pieces between the thread that reads the store and the connection.
 const PIECES_AHEAD: usize = 8;
+/// How often all is asked for and sent, where the peer says that something lacks after all.
+const ATTEMPTS_MAX: u32 = 3;
 /// How often an upload is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-
-struct Asking<'a>(&'a dyn Watch);
-
-impl Progress for Asking<'_> {
-    fn cancelled(&self) -> bool {
-        self.0.cancelled()
-    }
-}
 
 impl Net {
     /// Publishes a version to a peer. An interrupted push goes on where it was: what came there is there.
@@ -50,21 +44,29 @@ impl Net {
             reason: "this store has stated no name to anybody yet; open it for writing once".to_owned(),
         })?;
         let peer = self.peer(to)?;
-        let objects = store.lacking_objects(None, &artifact, &Asking(watch))?;
-        let data = store.lacking_chunks(None, &artifact, &Asking(watch))?;
+        let objects = store.lacking_objects(None, &artifact, &Cancelling(watch))?;
+        let data = store.lacking_chunks(None, &artifact, &Cancelling(watch))?;
         let ids: Vec<ChunkId> = objects.chunks.iter().chain(&data.chunks).map(|chunk| chunk.id).collect();
         let mut report = PushReport { chunks: ids.len() as u64, ..PushReport::default() };
-        for window in ids.chunks(IDS_MAX) {
-            let lacking = self.lacking_there(&peer, window, watch)?;
-            if !lacking.is_empty() {
-                report.sent_chunks += lacking.len() as u64;
-                self.upload(&peer, &store, lacking, watch)?;
-            }
-        }
-        let (there, key) = (peer.clone(), key.clone());
         let answer = RefAnswer { reference, channel: None };
-        report.created =
-            self.wait(async move { there.put_ref(&key, &answer).await }, &|| watch.cancelled())??;
+        for attempt in 1.. {
+            for window in ids.chunks(IDS_MAX) {
+                let lacking = self.lacking_there(&peer, window, watch)?;
+                if !lacking.is_empty() {
+                    report.sent_chunks += lacking.len() as u64;
+                    self.upload(&peer, &store, lacking, watch)?;
+                }
+            }
+            let (there, key, answer) = (peer.clone(), key.clone(), answer.clone());
+            let put = self.wait(async move { there.put_ref(&key, &answer).await }, &|| watch.cancelled())?;
+            match put {
+                Ok(created) => report.created = created,
+                // What was sent went away there before it was durable.
+                Err(error) if error.fault == Fault::Incomplete && attempt < ATTEMPTS_MAX => continue,
+                Err(error) => return Err(error.into()),
+            }
+            break;
+        }
         let traffic = peer.traffic();
         report.sent_bytes = traffic.sent();
         report.received_bytes = traffic.received();
@@ -85,7 +87,8 @@ impl Net {
         let there = peer.clone();
         let counted = Arc::clone(&sent);
         std::thread::scope(|scope| {
-            let reading = scope.spawn(|| read(store, ids, &sender));
+            // It has the only sender, so that the body ends when it does.
+            let reading = scope.spawn(move || read(store, ids, &sender));
             let told = AtomicU64::new(0);
             let look = || {
                 let now = sent.load(Ordering::Relaxed);

@@ -22,7 +22,7 @@ const LOOSE_NAMES_MAX: usize = 1 << 18;
 const LOOSE_BYTES_MIN: u64 = 2 << 20;
 
 /// An id, remembered in less.
-fn short(id: &ChunkId) -> u64 {
+pub(crate) fn short(id: &ChunkId) -> u64 {
     let [a, b, c, d, e, f, g, h, ..] = id.0;
     u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cairn_store::{ArtifactId, RefKey};
+use cairn_store::{ArtifactId, Progress, RefKey};
 use serde::{Serialize, Serializer};
 
 use crate::address::{PeerUrl, Source};
@@ -32,6 +32,15 @@ pub trait Watch: Sync {
 }
 
 impl Watch for () {}
+
+/// Work of which nobody is told, and that stops when the transfer is to.
+pub(crate) struct Cancelling<'a>(pub(crate) &'a dyn Watch);
+
+impl Progress for Cancelling<'_> {
+    fn cancelled(&self) -> bool {
+        self.0.cancelled()
+    }
+}
 
 /// What is to come, before it does. What leads to the artifact's files is here already.
 #[derive(Debug, Clone, Serialize)]

@@ -53,7 +53,8 @@ struct Question {
 }
 
 impl Net {
-    /// Finds out what a spec is, and who has it. One round trip with each peer; for the digits of an id, two.
+    /// Finds out what a spec is on a platform (this machine's if none is given, and else any), and who has it. One round
+    /// trip with each peer; for the digits of an id, two.
     ///
     /// # Errors
     /// [`Error::Absent`] when those who answer do not have it, [`Error::Unavailable`] when nobody answers, [`Error::Peer`]
@@ -65,7 +66,9 @@ impl Net {
                 "there is no peer to ask; `cairn peers add URL` adds one, --from URL asks one".to_owned();
             return Err(Error::Unavailable { what: spec.to_string(), detail });
         }
-        let question = Question { spec: spec.clone(), platform: platform.cloned() };
+        // What a peer runs on is not what is wanted here.
+        let platform = Some(platform.cloned().unwrap_or_else(Platform::current));
+        let question = Question { spec: spec.clone(), platform };
         let asked = peers.clone();
         let answers = self.wait(async move { ask_all(asked, question).await }, &|| false)?;
         let totals = totals(&peers);

@@ -9,7 +9,7 @@ use cairn_store::tree::entries;
 use cairn_store::{Artifact, ArtifactId, ChunkId, ChunkRef, Content, Node, ObjectSource, Store, TreeId};
 
 use crate::error::{Error, Result};
-use crate::reach::OBJECTS_MAX;
+use crate::reach::{OBJECTS_MAX, short};
 
 /// Entries of an artifact that is taken from a peer, at most.
 pub(crate) const ENTRIES_MAX: u64 = 1 << 25;
@@ -113,11 +113,6 @@ struct Walk<'a> {
     counted: HashSet<u64>,
     question: Vec<ChunkRef>,
     entries: u64,
-}
-
-fn short(id: &ChunkId) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = id.0;
-    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 impl Walk<'_> {

@@ -52,6 +52,12 @@ impl Drop for Fetching {
     }
 }
 
+/// Asks for chunks; nothing that this thread reads meanwhile is fetched in turn.
+pub(crate) fn ask(fetch: &dyn Fetch, wanted: &[ChunkRef], why: Why) -> Result<()> {
+    let _fetching = Fetching::begin();
+    fetch.fetch(wanted, why)
+}
+
 impl Store {
     /// Sets who is asked for what is absent or damaged: by [`Store::chunk`], [`Store::whole_chunk`], whatever reads
     /// objects, files or whole trees, and [`Store::ensure`]. All clones of the store share it.
@@ -73,8 +79,7 @@ impl Store {
     /// Fetches chunks; false where there is nobody to ask.
     pub(crate) fn try_fetch(&self, wanted: &[ChunkRef], why: Why) -> Result<bool> {
         let Some(fetch) = self.fetcher() else { return Ok(false) };
-        let _fetching = Fetching::begin();
-        fetch.fetch(wanted, why).map(|()| true)
+        ask(&*fetch, wanted, why).map(|()| true)
     }
 
     /// Fetches those of a file's chunks that are not here, in one call, if there is somebody to ask.
@@ -93,12 +98,25 @@ impl Store {
     /// [`Error::Unavailable`], [`Error::Io`].
     pub fn ensure(&self, wanted: &[ChunkRef]) -> Result<()> {
         let lacking = self.lacks(wanted)?;
-        if lacking.is_empty() || self.try_fetch(&lacking, Why::Absent)? {
+        self.fetch_all(&lacking, Why::Absent)
+    }
+
+    /// Fetches sound copies of chunks that whoever read them found damaged, in one call.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Io`].
+    pub fn heal(&self, damaged: &[ChunkRef]) -> Result<()> {
+        self.fetch_all(damaged, Why::Damaged)
+    }
+
+    fn fetch_all(&self, wanted: &[ChunkRef], why: Why) -> Result<()> {
+        let [first, others @ ..] = wanted else { return Ok(()) };
+        if self.try_fetch(wanted, why)? {
             return Ok(());
         }
-        let what = match lacking.len() {
-            1 => format!("chunk {}", lacking[0].id),
-            count => format!("chunk {} and {} more", lacking[0].id, count - 1),
+        let what = match others.len() {
+            0 => format!("chunk {}", first.id),
+            more => format!("chunk {} and {more} more", first.id),
         };
         Err(Error::Unavailable { what, detail: "it is not here, and there is nobody to ask".to_owned() })
     }
@@ -157,3 +175,6 @@ impl ObjectSource for Here {
         self.0.chunk(id).map(|chunk| Arc::from(&*chunk))
     }
 }
+
+#[cfg(test)]
+mod tests;

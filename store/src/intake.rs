@@ -8,6 +8,8 @@
 //! Roles: `frame` is the type of verified bytes; `packs` are the packs under way, and how they are sealed; `sealer` is
 //! the thread that does so by itself. No thread outlives the writer.
 
+#[cfg(test)]
+mod crash_tests;
 mod frame;
 mod packs;
 mod sealer;

@@ -165,19 +165,20 @@ impl Store {
         Ok(total)
     }
 
-    /// Where chunks lie. One look at the packs that there are now serves all of them.
+    /// Where chunks lie soundly, as far as that is known. One look at the packs that there are now serves all of them.
     fn places(&self, ids: &[ChunkId]) -> Result<Vec<Option<Place>>> {
-        let mut places = ids.iter().map(|id| self.known_place(id)).collect::<Result<Vec<_>>>()?;
+        let mut places = ids.iter().map(|id| self.sound_place(id)).collect::<Result<Vec<_>>>()?;
         if places.iter().all(Option::is_some) {
             return Ok(places);
         }
-        self.index_now()?;
         let mut thorough = THOROUGH_MAX;
+        self.index_now()?;
         for (id, place) in ids.iter().zip(&mut places).filter(|(_, place)| place.is_none()) {
-            *place = self.known_place(id)?;
+            *place = self.sound_place(id)?;
             if place.is_none() && thorough > 0 {
                 thorough -= 1;
-                *place = self.locate(id)?;
+                self.locate(id)?;
+                *place = self.sound_place(id)?;
             }
         }
         Ok(places)
@@ -230,7 +231,9 @@ impl Sending {
         let (kind, bytes) =
             match self.store.pack(pack).and_then(|pack| Ok((pack.footer().kind, pack.frame(frame)?))) {
                 Ok(read) => read,
-                Err(Error::Damaged { .. }) => return self.send_singly(PackKind::Data, &chunks),
+                Err(Error::Damaged { .. }) => {
+                    return self.send_others(PackKind::Data, (pack, frame), &chunks);
+                }
                 Err(error) => return Err(error),
             };
         match is_to_be_copied(&bytes, &chunks) {
@@ -239,18 +242,24 @@ impl Sending {
                 self.ready.push_back(Piece::Frame(kind, bytes));
                 Ok(())
             }
-            Ok(false) => self.encode_anew(kind, &bytes, &chunks),
-            Err(_) => self.send_singly(kind, &chunks),
+            Ok(false) => self.encode_anew(kind, &bytes, (pack, frame), &chunks),
+            Err(_) => self.send_others(kind, (pack, frame), &chunks),
         }
     }
 
     /// Sends some chunks of a frame.
-    fn encode_anew(&mut self, kind: PackKind, frame: &[u8], chunks: &[(u16, ChunkId)]) -> Result<()> {
+    fn encode_anew(
+        &mut self,
+        kind: PackKind,
+        bytes: &[u8],
+        at: (PackId, u16),
+        chunks: &[(u16, ChunkId)],
+    ) -> Result<()> {
         let mut tools = self.store.sending_tools().take();
-        let decoded = tools.decode(frame);
+        let decoded = tools.decode(bytes);
         let Ok(block) = decoded else {
             self.store.sending_tools().give(tools);
-            return self.send_singly(kind, chunks);
+            return self.send_others(kind, at, chunks);
         };
         let mut bad = Vec::new();
         for (slot, id) in chunks {
@@ -261,13 +270,19 @@ impl Sending {
         }
         tools.give_back(block);
         self.store.sending_tools().give(tools);
-        if bad.is_empty() { Ok(()) } else { self.send_singly(kind, &bad) }
+        if bad.is_empty() { Ok(()) } else { self.send_others(kind, at, &bad) }
     }
 
-    /// Sends chunks whose frame does not hold, from wherever else they are.
-    fn send_singly(&mut self, kind: PackKind, chunks: &[(u16, ChunkId)]) -> Result<()> {
+    /// Sends chunks that their frame does not hold from wherever else they are.
+    fn send_others(
+        &mut self,
+        kind: PackKind,
+        (pack, frame): (PackId, u16),
+        chunks: &[(u16, ChunkId)],
+    ) -> Result<()> {
         let mut absent = Vec::new();
-        for (_, id) in chunks {
+        for &(slot, ref id) in chunks {
+            self.store.note_damaged(Place { pack, frame, slot });
             match self.store.chunk(id) {
                 Ok(bytes) => {
                     let mut tools = self.store.sending_tools().take();

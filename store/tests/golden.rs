@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use cairn_store::artifact::{Chunking, RootMeta};
 use cairn_store::tree::SYMLINK_MODE;
 use cairn_store::{
-    Artifact, ArtifactKind, ChunkId, ChunkRef, Content, ContentBuilder, ContentId, Entry, FullMeta,
-    MemoryObjects, MetadataPolicy, Node, TreeBuilder, TreeId,
+    Artifact, ArtifactId, ArtifactKind, ChannelKey, ChunkId, ChunkRef, Content, ContentBuilder, ContentId,
+    Entry, FullMeta, MemoryObjects, MetadataPolicy, Node, Origin, RefKey, RefStatement, Subject, TreeBuilder,
+    TreeId,
 };
 
 fn chunk(n: u64) -> ChunkRef {
@@ -152,6 +153,49 @@ fn artifacts_have_the_ids_they_always_had() {
     check("snapshot", snapshot.put(objects).unwrap(), SNAPSHOT);
 }
 
+#[test]
+fn statements_have_the_bytes_they_always_had() {
+    let key = RefKey {
+        name: "golden".parse().unwrap(),
+        version: "1.0.0-rc.1".parse().unwrap(),
+        platform: "linux/x86_64".parse().unwrap(),
+    };
+    let channel = ChannelKey {
+        name: key.name.clone(),
+        channel: "stable".parse().unwrap(),
+        platform: key.platform.clone(),
+    };
+    let (version, artifact) = (key.version.clone(), ArtifactId([0xcd; 32]));
+    let of =
+        |subject| RefStatement { origin: Origin([0xab; 16]), seq: 300, time_ms: 1_700_000_000_000, subject };
+    let of_ref = of(Subject::Ref { key, artifact });
+    let of_channel = of(Subject::Channel { key: channel, version, artifact });
+    for (statement, golden) in [(of_ref, REF_STATEMENT), (of_channel, CHANNEL_STATEMENT)] {
+        let hex: String = statement.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(hex, golden);
+        assert_eq!(RefStatement::decode(&statement.encode()).unwrap(), statement);
+    }
+}
+
+const REF_STATEMENT: &str = concat!(
+    "4352454601abababababababababababababababab",
+    "ac0280d095ffbc31",
+    "00",
+    "06676f6c64656e",
+    "0a312e302e302d72632e31",
+    "0c6c696e75782f7838365f3634",
+    "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd",
+);
+const CHANNEL_STATEMENT: &str = concat!(
+    "4352454601abababababababababababababababab",
+    "ac0280d095ffbc31",
+    "01",
+    "06676f6c64656e",
+    "06737461626c65",
+    "0c6c696e75782f7838365f3634",
+    "0a312e302e302d72632e31",
+    "cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd",
+);
 const EMPTY_TREE: &str = "b1a8ab23e6a9fd8e2233839c380e4710af4481a20f75af95d75adfda7b779e62";
 const PORTABLE_TREE: &str = "6cf991617a41d5a737e44043f56aff36b5de0aba54c5e001b2bef170546fec8a";
 const FULL_TREE: &str = "1acbe00202f103bf8551840a3e498be9787ba36486bb833d0f611df10eab0da2";

@@ -6,11 +6,13 @@ use std::process::{Command, Output};
 use cairn_store::index::Index;
 use cairn_store::io::{Io, Os};
 use cairn_store::{
-    IngestOptions, Ingested, Journal, MetadataPolicy, Op, Platform, ProfileName, PublishOptions, RefKey,
-    Store, UseOptions, Writer,
+    ChannelKey, IngestOptions, Ingested, Journal, MetadataPolicy, Op, Platform, ProfileName, PublishOptions,
+    PulledOptions, RefKey, RefRecord, Store, UseOptions, Version, View, Writer,
 };
+use cairn_trust::Envelope;
 use harness::bytes::{noise, sqlite};
 use harness::compare::Snapshot;
+use harness::neighbour::{copy_data, copy_metadata, statements};
 use harness::plan::{Fill, Folder, Plan, make};
 use harness::scratch::Scratch;
 use harness::stores::{add, at, options, writer};
@@ -133,6 +135,89 @@ fn the_reader_follows_profiles() {
             shows("first");
         }
     }
+}
+
+/// What the reader makes of all names: a line for each.
+fn names(store: &Path) -> Vec<String> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("compat/cairn_reader.py");
+    let output = Command::new("python3").arg(script).arg(store).arg("--names").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().map(ToOwned::to_owned).collect()
+}
+
+/// The same lines, from a view.
+fn expected_names(view: &View) -> Vec<String> {
+    let stated = |envelope: Option<Envelope>| {
+        let payload = envelope.map(|envelope| envelope.payload).unwrap_or_default();
+        payload.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let of_ref = |(key, record): (&RefKey, &RefRecord)| {
+        let RefKey { name, version, platform } = key;
+        format!("ref {name} {version} {platform} {} {}", record.artifact, stated(view.statement_of(key)))
+    };
+    let of_channel = |(key, version): (&ChannelKey, &Version)| {
+        let ChannelKey { name, channel, platform } = key;
+        format!("channel {name} {channel} {platform} {version} {}", stated(view.channel_statement_of(key)))
+    };
+    let refs = view.refs.iter().map(of_ref);
+    let channels = view.channels.iter().map(of_channel);
+    refs.chain(channels).chain(view.partial.iter().map(|artifact| format!("partial {artifact}"))).collect()
+}
+
+/// Names made here, before and after the store had an origin, and names from elsewhere, in several segments.
+#[test]
+fn the_reader_states_what_the_store_states() {
+    if !can_run() {
+        return;
+    }
+    let scratch = Scratch::new();
+    let file = scratch.file("program", b"first");
+    let (here, path) = (writer(&scratch.join("store")), scratch.join("store"));
+    let check = |writer: &Writer| {
+        // The reader lists by name and version as texts.
+        let mut expected = expected_names(&writer.names());
+        let mut found = names(&path);
+        expected.sort();
+        found.sort();
+        assert_eq!(found, expected);
+    };
+    let early = add(&here, &file, &options("early", "1.0"));
+    check(&here);
+    here.origin().unwrap();
+    check(&here);
+    here.tag(&early.key, &"stable".parse().unwrap()).unwrap();
+    add(&here, &file, &options("late", "1.0"));
+    check(&here);
+
+    let there = writer(&scratch.join("there"));
+    for (version, bytes, partial) in [("1.0", "one", false), ("1.1", "two", true)] {
+        std::fs::write(&file, bytes.repeat(1000)).unwrap();
+        let ingested = there.ingest(at(&file), &options("pulled", version), &()).unwrap();
+        let channel = Some("stable".parse().unwrap());
+        there.publish(&ingested, &PublishOptions { channel, ..PublishOptions::default() }).unwrap();
+        copy_metadata(&there, &here, &ingested.artifact);
+        if !partial {
+            copy_data(&there, &here, &ingested.artifact);
+        }
+        let words = statements(&there, &ingested.key);
+        let pulled = PulledOptions { partial, ..PulledOptions::default() };
+        here.publish_pulled(&ingested.artifact, &words, &pulled).unwrap();
+        check(&here);
+    }
+    assert_eq!(here.names().partial.len(), 1);
+    // What was pulled is replaced here, and goes.
+    std::fs::write(&file, "another").unwrap();
+    let ingested = here.ingest(at(&file), &options("pulled", "1.0"), &()).unwrap();
+    here.publish(&ingested, &PublishOptions { replace: true, channel: None }).unwrap();
+    check(&here);
+    let view = here.names();
+    drop(here);
+    begin_segment(&path);
+    let here = writer(&path);
+    assert_eq!(here.names().witnessed, view.witnessed);
+    check(&here);
+    here.remove_ref(&ingested.key, true).unwrap();
+    check(&here);
 }
 
 /// Makes the journal of a store, which has one segment and knows neither profiles nor other stores, what an earlier version

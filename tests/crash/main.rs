@@ -4,5 +4,6 @@
 mod fault;
 mod history;
 mod profiles;
+mod pulled;
 mod recovery;
 mod sync;

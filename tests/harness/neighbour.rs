@@ -5,9 +5,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cairn_store::{
-    ArtifactId, ChunkId, ChunkRef, Decoder, Error, Fetch, Intake, Piece, Result, Store, VerifiedFrame, Why,
-    Writer,
+    ArtifactId, ChannelKey, ChunkId, ChunkRef, Decoder, Error, Fetch, Intake, Piece, RefKey, Result, Store,
+    VerifiedFrame, Version, Why, Writer,
 };
+use cairn_trust::Envelope;
 
 /// How it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,4 +148,40 @@ fn send(from: &Store, intake: &Intake, wanted: Vec<ChunkId>, why: Why) -> Result
         }
     }
     intake.flush()
+}
+
+/// Copies chunks.
+///
+/// # Errors
+/// As keeping them.
+pub fn send_all(from: &Store, to: &Writer, chunks: &[ChunkRef]) -> Result<()> {
+    send(from, &to.intake(), chunks.iter().map(|chunk| chunk.id).collect(), Why::Absent)
+}
+
+/// Copies the bytes of all files of an artifact.
+///
+/// # Panics
+/// When something of it cannot be sent or kept.
+pub fn copy_data(from: &Store, to: &Writer, artifact: &ArtifactId) {
+    let lacking = from.lacking_chunks(None, artifact, &()).expect("it is all there");
+    let ids = lacking.chunks.iter().map(|chunk| chunk.id).collect();
+    send(from, &to.intake(), ids, Why::Absent).expect("it can be kept");
+}
+
+/// What a store states of a version, and of the channels that point to it.
+///
+/// # Panics
+/// When it states nothing.
+#[must_use]
+pub fn statements(from: &Writer, key: &RefKey) -> Vec<Envelope> {
+    from.origin().expect("the journal can be written");
+    let view = from.names();
+    let of_ref = view.statement_of(key).expect("there is such a ref");
+    let points = |(channel, version): &(&ChannelKey, &Version)| {
+        (&channel.name, &channel.platform, *version) == (&key.name, &key.platform, &key.version)
+    };
+    let channels = view.channels.iter().filter(points);
+    let of_channels =
+        channels.map(|(channel, _)| view.channel_statement_of(channel).expect("there is such a channel"));
+    std::iter::once(of_ref).chain(of_channels).collect()
 }

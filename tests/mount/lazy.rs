@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use cairn_store::{Spec, Why};
+use cairn_store::Spec;
 use harness::bytes::noise;
 use harness::neighbour::{Mood, Neighbour};
 use rustix::io::Errno;
@@ -235,9 +235,12 @@ fn what_is_damaged_here_and_sound_elsewhere_is_read_all_the_same_and_listed_as_h
     assert!(fs::read(again.at("data/1/great")).unwrap() == great);
     assert!(fs::read(again.at("data/1/deep/large")).unwrap() == large);
     assert!(fs::read(again.at("data/1/deep/er/small")).unwrap() == small);
-    assert!(neighbour.asked().iter().all(|asked| asked.why == Why::Damaged));
+    // Whole frames are damaged, and what a read finds damaged is asked for at once.
+    let asked = neighbour.asked().len();
+    assert!((1..60).contains(&asked), "{asked} requests");
     let (files, names) = (again.files().status(), again.status());
-    assert!(files.fetch.healed > 0 && !files.damage.is_empty() && !names.damage.is_empty());
+    assert!(files.fetch.healed > 0 && !files.damage.is_empty(), "{files:?}");
+    assert!(!names.damage.is_empty(), "a directory was damaged, too");
     for damage in files.damage.iter().chain(&names.damage) {
         assert!(damage.healed && damage.chunk.is_some(), "{damage:?}");
     }

@@ -1,25 +1,28 @@
 //! Streams that do not end.
 
 use cairn_net::wire::Item;
-use cairn_store::{ChunkId, MemoryObjects};
+use cairn_store::{ChunkId, ChunkRef, MemoryObjects};
 use harness::bytes::noise;
 
 use crate::child::assert_refused;
 use crate::fixture::Server;
-use crate::forged::{directory, file, frame, simple};
+use crate::forged::{Forged, artifact, chunked, directory, file, frame, simple};
 use crate::honest::json;
 
 #[test]
 fn the_same_frame_over_and_over_is_refused() {
-    let wanted = noise(1, 5_000);
-    let server = simple(&wanted).serve({
-        let wanted = wanted.clone();
-        move |_, reply| {
-            let item = Item::Data(frame(&[&wanted])).to_bytes();
-            let other = Item::Data(frame(&[&noise(2, 5_000)])).to_bytes();
-            let _ = reply.stream_head() && reply.raw(&other);
-            while reply.raw(&item) {}
-        }
+    let (sent, never) = (noise(1, 5_000), noise(2, 5_000));
+    let mut objects = MemoryObjects::new();
+    let mut entry = |name: &str, bytes: &[u8]| {
+        let chunk = ChunkRef { id: ChunkId::of(bytes), len: u32::try_from(bytes.len()).unwrap() };
+        chunked(name, chunk, &mut objects)
+    };
+    let entries = [entry("a", &sent), entry("b", &never)];
+    let root = directory(&entries, &mut objects);
+    let server = Forged::of(artifact(root, 2), &objects).serve(move |_, reply| {
+        let item = Item::Data(frame(&[&sent])).to_bytes();
+        let _ = reply.stream_head();
+        while reply.raw(&item) {}
     });
     assert_refused(&server.url(), "it sends what was not asked for");
 }

@@ -11,6 +11,7 @@ mod names;
 mod presence;
 mod profile_model;
 mod profiles;
+mod pulled;
 mod ranges;
 mod restoring;
 mod round_trip;

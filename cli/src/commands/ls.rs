@@ -92,6 +92,7 @@ struct Row<'a> {
     unique_bytes: Option<u64>,
     new_bytes: u64,
     stored_bytes: u64,
+    partial: bool,
     time: String,
 }
 
@@ -122,10 +123,17 @@ struct Listed<'a> {
     key: &'a RefKey,
     record: &'a RefRecord,
     channels: Vec<&'a str>,
+    /// Whether not all of it is here yet.
+    is_partial: bool,
 }
 
 fn select<'a>(view: &'a View, filter: Option<&Filter>, platform: Option<&Platform>) -> Vec<Listed<'a>> {
-    let all = view.refs.iter().map(|(key, record)| Listed { key, record, channels: channels(view, key) });
+    let all = view.refs.iter().map(|(key, record)| Listed {
+        key,
+        record,
+        channels: channels(view, key),
+        is_partial: view.partial.contains(&record.artifact),
+    });
     all.filter(|listed| {
         platform.is_none_or(|platform| listed.key.platform == *platform)
             && filter.is_none_or(|filter| filter.takes(listed.key, &listed.channels))
@@ -144,7 +152,7 @@ pub(crate) fn channels<'a>(view: &'a View, key: &RefKey) -> Vec<&'a str> {
 fn print(app: &mut App, listed: &[Listed<'_>], usage: Option<&Usage>) -> OutputResult {
     let unique = |record: &RefRecord| usage.and_then(|usage| usage.get(&record.artifact)).copied();
     if app.json() {
-        for Listed { key, record, channels } in listed {
+        for Listed { key, record, channels, is_partial } in listed {
             app.out.object(&Row {
                 name: key.name.as_str(),
                 version: key.version.as_str(),
@@ -157,6 +165,7 @@ fn print(app: &mut App, listed: &[Listed<'_>], usage: Option<&Usage>) -> OutputR
                 unique_bytes: unique(record),
                 new_bytes: record.new_bytes,
                 stored_bytes: record.stored_bytes,
+                partial: *is_partial,
                 time: rfc3339(record.time_ms),
             })?;
         }
@@ -172,7 +181,7 @@ fn print(app: &mut App, listed: &[Listed<'_>], usage: Option<&Usage>) -> OutputR
         ("ARTIFACT", Left),
         ("CHANNELS", Left),
     ]);
-    for Listed { key, record, channels } in listed {
+    for Listed { key, record, channels, is_partial } in listed {
         table.row([
             key.name.to_string(),
             key.version.to_string(),
@@ -181,10 +190,20 @@ fn print(app: &mut App, listed: &[Listed<'_>], usage: Option<&Usage>) -> OutputR
             text::size(record.bytes),
             unique(record).map_or_else(|| "?".to_owned(), text::size),
             record.artifact.short(),
-            channels.join(", "),
+            marks(channels, *is_partial),
         ]);
     }
     app.out.table(&table)
+}
+
+/// The channels, and whether something lacks.
+fn marks(channels: &[&str], is_partial: bool) -> String {
+    let names = channels.join(", ");
+    match (is_partial, names.is_empty()) {
+        (false, _) => names,
+        (true, true) => "(not whole)".to_owned(),
+        (true, false) => format!("{names} (not whole)"),
+    }
 }
 
 #[cfg(test)]

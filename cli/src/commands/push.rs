@@ -59,7 +59,10 @@ struct Report<'a> {
 }
 
 pub(crate) fn run(app: &mut App, args: &PushArgs) -> anyhow::Result<Outcome> {
-    let store = app.store()?;
+    let writer = app.writer_of_existing(&app.meter("waiting"))?;
+    // What is published carries this store's name.
+    writer.origin()?;
+    let store = writer.store().clone();
     let (key, artifact) = store.view()?.resolve(&args.spec, args.platform.platform.as_ref())?;
     let key = key.ok_or_else(|| Absent {
         what: format!("version that names artifact {}", artifact.short()),
@@ -79,12 +82,7 @@ pub(crate) fn run(app: &mut App, args: &PushArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn report<'a>(
-    args: &'a PushArgs,
-    key: &'a RefKey,
-    artifact: &ArtifactId,
-    pushed: &PushReport,
-) -> Report<'a> {
+fn report<'a>(args: &'a PushArgs, key: &'a RefKey, artifact: &ArtifactId, pushed: &PushReport) -> Report<'a> {
     Report {
         name: key.name.as_str(),
         version: key.version.as_str(),

@@ -1,5 +1,7 @@
 //! `cairn verify`: read everything and say what is not as it should be.
 
+mod repair;
+
 use std::time::{Duration, Instant};
 
 use cairn_store::verify::{Affected, Damage, VerifyReport};
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::App;
 use crate::args::{PlatformArg, ThreadsArg};
 use crate::error::Outcome;
+use crate::exchange::FromArgs;
 use crate::output::{JsonPath, OutputResult, Table};
 use crate::{text, wire};
 
@@ -18,7 +21,10 @@ Exit code 4 says that something is damaged or missing; the report says what, and
 
 Examples:
   cairn verify
-  cairn verify uv@stable --json";
+  cairn verify uv@stable --json
+  cairn verify --repair                        from the peers that the store knows
+  cairn verify --repair --from http://10.0.0.5:7001
+  cairn verify --repair --dry-run";
 
 /// So many chunks of one damage, and paths of one artifact, are printed for people; JSON has more.
 const SHOWN: usize = 20;
@@ -37,6 +43,17 @@ pub(crate) struct VerifyArgs {
     #[command(flatten)]
     #[serde(default)]
     pub(crate) threads: ThreadsArg,
+    /// Replace what is damaged, with what is sound in it and with what peers have
+    #[arg(long)]
+    #[serde(default)]
+    pub(crate) repair: bool,
+    /// Say what a repair would do, and change nothing
+    #[arg(long, requires = "repair")]
+    #[serde(default)]
+    pub(crate) dry_run: bool,
+    #[command(flatten)]
+    #[serde(default)]
+    pub(crate) from: FromArgs,
 }
 
 /// The JSON form of the report.
@@ -81,17 +98,28 @@ struct RefReport<'a> {
 }
 
 pub(crate) fn run(app: &mut App, args: &VerifyArgs) -> anyhow::Result<Outcome> {
-    let store = app.store()?;
+    let writer = match args.repair {
+        true => Some(app.writer_of_existing(&app.meter("waiting"))?),
+        false => None,
+    };
+    let store = match &writer {
+        Some(writer) => writer.store().clone(),
+        None => app.store()?,
+    };
     let artifact = match &args.spec {
         Some(spec) => Some(store.view()?.resolve(spec, args.platform.platform.as_ref())?.1),
         None => None,
     };
     let options = VerifyOptions { artifact, threads: args.threads.threads };
-    let (report, elapsed) = verify(app, &store, options)?;
+    let (report, elapsed) = verify(app, &store, options.clone())?;
     if app.json() {
         app.out.object(&json(&report, elapsed))?;
     } else if !app.quiet() || !report.is_clean() {
         print(app, &report, elapsed)?;
+    }
+    if let Some(writer) = &writer {
+        app.out.flush()?;
+        return repair::repair(app, args, writer, &options, report);
     }
     Ok(if report.is_clean() { Outcome::Done } else { Outcome::DamageFound })
 }

@@ -113,6 +113,8 @@ pub(crate) fn pull(app: &App, writer: &Writer, planned: Planned) -> anyhow::Resu
         .publish_pulled(&resolved.artifact, &resolved.envelopes, &options)
         .map_err(|error| pulled_conflict(error, &resolved.key))?;
     let Resolved { key, artifact, .. } = resolved;
+    // What readers want may be all that lacked.
+    let is_partial = is_partial && writer.names().partial.contains(&artifact);
     Ok(Pulled { key, artifact, channel, report, published, is_partial, elapsed: began.elapsed() })
 }
 

@@ -184,10 +184,16 @@ fn read_far(core: &Arc<Core>, read: Read, reply: ReplyData, here: ReadError) {
         }
         with_buffer(|buffer| {
             let mut again = read.try_here(core, buffer);
-            if let (Ok(Err(_)), Err(reason)) = (&again, came) {
-                core.files.note_out_of_reach(&read.file.spec, &reason, path);
-                // What is damaged here is listed so, whyever it cannot be healed.
-                again = Ok(Err(here));
+            match (&again, came) {
+                (Ok(Ok(())), Ok(healed)) if !healed.iter().any(|healed| healed.is_same(&here)) => {
+                    core.files.note_healed(&here, path);
+                }
+                (Ok(Err(_)), Err(reason)) => {
+                    core.files.note_out_of_reach(&read.file.spec, &reason, path);
+                    // What is damaged here is listed so, whyever it cannot be healed.
+                    again = Ok(Err(here));
+                }
+                _ => {}
             }
             read.answer(core, reply, buffer, again);
         });

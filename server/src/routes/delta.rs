@@ -50,21 +50,25 @@ pub(crate) async fn delta(
     if let Some(response) = cached.not_modified(&headers) {
         return Ok(response);
     }
-    let mut lists = Vec::with_capacity(parts.len());
-    for &part in parts {
+    // Who asks for objects alone wants to know what the chunks will come to.
+    let counted = if parts == [Part::Objects] { &[Part::Objects, Part::Chunks][..] } else { parts };
+    let mut lists = Vec::with_capacity(counted.len());
+    for &part in counted {
         let comparison = Comparison { have, want, part };
         let counts = &api.metrics().enumerations;
         lists.push((part, api.enumerations.get(comparison, api.store(), &api.work, counts).await?));
     }
-    let is_here = lists.iter().all(|(_, list)| list.is_here);
+    let is_here = lists.iter().filter(|(part, _)| parts.contains(part)).all(|(_, list)| list.is_here);
     if !is_here {
         cached.keep = Keep::Never;
     }
     if method == Method::HEAD {
         return Ok(cached.answer(Body::empty()));
     }
-    let wanted = lists.iter().map(|(_, list)| Arc::clone(&list.ids)).collect();
-    let flow = Outflow { head: Some(head(&lists)), wanted, is_immutable: is_here, held: None };
+    let head = head(&lists);
+    let sent = lists.into_iter().filter(|(part, _)| parts.contains(part));
+    let wanted = sent.map(|(_, list)| list.ids.clone()).collect();
+    let flow = Outflow { head: Some(head), wanted, is_immutable: is_here, held: None };
     Ok(cached.answer(flow.into_body(&api)))
 }
 

@@ -99,6 +99,8 @@ fn put(
 ) -> Result<Published, PeerRefusal> {
     let envelopes: Vec<_> = std::iter::once(given.reference).chain(given.channel).collect();
     let options = PulledOptions { replace, ..PulledOptions::default() };
+    // What uploads brought is durable before a name leads to it.
+    writer.intake().flush()?;
     match writer.publish_pulled(artifact, &envelopes, &options) {
         Ok(published) => Ok(published),
         Err(Error::Incomplete { .. } | Error::Absent { .. }) => {

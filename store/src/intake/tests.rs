@@ -10,14 +10,14 @@ use crate::error::Error;
 use crate::io::Sim;
 use crate::writer::{Writer, WriterOptions};
 
-fn frame(chunks: &[&[u8]]) -> VerifiedFrame {
+pub(super) fn frame(chunks: &[&[u8]]) -> VerifiedFrame {
     let mut builder = BlockBuilder::default();
     chunks.iter().for_each(|bytes| builder.push(ChunkId::of(bytes), bytes));
     let (frame, _) = builder.finish(&mut Compressor::default());
     VerifiedFrame::verify(frame.bytes, &mut Decoder::default()).unwrap()
 }
 
-fn writer_on(sim: &Sim) -> Writer {
+pub(super) fn writer_on(sim: &Sim) -> Writer {
     let options = WriterOptions { wait: Duration::ZERO, command: String::new(), who: String::new() };
     Writer::open_with(Arc::new(sim.clone()), Path::new("/srv/store"), &options).unwrap()
 }

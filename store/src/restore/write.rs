@@ -102,6 +102,7 @@ impl Piece {
         let mut fetcher = Fetcher::new(&job.store, tools);
         match self {
             Self::Small(files) => {
+                bring(job, seeds, &files)?;
                 for file in files {
                     write_small(job, seeds, &file, &mut fetcher, &mut counts)?;
                 }
@@ -117,6 +118,19 @@ impl Piece {
         }
         Ok(counts)
     }
+}
+
+/// Has what is not here fetched for many files in one call. Those that have a seed may not need it.
+fn bring(job: &Job, seeds: &Seeds, files: &[SmallFile]) -> Result<()> {
+    if !job.store.has_fetch() {
+        return Ok(());
+    }
+    let unseeded = files.iter().filter(|file| seeds.find(&file.path, file.size).is_none());
+    let chunks = unseeded.flat_map(|file| match &file.part {
+        Part::Inline(_) => &[][..],
+        Part::Chunks(chunks) => chunks,
+    });
+    job.store.bring(&chunks.copied().collect::<Vec<_>>())
 }
 
 fn write_small(

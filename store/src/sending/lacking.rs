@@ -45,8 +45,8 @@ impl Store {
         want: &ArtifactId,
         progress: &dyn Progress,
     ) -> Result<Lacking> {
-        self.check_known(have)?;
-        self.lacking(objects(self, have, want, progress)?)
+        self.check_known(have, want)?;
+        self.lacking(objects(&self.local(), have, want, progress)?)
     }
 
     /// The chunks of files that `want` has and `have` has not, in the order of the files; holes are left out.
@@ -59,12 +59,13 @@ impl Store {
         want: &ArtifactId,
         progress: &dyn Progress,
     ) -> Result<Lacking> {
-        self.check_known(have)?;
-        self.lacking(data(self, have, want, progress)?)
+        self.check_known(have, want)?;
+        self.lacking(data(&self.local(), have, want, progress)?)
     }
 
-    fn check_known(&self, have: Option<&ArtifactId>) -> Result<()> {
-        have.map_or(Ok(()), |have| self.artifact(have).map(drop))
+    fn check_known(&self, have: Option<&ArtifactId>, want: &ArtifactId) -> Result<()> {
+        let local = self.local();
+        have.into_iter().chain([want]).try_for_each(|id| local.artifact(id).map(drop))
     }
 
     fn lacking(&self, chunks: Vec<ChunkRef>) -> Result<Lacking> {

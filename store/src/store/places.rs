@@ -16,23 +16,39 @@ const DAMAGED_MAX: usize = 1 << 18;
 #[derive(Default)]
 pub(super) struct DamagedPlaces {
     /// Guards the places; a leaf lock.
-    places: RwLock<HashSet<Place>>,
+    known: RwLock<Damaged>,
     /// Their number, so that nobody takes the lock while there are none.
     count: AtomicUsize,
 }
 
+#[derive(Default)]
+struct Damaged {
+    places: HashSet<Place>,
+    /// Packs that are about to go: all places in them.
+    packs: HashSet<PackId>,
+}
+
 impl DamagedPlaces {
+    fn change(&self, change: impl FnOnce(&mut Damaged)) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut known);
+        self.count.store(known.places.len() + known.packs.len(), Ordering::Release);
+    }
+
     fn note(&self, place: Place) {
-        let mut places = self.places.write().unwrap_or_else(PoisonError::into_inner);
-        if places.len() < DAMAGED_MAX {
-            places.insert(place);
-        }
-        self.count.store(places.len(), Ordering::Release);
+        self.change(|known| {
+            if known.places.len() < DAMAGED_MAX {
+                known.places.insert(place);
+            }
+        });
     }
 
     fn has(&self, place: &Place) -> bool {
-        self.count.load(Ordering::Acquire) > 0
-            && self.places.read().unwrap_or_else(PoisonError::into_inner).contains(place)
+        if self.count.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.places.contains(place) || known.packs.contains(&place.pack)
     }
 }
 
@@ -150,7 +166,7 @@ impl Store {
 
     /// A place of a chunk that will do, among all packs that have it. The first time that it is asked since the packs
     /// changed, it reads all their footers.
-    pub(super) fn copy_of(&self, id: &ChunkId, will_do: impl Fn(&Place) -> bool) -> Result<Option<Place>> {
+    pub(crate) fn copy_of(&self, id: &ChunkId, will_do: impl Fn(&Place) -> bool) -> Result<Option<Place>> {
         let index = self.index()?;
         let first = [self.inner.overlay.lookup(id), index.lookup(id)];
         if let Some(place) = first.into_iter().flatten().find(|place| will_do(place)) {
@@ -163,6 +179,22 @@ impl Store {
     /// Remembers that a place does not hold what it should: from now on other places of the chunk are preferred.
     pub(crate) fn note_damaged(&self, place: Place) {
         self.inner.damaged.note(place);
+    }
+
+    /// From now on all places in a pack count as damaged: it is about to be replaced.
+    pub(crate) fn condemn(&self, pack: PackId) {
+        self.inner.damaged.change(|known| _ = known.packs.insert(pack));
+    }
+
+    /// The pack is gone, or stays after all.
+    pub(crate) fn spare(&self, pack: &PackId) {
+        self.inner.damaged.change(|known| _ = known.packs.remove(pack));
+    }
+
+    /// Lets go of a pack that is not to be read any more.
+    pub(crate) fn forget_pack(&self, pack: PackId) {
+        lock(&self.inner.packs).remove(&pack);
+        self.inner.damaged.change(|known| known.places.retain(|place| place.pack != pack));
     }
 
     /// Opens the index anew if that may say something else: there are other packs now, or it has damaged runs.

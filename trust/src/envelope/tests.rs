@@ -1,3 +1,5 @@
+//! Envelopes as texts: what comes back, what is refused, and what is signed.
+
 use proptest::prelude::*;
 
 use super::*;
