@@ -121,7 +121,7 @@ fn a_partial_artifact_is_known_as_such_until_it_is_whole() {
     let report = verify(to);
     assert!(report.is_clean(), "{:?} {:?}", report.damage, report.affected);
     assert_eq!((report.partial.len(), report.partial[0].artifact), (1, *artifact));
-    assert_eq!(report.partial[0].refs, [setting.key.clone()]);
+    assert_eq!(report.partial[0].refs, std::slice::from_ref(&setting.key));
     assert_eq!(report.partial[0].missing, to.missing(artifact, &()).unwrap());
     assert_eq!(report.partial[0].missing.bytes, 300_000);
 

@@ -81,8 +81,9 @@ impl World {
     pub(crate) fn publish(&self, file: &str, bytes: &[u8]) {
         self.place(file, bytes);
         let (name, rest) = file.split_once('-').unwrap();
-        let (version, rest) = rest.split_once('-').unwrap();
-        let platform = rest.trim_end_matches(".exe").replacen('-', "/", 1);
+        let (rest, arch) = rest.rsplit_once('-').unwrap();
+        let (version, system) = rest.rsplit_once('-').unwrap();
+        let platform = format!("{system}/{arch}");
         until(file, || {
             let listed = text(&self.run(&["ls", "--json", name]).stdout);
             let has = |field: &str, value: &str| listed.contains(&format!("\"{field}\":\"{value}\""));
