@@ -74,7 +74,8 @@ pub(crate) fn plan(app: &App, writer: &Writer, wanted: &Wanted<'_>) -> anyhow::R
     let began = Instant::now();
     let meter = app.meter("asking");
     let net = app.net()?;
-    let resolved = net.resolve(&wanted.sources, wanted.spec, wanted.platform)?;
+    let is_cancelled = || meter.cancelled();
+    let resolved = net.resolve_unless(&wanted.sources, wanted.spec, wanted.platform, &is_cancelled)?;
     let options = PulledOptions { replace: wanted.replace, ..PulledOptions::default() };
     // What cannot be named need not be brought.
     writer
