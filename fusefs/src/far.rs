@@ -135,8 +135,7 @@ impl Far {
         self.store.ensure(&lacking).map_err(|error| self.failed(error))
     }
 
-    /// Has sound copies brought of what is damaged in a range: of all in one request, since the store takes what it found
-    /// damaged for lacking from then on.
+    /// Has sound copies brought of what is damaged in a range, of all in one request.
     fn heal(
         &self,
         reader: &Reader,
@@ -146,7 +145,11 @@ impl Far {
     ) -> Result<Vec<ReadError>, ReadError> {
         let bad = reader.bad_chunks(file, id, range).map_err(ReadError::of_store)?;
         let chunks: Vec<ChunkRef> = bad.iter().map(|(chunk, _)| *chunk).collect();
-        self.ensure(&chunks)?;
+        if chunks.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.count(&chunks);
+        self.store.heal(&chunks).map_err(|error| self.failed(error))?;
         let mut healed = Vec::new();
         for (chunk, error) in bad {
             self.store.whole_chunk(chunk).map_err(|error| self.failed(error))?;

@@ -41,7 +41,7 @@ pub use table::{is_dead, mounted, unmount_dead};
 const READ_AHEAD_KIB: u32 = 1024;
 /// The same while something is shown that is not all here: a page fault takes so much around it, and all of that would be
 /// fetched first. Who reads on has more fetched at a time than that in any case.
-const READ_AHEAD_PARTIAL_KIB: u32 = 128;
+const READ_AHEAD_PARTIAL_KIB: u32 = 64;
 /// What `statfs` says of overlayfs, from include/uapi/linux/magic.h.
 const OVERLAYFS_SUPER_MAGIC: u64 = 0x794c_7630;
 /// Threads that decode and write whole files, at least.

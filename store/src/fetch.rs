@@ -98,12 +98,25 @@ impl Store {
     /// [`Error::Unavailable`], [`Error::Io`].
     pub fn ensure(&self, wanted: &[ChunkRef]) -> Result<()> {
         let lacking = self.lacks(wanted)?;
-        if lacking.is_empty() || self.try_fetch(&lacking, Why::Absent)? {
+        self.fetch_all(&lacking, Why::Absent)
+    }
+
+    /// Fetches sound copies of chunks that whoever read them found damaged, in one call.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`], [`Error::Io`].
+    pub fn heal(&self, damaged: &[ChunkRef]) -> Result<()> {
+        self.fetch_all(damaged, Why::Damaged)
+    }
+
+    fn fetch_all(&self, wanted: &[ChunkRef], why: Why) -> Result<()> {
+        let [first, others @ ..] = wanted else { return Ok(()) };
+        if self.try_fetch(wanted, why)? {
             return Ok(());
         }
-        let what = match lacking.len() {
-            1 => format!("chunk {}", lacking[0].id),
-            count => format!("chunk {} and {} more", lacking[0].id, count - 1),
+        let what = match others.len() {
+            0 => format!("chunk {}", first.id),
+            more => format!("chunk {} and {more} more", first.id),
         };
         Err(Error::Unavailable { what, detail: "it is not here, and there is nobody to ask".to_owned() })
     }

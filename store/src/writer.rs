@@ -129,13 +129,14 @@ impl Writer {
     /// None if the store is one that nobody else writes.
     #[must_use]
     pub fn hand_over(&self) -> Option<BorrowedFd<'_>> {
-        lock(&self.owned.names).close_catalogue();
+        lock(&self.owned.names).hand_over();
         self.owned.intake.suspend();
         self.owned.lock.as_ref().map(Lock::as_fd)
     }
 
     /// Nobody took over after [`Writer::hand_over`]: this goes on.
     pub fn resume(&self) {
+        lock(&self.owned.names).resume();
         self.owned.intake.resume();
     }
 

@@ -49,10 +49,12 @@ impl Damaged {
         }
     }
 
-    /// Takes note of what was damaged and was read after all, since another machine had a sound copy.
-    pub(super) fn note_healed(&self, error: &Error, path: impl FnOnce() -> Vec<u8>) {
-        let Error::Damaged { chunk: Some(chunk), pack, offset, .. } = error else { return };
-        let (chunk, pack, offset) = (*chunk, *pack, *offset);
+    /// Takes note of what was damaged and was read after all, since another machine had a sound copy. `id` is that of what
+    /// was wanted, in which the error may name a part.
+    pub(super) fn note_healed(&self, id: Option<[u8; 32]>, error: &Error, path: impl FnOnce() -> Vec<u8>) {
+        let Error::Damaged { chunk, pack, offset, .. } = error else { return };
+        let Some(chunk) = chunk.or(id.map(ChunkId)) else { return };
+        let (pack, offset) = (*pack, *offset);
         let path = path();
         tracing::info!(%chunk, path = %path.escape_ascii(), "a damaged directory is healed");
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

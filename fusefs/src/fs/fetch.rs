@@ -45,8 +45,13 @@ impl Fs {
     /// Has other machines asked for what [`fetch`](Self::fetch) could not read, which failed like this, and reads it. It
     /// waits for them as long as they take.
     pub fn bring(&self, ino: Ino, name: Option<&[u8]>, failed: &Error) {
+        let id = match self.source(ino, name) {
+            Source::Dir(tree) => Some(tree.0),
+            Source::Root(artifact) => Some(artifact.0),
+            Source::Roots(_) | Source::Nothing => None,
+        };
         if self.read_with(&self.store, ino, name).is_ok() {
-            self.damaged.note_healed(failed, || self.path_of(ino));
+            self.damaged.note_healed(id, failed, || self.path_of(ino));
         }
     }
 

@@ -7,7 +7,7 @@
 use cairn_trust::Envelope;
 
 use super::Writer;
-use super::refs::{Published, check_channel, point};
+use super::refs::{Published, check_channel, forgotten, point};
 use crate::artifact::Artifact;
 use crate::error::{Error, Result};
 use crate::id::ArtifactId;
@@ -102,6 +102,9 @@ impl Writer {
             _ => {}
         }
         let (replaced, unchanged) = (old.filter(|old| old != artifact), old == Some(*artifact));
+        if replaced.is_some() {
+            ops.extend(forgotten(&view, &words.key, Some(artifact)));
+        }
         if ops.is_empty() {
             return Ok(Published { seq: None, replaced, unchanged });
         }
