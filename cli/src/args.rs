@@ -13,15 +13,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::{
     add, cat, completions, daemon, demo, diff, export, fetch, generations, log, ls, mount, peers, pin, prune,
-    ps, pull, push, remove, rm, rollback, serve, show, stats, status, switch, tag, token, umount, unpin, use_,
-    verify,
+    ps, pull, push, remove, rm, rollback, serve, show, stats, status, switch, tag, token, umount, unpin,
+    use_, verify,
 };
 use crate::exchange::AccessArgs;
 use crate::{text, wire};
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0 done   1 failed   2 wrong usage   3 not found   4 damaged   5 busy or conflict   130 interrupted
+  0 done   1 failed   2 wrong usage   3 not found   4 damaged   5 busy or conflict
+  6 no peer answers or has it   7 a peer does not let us in   130 interrupted
 
 A SPEC is NAME@VERSION, NAME@CHANNEL, or the first digits (4 or more) of an artifact's id.
 The store is --store, else $CAIRN_STORE, else /var/lib/cairn for root, else cairn/ in $XDG_DATA_HOME
@@ -31,6 +32,8 @@ Examples:
   cairn add ./release --name uv --version 0.8.1 --channel stable
   cairn ls
   cairn export uv@stable /opt/uv
+  cairn serve                          and on another machine
+  cairn pull uv@stable --from http://10.0.0.5:7001
   cairn demo";
 
 /// A content-addressed artifact store: releases in, byte-exact releases out, stored once.

@@ -314,7 +314,9 @@ fn judge_mount(error: &MountError) -> (FailureKind, Option<String>) {
 
 fn judge_exchange(error: &cairn_net::Error) -> (FailureKind, Option<String>) {
     use cairn_net::Kind;
-    if let cairn_net::Error::Store(error) = error {
+    if let cairn_net::Error::Store(error) = error
+        && error.kind() != cairn_store::Kind::Cancelled
+    {
         return (kind_of(error), hint_for(error));
     }
     let (kind, hint) = match error.kind() {
@@ -397,7 +399,10 @@ fn hint_for(error: &Error) -> Option<String> {
         Error::Busy { pid: 0, .. } => "wait longer with --wait 60s".to_owned(),
         Error::Busy { pid, .. } => format!("wait longer with --wait 60s, or look at process {pid}"),
         Error::Ambiguous { .. } => "give more digits of the id, or say which with --platform".to_owned(),
-        Error::Incomplete { .. } => "add it again; `cairn verify` names what is missing".to_owned(),
+        Error::Incomplete { .. } => {
+            "`cairn pull` brings it from peers, or add it again; `cairn verify` names what is missing"
+                .to_owned()
+        }
         Error::WrongPlatform { .. } => "--platform OS/ARCH if it is meant for other machines".to_owned(),
         Error::CommandClash { first, second, .. } => {
             format!("say whose is meant: --prefer {first}, or --prefer {second}")

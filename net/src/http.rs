@@ -23,7 +23,7 @@ const CA_LEN_MAX: u64 = 1 << 20;
 /// Bytes that a peer may send ahead in one stream of HTTP/2.
 const WINDOW_BYTES: u32 = 2 << 20;
 /// Idle connections to one peer that are kept.
-const IDLE_CONNECTIONS_MAX: usize = 4;
+const IDLE_CONNECTIONS_MAX: usize = 8;
 
 /// How long is waited for what.
 #[derive(Debug, Clone, Copy)]

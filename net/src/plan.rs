@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use cairn_store::pack::PackKind;
-use cairn_store::{Artifact, ArtifactId, ChunkId, Decoder, Progress, RefKey, VerifiedFrame, Writer};
+use cairn_store::{Artifact, ArtifactId, ChunkId, Decoder, Progress, RefKey, Store, VerifiedFrame, Writer};
 
 use crate::address::{PeerUrl, Source};
 use crate::error::{Error, Fault, PeerError, Result};
@@ -86,7 +86,7 @@ impl Net {
             object_bytes,
             chunks: found.chunks,
             plain_bytes: found.bytes,
-            stored_bytes: stored_bytes(&found, &head),
+            stored_bytes: stored_bytes(writer.store(), &found, &head),
             total_bytes: artifact.bytes,
             saved_bytes: artifact.bytes.saturating_sub(found.bytes),
             peers: left.iter().map(|source| source.url.clone()).collect(),
@@ -148,12 +148,17 @@ fn check_names(artifact: &Artifact, key: &RefKey) -> Result<()> {
     }))
 }
 
-/// About what the lacking chunks come to on the wire: the part of what the peer said that they are of it.
-fn stored_bytes(found: &Survey, head: &Head) -> u64 {
-    if found.bytes == 0 || head.plain_bytes == 0 {
+/// About what the lacking chunks come to on the wire: the part of what the peer said that they are of it. Where it said
+/// nothing of chunks, as what is here compresses.
+fn stored_bytes(store: &Store, found: &Survey, head: &Head) -> u64 {
+    let (stored, plain) = match u128::from(head.plain_bytes) {
+        0 => store.stats().map_or((0, 0), |stats| (stats.data.stored_bytes, stats.data.plain_bytes.into())),
+        plain => (head.stored_bytes, plain + u128::from(head.object_bytes)),
+    };
+    if plain == 0 {
         return found.bytes / 2;
     }
-    let part = u128::from(head.stored_bytes) * u128::from(found.bytes) / u128::from(head.plain_bytes);
+    let part = u128::from(stored) * u128::from(found.bytes) / plain;
     u64::try_from(part).unwrap_or(u64::MAX).min(found.bytes)
 }
 

@@ -21,6 +21,8 @@ use crate::wire::{End, FrameKind, IDS_MAX, Item, KeptAnswer, RefAnswer, frame_it
 
 /// Pieces between the thread that reads the store and the connection.
 const PIECES_AHEAD: usize = 8;
+/// How often all is asked for and sent, where the peer says that something lacks after all.
+const ATTEMPTS_MAX: u32 = 3;
 /// How often an upload is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -46,17 +48,25 @@ impl Net {
         let data = store.lacking_chunks(None, &artifact, &Cancelling(watch))?;
         let ids: Vec<ChunkId> = objects.chunks.iter().chain(&data.chunks).map(|chunk| chunk.id).collect();
         let mut report = PushReport { chunks: ids.len() as u64, ..PushReport::default() };
-        for window in ids.chunks(IDS_MAX) {
-            let lacking = self.lacking_there(&peer, window, watch)?;
-            if !lacking.is_empty() {
-                report.sent_chunks += lacking.len() as u64;
-                self.upload(&peer, &store, lacking, watch)?;
-            }
-        }
-        let (there, key) = (peer.clone(), key.clone());
         let answer = RefAnswer { reference, channel: None };
-        report.created =
-            self.wait(async move { there.put_ref(&key, &answer).await }, &|| watch.cancelled())??;
+        for attempt in 1.. {
+            for window in ids.chunks(IDS_MAX) {
+                let lacking = self.lacking_there(&peer, window, watch)?;
+                if !lacking.is_empty() {
+                    report.sent_chunks += lacking.len() as u64;
+                    self.upload(&peer, &store, lacking, watch)?;
+                }
+            }
+            let (there, key, answer) = (peer.clone(), key.clone(), answer.clone());
+            let put = self.wait(async move { there.put_ref(&key, &answer).await }, &|| watch.cancelled())?;
+            match put {
+                Ok(created) => report.created = created,
+                // What was sent went away there before it was durable.
+                Err(error) if error.fault == Fault::Incomplete && attempt < ATTEMPTS_MAX => continue,
+                Err(error) => return Err(error.into()),
+            }
+            break;
+        }
         let traffic = peer.traffic();
         report.sent_bytes = traffic.sent();
         report.received_bytes = traffic.received();

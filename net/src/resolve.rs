@@ -60,6 +60,20 @@ impl Net {
     /// [`Error::Absent`] when those who answer do not have it, [`Error::Unavailable`] when nobody answers, [`Error::Peer`]
     /// when the only one who was asked fails otherwise.
     pub fn resolve(&self, from: &[Source], spec: &Spec, platform: Option<&Platform>) -> Result<Resolved> {
+        self.resolve_unless(from, spec, platform, &|| false)
+    }
+
+    /// The same, until it is to stop.
+    ///
+    /// # Errors
+    /// As [`Net::resolve`], and [`Error::Cancelled`].
+    pub fn resolve_unless(
+        &self,
+        from: &[Source],
+        spec: &Spec,
+        platform: Option<&Platform>,
+        cancelled: &dyn Fn() -> bool,
+    ) -> Result<Resolved> {
         let peers = self.peers(&from[..from.len().min(PEERS_MAX)])?;
         if peers.is_empty() {
             let detail =
@@ -70,7 +84,7 @@ impl Net {
         let platform = Some(platform.cloned().unwrap_or_else(Platform::current));
         let question = Question { spec: spec.clone(), platform };
         let asked = peers.clone();
-        let answers = self.wait(async move { ask_all(asked, question).await }, &|| false)?;
+        let answers = self.wait(async move { ask_all(asked, question).await }, cancelled)?;
         let totals = totals(&peers);
         choose(spec, peers, answers, totals)
     }

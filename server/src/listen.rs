@@ -171,7 +171,7 @@ impl Serving {
         let (stopping, stopped) = watch::channel(false);
         let mut room = Room {
             server: Arc::new(Server { api: Arc::clone(api), router, http: http(api.limits()), stopped }),
-            table: Table::new(api.limits().connections),
+            table: Table::new(seats(api.limits().connections)),
             connections: JoinSet::new(),
         };
         let mut keep_uses = tokio::time::interval(KEEP_USES_EVERY);
@@ -312,6 +312,20 @@ impl Server {
             tracing::debug!(client = %connection.address, %error, "a connection ended early");
         }
     }
+}
+
+/// As many connections as are allowed, and leave descriptors for the store's own files.
+fn seats(allowed: usize) -> usize {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let most = descriptors.map_or(usize::MAX, |count| usize::try_from(count).unwrap_or(usize::MAX));
+    if most / 4 * 3 < allowed {
+        tracing::warn!(
+            descriptors = most,
+            allowed,
+            "fewer connections than allowed: raise the limit of open files"
+        );
+    }
+    allowed.min(most / 4 * 3)
 }
 
 /// Whether an error of accept(2) is one connection's, and says nothing of the next.

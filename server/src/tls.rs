@@ -149,3 +149,43 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     files::read(path, PEM_BYTES_MAX).map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    fn write(path: &Path, text: &str) {
+        let part = path.with_extension("part");
+        let mut file = std::fs::File::options().write(true).create(true).truncate(true).open(&part).unwrap();
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+        rustix::fs::rename(&part, path).unwrap();
+        assert!(std::fs::metadata(path).unwrap().size() > 0);
+    }
+
+    #[test]
+    fn a_renewed_certificate_is_taken_and_a_broken_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+        let renew = || {
+            let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+            write(&key, &made.signing_key.serialize_pem());
+            write(&cert, &made.cert.pem());
+        };
+        renew();
+        let tls = Tls::open(&TlsFiles { cert: cert.clone(), key: key.clone(), client_ca: None }).unwrap();
+        let start = Instant::now();
+        let at = |looks: u32| Arc::clone(tls.acceptor(start + looks * 2 * LOOK_EVERY).config());
+        let first = at(1);
+        renew();
+        // It is not looked at each time.
+        assert!(Arc::ptr_eq(&first, tls.acceptor(start + 2 * LOOK_EVERY).config()));
+        let second = at(2);
+        assert!(!Arc::ptr_eq(&first, &second));
+        write(&cert, "no certificate");
+        assert!(Arc::ptr_eq(&second, &at(3)));
+        renew();
+        assert!(!Arc::ptr_eq(&second, &at(4)));
+    }
+}

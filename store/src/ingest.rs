@@ -14,6 +14,7 @@ mod elf;
 mod large;
 mod links;
 mod pipeline;
+mod reliance;
 mod scan;
 mod source;
 mod statcache;
@@ -34,6 +35,7 @@ use self::assemble::Totals;
 use self::deposit::{Deposit, Deposited};
 use self::links::Links;
 use self::pipeline::{Context, Pipeline};
+pub(crate) use self::reliance::Reliance;
 use self::source::Item;
 use self::statcache::StatCache;
 use self::walk::Roots;
@@ -132,9 +134,11 @@ pub struct Ingested {
     pub platforms_seen: BTreeSet<Platform>,
 }
 
-/// Ingests `input` into the store that the caller holds the lock of.
+/// Ingests `input` into the store that the caller holds the lock of. What is named meanwhile that may rest on its packs is
+/// in `reliance`.
 pub(crate) fn ingest(
     store: &Store,
+    reliance: &Reliance,
     input: Input,
     options: &IngestOptions,
     progress: &dyn Progress,
@@ -143,6 +147,12 @@ pub(crate) fn ingest(
         let given = format!("{:?}", options.bounds);
         return Err(Error::Invalid { what: "chunking", given, reason: reason.to_owned() });
     }
+    let named = reliance.count();
+    let give_room_back = |deposit: &mut Deposit, error: &Error| {
+        if error.is_disk_full() {
+            give_room_back(deposit, reliance, named);
+        }
+    };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let started_ns = i128::try_from(now.as_nanos()).unwrap_or(i128::MAX);
     // What is not here must not be fetched for the sake of hints.
@@ -232,9 +242,12 @@ fn chunking(CdcBounds { min, avg, max }: CdcBounds) -> Chunking {
     Chunking { min, avg, max, paged: true }
 }
 
-fn give_room_back(deposit: &mut Deposit, error: &Error) {
-    if error.is_disk_full() {
-        deposit.discard();
+/// Removes all that was written, where a full disk stopped it: nothing names it, and the room is wanted back. After any
+/// other failure it stays, for the next attempt to find.
+fn give_room_back(deposit: &mut Deposit, reliance: &Reliance, named: u64) {
+    deposit.discard_open();
+    if !reliance.remove_unless_named(named, || deposit.discard_sealed()) {
+        tracing::warn!("sealed packs stay: what was named meanwhile may need them");
     }
 }
 

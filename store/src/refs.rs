@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use spec::Spec;
 pub use statement::{Origin, RefStatement, Subject, SubjectName};
 pub use text::{Channel, Name, Platform, ProfileName, Version};
+pub(crate) use view::Gone;
 pub use view::View;
 pub(crate) use witness::{Changes, Words};
 pub use witness::{Witness, Witnessed};

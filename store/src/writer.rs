@@ -24,7 +24,7 @@ pub use refs::{PublishOptions, Published};
 
 use crate::catalogue::Catalogue;
 use crate::error::{Error, Result};
-use crate::ingest::{self, IngestOptions, Ingested, Input};
+use crate::ingest::{self, IngestOptions, Ingested, Input, Reliance};
 use crate::intake::Intake;
 use crate::io::{Io, Os};
 use crate::journal::{Journal, Op};
@@ -66,6 +66,8 @@ struct Owned {
     ingesting: Mutex<()>,
     /// Held while an index run is written: its file has a fixed name until it is whole.
     running: Arc<Mutex<()>>,
+    /// What was named that may rest on the packs of an ingest. Taken before `names`.
+    reliance: Reliance,
     /// Where what comes from elsewhere goes.
     intake: Arc<Intake>,
     lock: Option<Lock>,
@@ -127,13 +129,14 @@ impl Writer {
     /// None if the store is one that nobody else writes.
     #[must_use]
     pub fn hand_over(&self) -> Option<BorrowedFd<'_>> {
-        lock(&self.owned.names).close_catalogue();
+        lock(&self.owned.names).hand_over();
         self.owned.intake.suspend();
         self.owned.lock.as_ref().map(Lock::as_fd)
     }
 
     /// Nobody took over after [`Writer::hand_over`]: this goes on.
     pub fn resume(&self) {
+        lock(&self.owned.names).resume();
         self.owned.intake.resume();
     }
 
@@ -164,7 +167,15 @@ impl Writer {
         let (ingesting, running) = (Mutex::default(), Arc::default());
         let store = Store::assemble(io, path);
         let intake = Arc::new(Intake::new(&store, Arc::clone(&running)));
-        let owned = Arc::new(Owned { names, shown, ingesting, running, intake, lock: held });
+        let owned = Arc::new(Owned {
+            names,
+            shown,
+            ingesting,
+            running,
+            reliance: Reliance::default(),
+            intake,
+            lock: held,
+        });
         Ok(Self { store, who: options.who.clone(), owned })
     }
 
@@ -187,7 +198,7 @@ impl Writer {
     /// [`Error::Tree`] and [`Error::Input`] when the input cannot be read, [`Error::Cancelled`], [`Error::Io`].
     pub fn ingest(&self, input: Input, options: &IngestOptions, progress: &dyn Progress) -> Result<Ingested> {
         let _alone = self.wait_for_turn(progress)?;
-        let ingested = ingest::ingest(&self.store, input, options, progress)?;
+        let ingested = ingest::ingest(&self.store, &self.owned.reliance, input, options, progress)?;
         if ingested.metadata_bytes > 0 || ingested.stored_bytes > 0 {
             self.store.refresh_index();
         }
@@ -198,6 +209,11 @@ impl Writer {
     #[must_use]
     pub fn intake(&self) -> Arc<Intake> {
         Arc::clone(&self.owned.intake)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn owned_reliance(&self) -> &Reliance {
+        &self.owned.reliance
     }
 
     pub(crate) fn wait_for_turn(&self, progress: &dyn Progress) -> Result<MutexGuard<'_, ()>> {

@@ -187,7 +187,7 @@ fn what_is_not_there_is_told_from_nobody_being_there() {
     let gone = Server::start(|_, _| {});
     let source = gone.source();
     drop(gone);
-    let unavailable = pull(&net(), &here, &[source.clone()], "app@1", &()).unwrap_err();
+    let unavailable = pull(&net(), &here, std::slice::from_ref(&source), "app@1", &()).unwrap_err();
     assert_eq!(unavailable.kind(), Kind::Unavailable);
     assert!(unavailable.to_string().contains(source.url.as_str()), "{unavailable}");
     assert_eq!(net().resolve(&[], &"app@1".parse().unwrap(), None).unwrap_err().kind(), Kind::Unavailable);

@@ -121,7 +121,7 @@ fn a_partial_artifact_is_known_as_such_until_it_is_whole() {
     let report = verify(to);
     assert!(report.is_clean(), "{:?} {:?}", report.damage, report.affected);
     assert_eq!((report.partial.len(), report.partial[0].artifact), (1, *artifact));
-    assert_eq!(report.partial[0].refs, [setting.key.clone()]);
+    assert_eq!(report.partial[0].refs, std::slice::from_ref(&setting.key));
     assert_eq!(report.partial[0].missing, to.missing(artifact, &()).unwrap());
     assert_eq!(report.partial[0].missing.bytes, 300_000);
 
@@ -155,6 +155,27 @@ fn what_is_lost_of_a_whole_artifact_is_damage_and_of_a_partial_one_is_not_here()
     std::fs::remove_file(setting.scratch.join("to/packs").join(format!("{}.pack", data.id))).unwrap();
     let report = verify(&Store::open(&setting.scratch.join("to")).unwrap());
     assert_eq!((report.affected.len(), report.partial.len()), (1, 0));
+}
+
+#[test]
+fn a_partial_artifact_that_nothing_names_any_more_is_forgotten() {
+    let setting = Setting::new();
+    let (to, artifact) = (&setting.to, &setting.artifact);
+    copy_metadata(&setting.from, to, artifact);
+    setting.publish(&PARTIAL).unwrap();
+    let set = vec![(setting.key.clone(), *artifact)];
+    let platform = Some("linux/x86_64".parse().unwrap());
+    let options = UseOptions { set, platform, allow_partial: true, ..UseOptions::default() };
+    to.use_packages(&options).unwrap();
+    to.remove_ref(&setting.key, true).unwrap();
+    assert!(to.names().partial.contains(artifact), "a generation names it");
+    let name = setting.key.name.clone();
+    to.use_packages(&UseOptions { set: Vec::new(), remove: vec![name], ..options }).unwrap();
+    to.prune(&to.plan_prune(&ProfileName::default(), 1).unwrap()).unwrap();
+    assert!(to.names().partial.is_empty());
+    setting.publish(&PARTIAL).unwrap();
+    to.remove_ref(&setting.key, true).unwrap();
+    assert!(to.names().partial.is_empty());
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod compare;
 mod damage;
 mod material;
 mod mounted;
+mod neighbour;
 mod scratch;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use self::material::Release;
 use self::mounted::Shown;
+use self::neighbour::Moved;
 use self::scratch::Scratch;
 use super::{add, diff, export, ls, stats, verify};
 use crate::app::App;
@@ -39,7 +41,7 @@ const DIFFERENCES_SHOWN: usize = 12;
 /// The name that the releases get.
 const NAME: &str = "demo";
 
-/// Show it all: two releases chunked, deduplicated, listed, compared, restored, mounted, flipped and verified
+/// Show it all: two releases chunked, deduplicated, listed, compared, restored, mounted, flipped, pulled and verified
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
 #[serde(deny_unknown_fields)]
@@ -66,6 +68,7 @@ struct Report {
     stored_bytes: u64,
     ratio: Option<f64>,
     transfer_bytes: u64,
+    pulled_bytes: [u64; 2],
     identical: bool,
     damage_found: bool,
     flips: Option<u64>,
@@ -104,8 +107,9 @@ pub(crate) fn run(app: &mut App, args: DemoArgs) -> anyhow::Result<Outcome> {
         release.exported = Some(export_and_check(app, &scratch, release)?);
     }
     let shown = mounted::show(app, &scratch, [&told[0].source, &told[1].source])?;
+    let moved = neighbour::pull(app, &scratch)?;
     prove_damage_is_found(app, &scratch)?;
-    finish(app, &told, transfer_bytes, &shown, started.elapsed())?;
+    finish(app, &told, transfer_bytes, &moved, &shown, started.elapsed())?;
     Ok(Outcome::Done)
 }
 
@@ -239,6 +243,7 @@ fn finish(
     app: &mut App,
     told: &[Told],
     transfer_bytes: u64,
+    moved: &Moved,
     shown: &Shown,
     elapsed: Duration,
 ) -> anyhow::Result<()> {
@@ -253,6 +258,7 @@ fn finish(
             stored_bytes,
             ratio,
             transfer_bytes,
+            pulled_bytes: [moved.first, moved.second],
             identical: true,
             damage_found: true,
             flips: match shown {
@@ -306,8 +312,10 @@ fn finish(
     if let (Shown::Refused(why), true) = (shown, app.quiet()) {
         app.warn(&format!("nothing was mounted: {why}"));
     }
+    let (first, second) = (text::size(moved.first), text::size(moved.second));
     app.out.line(format!(
-        "\nWho has release 1 transfers {transfer} to have release 2. All of this took {elapsed}."
+        "\nWho has release 1 transfers {transfer} to have release 2. The second store pulled release 1 with {first} over \
+         the wire, and release 2 with {second}. All of this took {elapsed}."
     ))?;
     Ok(())
 }

@@ -82,12 +82,7 @@ pub(crate) fn run(app: &mut App, args: &PushArgs) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn report<'a>(
-    args: &'a PushArgs,
-    key: &'a RefKey,
-    artifact: &ArtifactId,
-    pushed: &PushReport,
-) -> Report<'a> {
+fn report<'a>(args: &'a PushArgs, key: &'a RefKey, artifact: &ArtifactId, pushed: &PushReport) -> Report<'a> {
     Report {
         name: key.name.as_str(),
         version: key.version.as_str(),

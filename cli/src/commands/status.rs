@@ -388,10 +388,10 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
     for partial in found.partial() {
         let what = if partial.refs.is_empty() { partial.artifact.clone() } else { partial.refs.join(", ") };
         let state = match (partial.state, partial.failure) {
-            (_, Some(failure)) => format!("tried again later: {}", text::path(failure.as_bytes())),
-            ("running", None) => format!("{} came so far", text::size(partial.received_bytes)),
-            ("idle", None) => "what is read comes, and `cairn pull` brings the rest".to_owned(),
-            (_, None) => "it comes when readers are quiet".to_owned(),
+            ("failed", Some(failure)) => format!("tried again later: {}", text::path(failure.as_bytes())),
+            ("running", _) => format!("{} came so far", text::size(partial.received_bytes)),
+            ("idle", _) => "what is read comes, and `cairn pull` brings the rest".to_owned(),
+            _ => "it comes when readers are quiet".to_owned(),
         };
         facts.fact("not whole", format!("{what}: {state}"));
     }

@@ -4,7 +4,7 @@ mod repair;
 
 use std::time::{Duration, Instant};
 
-use cairn_store::verify::{Affected, Damage, VerifyReport};
+use cairn_store::verify::{Affected, Damage, NotYetWhole, VerifyReport};
 use cairn_store::{RefKey, Spec, Store, VerifyOptions};
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,16 @@ struct Report<'a> {
     elapsed_ms: u128,
     damage: Vec<DamageReport<'a>>,
     affected: Vec<AffectedReport<'a>>,
+    partial: Vec<PartialReport<'a>>,
+}
+
+/// An artifact that is not whole yet.
+#[derive(Serialize)]
+struct PartialReport<'a> {
+    artifact: String,
+    refs: Vec<RefReport<'a>>,
+    chunks: u64,
+    bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -148,6 +158,16 @@ fn json(report: &VerifyReport, elapsed: Duration) -> Report<'_> {
         elapsed_ms: elapsed.as_millis(),
         damage: report.damage.iter().map(damage).collect(),
         affected: report.affected.iter().map(affected).collect(),
+        partial: report.partial.iter().map(partial).collect(),
+    }
+}
+
+fn partial(partial: &NotYetWhole) -> PartialReport<'_> {
+    PartialReport {
+        artifact: partial.artifact.to_string(),
+        refs: partial.refs.iter().map(ref_report).collect(),
+        chunks: partial.missing.chunks,
+        bytes: partial.missing.bytes,
     }
 }
 
@@ -205,6 +225,15 @@ pub(crate) fn print(app: &mut App, report: &VerifyReport, elapsed: Duration) -> 
         if more > 0 {
             app.out.line(format!("  and {more} more"))?;
         }
+    }
+    for partial in &report.partial {
+        let refs: Vec<String> = partial.refs.iter().map(ToString::to_string).collect();
+        let (artifact, missing) = (partial.artifact.short(), partial.missing);
+        let (chunks, size) = (text::count(missing.chunks, "chunk"), text::size(missing.bytes));
+        app.out.line(format!(
+            "partial {} (artifact {artifact}): {chunks} of {size} not here yet",
+            refs.join(", ")
+        ))?;
     }
     app.out.line(if report.is_clean() {
         "everything is as it should be"

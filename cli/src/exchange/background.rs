@@ -5,7 +5,7 @@
 //! until readers have been quiet for a moment, since what they ask for comes first, and tries again later and later where
 //! nobody answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -206,14 +206,14 @@ impl Background {
 
     /// Brings what lacks, one artifact after the other; says whether nothing lacks any more.
     fn bring_all(&self) -> bool {
+        let mut tried = BTreeSet::new();
         loop {
             let names = self.writer.names();
             self.lock().artifacts.retain(|id, _| names.partial.contains(id));
-            let tried = |id: &ArtifactId| {
-                self.lock().artifacts.get(id).is_some_and(|known| known.state == CompletionState::Failed)
-            };
-            let Some(artifact) = names.partial.iter().find(|id| !tried(id)).copied() else { break };
+            let next = names.partial.iter().find(|id| !tried.contains(*id)).copied();
+            let Some(artifact) = next else { return names.partial.is_empty() };
             drop(names);
+            tried.insert(artifact);
             if !self.wait_for_quiet() {
                 return false;
             }
@@ -231,12 +231,6 @@ impl Background {
                 }
             }
         }
-        // They are tried again the next time.
-        let mut state = self.lock();
-        for known in state.artifacts.values_mut() {
-            known.state = CompletionState::Waiting;
-        }
-        state.artifacts.is_empty()
     }
 
     fn bring(&self, artifact: &ArtifactId) -> anyhow::Result<()> {

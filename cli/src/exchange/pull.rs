@@ -74,7 +74,8 @@ pub(crate) fn plan(app: &App, writer: &Writer, wanted: &Wanted<'_>) -> anyhow::R
     let began = Instant::now();
     let meter = app.meter("asking");
     let net = app.net()?;
-    let resolved = net.resolve(&wanted.sources, wanted.spec, wanted.platform)?;
+    let is_cancelled = || meter.cancelled();
+    let resolved = net.resolve_unless(&wanted.sources, wanted.spec, wanted.platform, &is_cancelled)?;
     let options = PulledOptions { replace: wanted.replace, ..PulledOptions::default() };
     // What cannot be named need not be brought.
     writer
@@ -113,6 +114,8 @@ pub(crate) fn pull(app: &App, writer: &Writer, planned: Planned) -> anyhow::Resu
         .publish_pulled(&resolved.artifact, &resolved.envelopes, &options)
         .map_err(|error| pulled_conflict(error, &resolved.key))?;
     let Resolved { key, artifact, .. } = resolved;
+    // What readers want may be all that lacked.
+    let is_partial = is_partial && writer.names().partial.contains(&artifact);
     Ok(Pulled { key, artifact, channel, report, published, is_partial, elapsed: began.elapsed() })
 }
 

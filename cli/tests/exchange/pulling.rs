@@ -22,7 +22,8 @@ fn a_second_version_costs_what_is_new_in_it() {
     node.check(1);
     // The same program and the large file are here already.
     let text = node.good(&["pull", "tool@2", "--from", &server.url]);
-    let parts = ["tool@2 for ", "  from         http://", "  to transfer  ", "  saved        ", "pulled tool@2"];
+    let parts =
+        ["tool@2 for ", "  from         http://", "  to transfer  ", "  saved        ", "pulled tool@2"];
     parts.iter().for_each(|part| assert!(text.contains(part), "{part}: {text}"));
     node.check(2);
     let plan = &node.json(&["pull", "tool@2", "--from", &server.url])[0];

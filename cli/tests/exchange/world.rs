@@ -11,9 +11,10 @@ use harness::program::{command, finish, text, until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// Bytes of the file that versions of `tool` have in common, and of the one that differs.
+/// Bytes of the file that versions of `tool` have in common, and of the two that differ.
 pub(crate) const SAME: usize = 3_000_000;
 pub(crate) const OWN: usize = 1_000_000;
+pub(crate) const REST: usize = 300_000;
 
 /// A temporary folder with stores in it.
 pub(crate) struct World {
@@ -68,6 +69,8 @@ impl Server {
 
     /// Waits for its end; gives its exit code.
     pub(crate) fn ended(mut self) -> Option<i32> {
+        // Its mounts are a successor's by now, or gone.
+        self.mounts.clear();
         let mut status = None;
         until("a server to end", || {
             status = self.child.try_wait().unwrap();
@@ -102,12 +105,13 @@ impl World {
         node
     }
 
-    /// The files of a version of `tool`: `same`, `own`, and `bin/tool`, a copy of cat(1).
+    /// The files of a version of `tool`: `same`, `own`, `rest`, and `bin/tool`, a copy of cat(1).
     pub(crate) fn tree(&self, version: u64) -> PathBuf {
         let tree = self.path(&format!("tree-{version}"));
         fs::create_dir_all(tree.join("bin")).unwrap();
         fs::write(tree.join("same"), noise(100, SAME)).unwrap();
         fs::write(tree.join("own"), noise(version, OWN)).unwrap();
+        fs::write(tree.join("rest"), noise(200 + version, REST)).unwrap();
         fs::copy("/bin/cat", tree.join("bin/tool")).unwrap();
         fs::set_permissions(tree.join("bin/tool"), fs::Permissions::from_mode(0o755)).unwrap();
         tree

@@ -25,7 +25,9 @@ impl World {
 
     fn serve(&mut self) {
         let binaries = self.path("binaries");
-        let arguments = ["serve", "--listen", "127.0.0.1:0", "--binaries-dir", binaries.to_str().unwrap()];
+        let binaries = binaries.to_str().unwrap();
+        // Waiting asks as often as it can.
+        let arguments = ["serve", "--listen", "127.0.0.1:0", "--rate", "1000000", "--binaries-dir", binaries];
         let mut server = self.command(&arguments);
         self.server = Some(server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         until("the server", || {
@@ -81,8 +83,9 @@ impl World {
     pub(crate) fn publish(&self, file: &str, bytes: &[u8]) {
         self.place(file, bytes);
         let (name, rest) = file.split_once('-').unwrap();
-        let (version, rest) = rest.split_once('-').unwrap();
-        let platform = rest.trim_end_matches(".exe").replacen('-', "/", 1);
+        let (rest, arch) = rest.rsplit_once('-').unwrap();
+        let (version, system) = rest.rsplit_once('-').unwrap();
+        let platform = format!("{system}/{arch}");
         until(file, || {
             let listed = text(&self.run(&["ls", "--json", name]).stdout);
             let has = |field: &str, value: &str| listed.contains(&format!("\"{field}\":\"{value}\""));

@@ -109,8 +109,9 @@ mod tests {
 
     #[test]
     fn many_stars_take_no_time() {
-        let glob: Glob = "a*".repeat(32).parse().unwrap();
-        assert!(!glob.matches(&format!("{}b", "a".repeat(63))[1..].replace('b', "c").replace("ca", "")));
-        assert!(!format!("{}b", "*a".repeat(31)).parse::<Glob>().unwrap().matches(&"a".repeat(64)));
+        // Whoever tried all ways to share out the letters would not end.
+        let glob: Glob = format!("{}b", "*a".repeat(31)).parse().unwrap();
+        assert!(!glob.matches(&"a".repeat(64)));
+        assert!(glob.matches(&format!("{}b", "a".repeat(63))));
     }
 }

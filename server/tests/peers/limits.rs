@@ -42,6 +42,23 @@ fn requests_a_second_are_counted_by_client() {
 }
 
 #[test]
+fn a_proxy_says_who_asks_and_nobody_else_does() {
+    let folder = Folder::new();
+    let limits = PeerLimits { rate_per_client: 0.01, burst_per_client: 1, ..PeerLimits::default() };
+    let ask = |served: &crate::served::Served, forwarded: &str| {
+        get_with(served.address, "/v1/peer", &[("x-forwarded-for", forwarded)]).status
+    };
+    let served = folder.serve(Setup { limits: limits.clone(), by_proxy: true, ..Setup::default() });
+    assert_eq!(ask(&served, "10.0.0.1"), 200);
+    // What stands before the last address is what somebody else says.
+    assert_eq!(ask(&served, "10.9.9.9, 10.0.0.1"), 429);
+    assert_eq!(ask(&served, "10.0.0.2"), 200);
+    let served = folder.serve(with(limits));
+    assert_eq!(ask(&served, "10.0.0.1"), 200);
+    assert_eq!(ask(&served, "10.0.0.2"), 429);
+}
+
+#[test]
 fn transfers_at_a_time_are_bounded() {
     let folder = Folder::new();
     let artifact = folder.add("tool", "1.0", 1, 32 << 20);

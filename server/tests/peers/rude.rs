@@ -1,15 +1,23 @@
 //! Clients that mean no good, or know no better: whatever they do, others are answered.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use cairn_server::PeerLimits;
 use harness::bytes::noise;
 use harness::program::until;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::http::{ask, connect, get, receive, send};
 use crate::served::{Folder, Setup};
+
+/// The settings of the process that only holds connections.
+const ADDRESS: &str = "CAIRN_TEST_ADDRESS";
+const COUNT: &str = "CAIRN_TEST_COUNT";
+/// Descriptors that other tests have open meanwhile.
+const OTHERS: u64 = 4000;
 
 fn is_answered(address: SocketAddr) {
     assert_eq!(get(address, "/v1/peer").status, 200);
@@ -98,37 +106,62 @@ fn clients_that_go_away_leave_nothing_behind() {
     is_answered(served.address);
 }
 
+/// As many descriptors as this process may have.
+fn raise_descriptors() -> u64 {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
 #[test]
-fn thousands_of_connections_that_say_nothing() {
-    let folder = Folder::new();
-    // This process has both ends of each.
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
-    let _ = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised);
-    let descriptors = limit.maximum.unwrap_or(1 << 20);
-    let count = usize::try_from((descriptors.saturating_sub(2000) / 2).min(10_000)).unwrap();
-    if count < 10_000 {
-        eprintln!(
-            "skipped in part: {count} connections instead of 10,000, for there are {descriptors} descriptors"
-        );
-    }
-    let limits = PeerLimits { connections: count / 2, ..PeerLimits::default() };
-    let served = folder.serve(Setup { limits, ..Setup::default() });
-    let before = resident_bytes();
-    let mut streams = Vec::with_capacity(count);
+#[ignore = "thousands_of_connections_that_say_nothing runs it, as a process with descriptors of its own"]
+fn holds_connections() {
+    let Ok(address) = std::env::var(ADDRESS) else { return };
+    let (address, count) = (address.parse().unwrap(), std::env::var(COUNT).unwrap().parse().unwrap());
+    raise_descriptors();
+    let mut streams = Vec::new();
     for n in 0..count {
-        let mut stream = connect(served.address);
+        let mut stream = connect(address);
         if n % 2 == 0 {
             // It may have had to make room already.
             let _ = stream.write_all(b"GET /v1/peer HTTP/1.1\r\nhost:");
         }
         streams.push(stream);
-        if n % 500 == 0 {
-            is_answered(served.address);
+        if n % 1000 == 999 {
+            eprintln!("{} connections", n + 1);
         }
     }
+    let _ = std::io::stdin().read_to_end(&mut Vec::new());
+}
+
+#[test]
+fn thousands_of_connections_that_say_nothing() {
+    let folder = Folder::new();
+    let descriptors = raise_descriptors();
+    let count = descriptors.saturating_sub(OTHERS).min(10_000) / 1000 * 1000;
+    if count < 10_000 {
+        eprintln!("skipped in part: {count} connections, not 10,000: there are {descriptors} descriptors");
+    }
+    let connections = usize::try_from(count * 9 / 10).unwrap();
+    let limits = PeerLimits { connections, ..PeerLimits::default() };
+    let served = folder.serve(Setup { limits, ..Setup::default() });
     is_answered(served.address);
+    let before = resident_bytes();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", "--nocapture", "rude::holds_connections"]);
+    command.env(ADDRESS, served.address.to_string()).env(COUNT, count.to_string());
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    for _ in 0..count / 1000 {
+        lines.next().unwrap().unwrap();
+        is_answered(served.address);
+    }
     let took = resident_bytes().saturating_sub(before);
+    assert!(served.metric("cairn_connections_total") > count as f64);
+    // Who holds them ends when nobody speaks to him any more.
+    drop(child.stdin.take());
+    harness::program::finish(child);
     assert!(took < 256 << 20, "{count} connections took {took} bytes");
 }
 

@@ -21,11 +21,19 @@ pub(crate) struct Setup {
     pub(crate) access: Access,
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) writes: bool,
+    /// Whether whoever connects is a proxy that says for whom.
+    pub(crate) by_proxy: bool,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { limits: PeerLimits::default(), access: Access::open(), tls: None, writes: false }
+        Self {
+            limits: PeerLimits::default(),
+            access: Access::open(),
+            tls: None,
+            writes: false,
+            by_proxy: false,
+        }
     }
 }
 
@@ -74,7 +82,7 @@ impl Folder {
             version: "1.2.3",
             access: setup.access.clone(),
             limits: setup.limits,
-            proxies: Vec::new(),
+            proxies: setup.by_proxy.then_some([127, 0, 0, 1].into()).into_iter().collect(),
         };
         let api = if setup.writes {
             PeerApi::writing(self.writer(), options)

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::change::profile_of;
 use crate::error::Result;
 use crate::journal::Op;
-use crate::refs::ProfileName;
+use crate::refs::{Gone, ProfileName};
 use crate::writer::Writer;
 
 /// What pruning a profile would do.
@@ -67,8 +67,10 @@ impl Writer {
         if plan.remove.is_empty() {
             return Ok(view.seq);
         }
-        drop(view);
         let remove = |number: &u64| Op::RemoveGeneration { profile: plan.profile.clone(), number: *number };
-        self.change(&mut names, plan.remove.iter().map(remove).collect())
+        let forgotten = view.partial_without(&Gone::Generations(&plan.profile, &plan.remove));
+        let forget = forgotten.into_iter().map(|artifact| Op::SetWhole { artifact });
+        drop(view);
+        self.change(&mut names, plan.remove.iter().map(remove).chain(forget).collect())
     }
 }

@@ -63,11 +63,17 @@ impl Deposit {
         Ok(self.taken)
     }
 
-    /// Removes all that was written, where a full disk stopped it: nothing names it, and the room is wanted back.
-    /// After any other failure it stays, for the next attempt to find.
-    pub(super) fn discard(&mut self) {
+    /// Removes what is not sealed yet.
+    pub(super) fn discard_open(&mut self) {
         for stream in [&mut self.metadata, &mut self.data] {
-            stream.discard();
+            stream.discard_open();
+        }
+    }
+
+    /// Removes the packs that were sealed and were not there before.
+    pub(super) fn discard_sealed(&mut self) {
+        for stream in [&mut self.metadata, &mut self.data] {
+            stream.discard_sealed();
         }
     }
 }
@@ -176,14 +182,22 @@ impl Stream {
         Ok(())
     }
 
-    fn discard(&mut self) {
+    fn discard_open(&mut self) {
         self.pending.clear();
-        let sealed = self.sealed.drain(..).map(|id| self.dir.join(format!("{id}.{SEALED}")));
-        let open = self.filling.take().map(|filling| filling.path().to_owned());
-        for path in sealed.chain(open) {
-            if let Err(error) = self.io.remove(&path) {
-                tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished pack");
-            }
+        if let Some(filling) = self.filling.take() {
+            self.remove(filling.path());
+        }
+    }
+
+    fn discard_sealed(&mut self) {
+        for id in std::mem::take(&mut self.sealed) {
+            self.remove(&self.dir.join(format!("{id}.{SEALED}")));
+        }
+    }
+
+    fn remove(&self, path: &Path) {
+        if let Err(error) = self.io.remove(path) {
+            tracing::warn!(path = %path.display(), %error, "cannot remove an unfinished pack");
         }
     }
 }

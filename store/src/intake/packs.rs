@@ -232,8 +232,7 @@ impl Packs {
             synced.inspect_err(|_| lock(&self.state).unsynced = true).map_err(Error::io("sync", dir))?;
         }
         if self.store.overlay().is_large() {
-            self.store.refresh_index();
-            let index = self.store.index()?;
+            let index = self.store.absorb_sealed()?;
             let _alone = lock(&self.running);
             if let Err(error) = index.persist(&**self.store.io(), self.store.path(), false) {
                 tracing::warn!(%error, "cannot write the index; it is derived from the packs each time");

@@ -104,7 +104,7 @@ pub enum Op {
         /// Which one.
         artifact: ArtifactId,
     },
-    /// An artifact that was not whole here is so now.
+    /// An artifact that was not whole here is so now, or nothing names it any more.
     SetWhole {
         /// Which one.
         artifact: ArtifactId,

@@ -33,6 +33,14 @@ pub struct View {
     pub(crate) changes: Changes,
 }
 
+/// Names that are about to go.
+pub(crate) enum Gone<'a> {
+    /// A ref.
+    Ref(&'a RefKey),
+    /// Generations of a profile.
+    Generations(&'a ProfileName, &'a [u64]),
+}
+
 impl View {
     /// The artifact that `spec` means, and the ref by which it is known. The ref is absent only for a whole artifact
     /// id that no ref names: the artifact may still be in the store.
@@ -82,6 +90,20 @@ impl View {
     #[must_use]
     pub fn names(&self, artifact: &ArtifactId) -> bool {
         self.refs.values().any(|record| record.artifact == *artifact) || self.artifacts().contains(artifact)
+    }
+
+    /// The partial artifacts that nothing names any more once `gone` is away: nobody has to bring the rest of them.
+    pub(crate) fn partial_without(&self, gone: &Gone<'_>) -> Vec<ArtifactId> {
+        let refs = self.refs.iter().filter(|(key, _)| !matches!(gone, Gone::Ref(gone) if gone == key));
+        let mut left: BTreeSet<ArtifactId> = refs.map(|(_, record)| record.artifact).collect();
+        for (name, profile) in &self.profiles {
+            let stays = |number: &u64| !matches!(gone, Gone::Generations(of, gone) if *of == name && gone.contains(number));
+            let generations = profile.generations.iter().filter(|(number, _)| stays(number));
+            left.extend(
+                generations.flat_map(|(_, found)| found.packages.values()).map(|package| package.artifact),
+            );
+        }
+        self.partial.iter().filter(|artifact| !left.contains(artifact)).copied().collect()
     }
 
     fn by_tag(&self, name: &Name, tag: &str, platform: Option<&Platform>) -> Result<(&RefKey, &RefRecord)> {

@@ -101,6 +101,16 @@ impl Store {
         self.index()
     }
 
+    /// Opens the index with the packs that there are now, so that the overlay need not know them. Readers go on with the
+    /// one that they have meanwhile.
+    pub(crate) fn absorb_sealed(&self) -> Result<Arc<Index>> {
+        let index = Arc::new(Index::open(&self.inner.io, &self.inner.path)?);
+        let mut known = lock(&self.inner.index);
+        self.inner.overlay.absorbed(index.packs());
+        *known = Some(Arc::clone(&index));
+        Ok(index)
+    }
+
     /// What is here and not in the index yet.
     pub(crate) fn overlay(&self) -> &Overlay {
         &self.inner.overlay

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::catalogue::Catalogue;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::journal::{Journal, Op};
 use crate::refs::View;
 use crate::time::now_ms;
@@ -21,22 +21,36 @@ pub(crate) struct Names {
     /// The last record when it was told to follow, or when the store was opened.
     followed: u64,
     pub(super) observers: Vec<Observer>,
+    /// Whether another process may be writing the journal by now.
+    is_handed_over: bool,
 }
 
 impl Names {
     pub(super) fn new(journal: Journal, catalogue: Option<Catalogue>) -> Self {
         let followed = journal.view().seq;
-        Self { journal, catalogue, followed, observers: Vec::new() }
+        Self { journal, catalogue, followed, observers: Vec::new(), is_handed_over: false }
     }
 
-    /// Lets another process open the catalogue.
-    pub(super) fn close_catalogue(&mut self) {
+    /// Lets another process write the journal and open the catalogue: from now on nothing is appended here.
+    pub(super) fn hand_over(&mut self) {
+        self.is_handed_over = true;
         if let Some(catalogue) = &mut self.catalogue {
             catalogue.close();
         }
     }
 
+    /// No other process writes the journal after all.
+    pub(super) fn resume(&mut self) {
+        self.is_handed_over = false;
+    }
+
     pub(super) fn append(&mut self, ops: Vec<Op>, who: &str) -> Result<u64> {
+        if self.is_handed_over {
+            return Err(Error::Unavailable {
+                what: "the journal".to_owned(),
+                detail: "another process is taking the store over".to_owned(),
+            });
+        }
         self.journal.append(ops, who, now_ms())
     }
 

@@ -7,12 +7,11 @@
 use cairn_trust::Envelope;
 
 use super::Writer;
-use super::refs::{Published, check_channel, point};
+use super::refs::{Published, check_channel, forgotten, point};
 use crate::artifact::Artifact;
 use crate::error::{Error, Result};
 use crate::id::ArtifactId;
 use crate::journal::Op;
-use crate::presence::Missing;
 use crate::refs::{ChannelKey, Origin, RefKey, RefRecord, RefStatement, Subject, SubjectName, View, Witness};
 use crate::time::now_ms;
 
@@ -57,7 +56,23 @@ impl Writer {
         let words = Words::of(artifact, envelopes)?;
         let about = self.artifact(artifact)?;
         words.check_artifact(&about)?;
-        let missing = self.missing_for_good(artifact)?;
+        self.owned.intake.flush()?;
+        let name = || self.name_pulled(artifact, &words, &about, options);
+        let published = self.owned.reliance.name(name)?;
+        if published.seq.is_some() {
+            self.persist_index();
+        }
+        Ok(published)
+    }
+
+    fn name_pulled(
+        &self,
+        artifact: &ArtifactId,
+        words: &Words,
+        about: &Artifact,
+        options: &PulledOptions,
+    ) -> Result<Published> {
+        let missing = self.missing(artifact, &())?;
         if !missing.is_nothing() && (!options.partial || missing.objects > 0) {
             return Err(Error::Incomplete { what: words.key.to_string(), missing });
         }
@@ -87,13 +102,14 @@ impl Writer {
             _ => {}
         }
         let (replaced, unchanged) = (old.filter(|old| old != artifact), old == Some(*artifact));
+        if replaced.is_some() {
+            ops.extend(forgotten(&view, &words.key, Some(artifact)));
+        }
         if ops.is_empty() {
             return Ok(Published { seq: None, replaced, unchanged });
         }
         drop(view);
         let seq = self.change(&mut names, ops)?;
-        drop(names);
-        self.persist_index();
         Ok(Published { seq: Some(seq), replaced, unchanged })
     }
 
@@ -111,7 +127,7 @@ impl Writer {
         Words::of(artifact, envelopes)?.check_names(&self.names(), artifact, options.replace)
     }
 
-    /// An artifact that was partial is whole from now on; nothing changes if it was.
+    /// An artifact that was partial is whole from now on; nothing changes if it was. What was kept is made durable first.
     ///
     /// # Errors
     /// [`Error::Incomplete`] when something of it is not here, [`Error::Absent`], [`Error::Damaged`], [`Error::Io`].
@@ -119,25 +135,19 @@ impl Writer {
         if !self.names().partial.contains(artifact) {
             return Ok(());
         }
-        let missing = self.missing_for_good(artifact)?;
-        if !missing.is_nothing() {
-            return Err(Error::Incomplete { what: format!("artifact {artifact}"), missing });
-        }
-        let (mut names, view) = self.lock_names();
-        if view.partial.contains(artifact) {
-            drop(view);
-            self.change(&mut names, vec![Op::SetWhole { artifact: *artifact }])?;
-        }
-        Ok(())
-    }
-
-    /// What of an artifact is not here durably. What another transfer keeps meanwhile counts only if it was all here
-    /// before what was kept was made durable.
-    fn missing_for_good(&self, artifact: &ArtifactId) -> Result<Missing> {
-        let before = self.missing(artifact, &())?;
-        self.intake().flush()?;
-        let after = self.missing(artifact, &())?;
-        Ok(if before.is_nothing() { after } else { before })
+        self.owned.intake.flush()?;
+        self.owned.reliance.name(|| {
+            let missing = self.missing(artifact, &())?;
+            if !missing.is_nothing() {
+                return Err(Error::Incomplete { what: format!("artifact {artifact}"), missing });
+            }
+            let (mut names, view) = self.lock_names();
+            if view.partial.contains(artifact) {
+                drop(view);
+                self.change(&mut names, vec![Op::SetWhole { artifact: *artifact }])?;
+            }
+            Ok(())
+        })
     }
 
     /// What this store is called in statements. The first call draws the name.

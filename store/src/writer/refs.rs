@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::id::ArtifactId;
 use crate::ingest::Ingested;
 use crate::journal::Op;
-use crate::refs::{Channel, ChannelKey, RefKey, RefRecord, Version, View};
+use crate::refs::{Channel, ChannelKey, Gone, RefKey, RefRecord, Version, View};
 use crate::time::now_ms;
 
 /// What publishing does beside naming the artifact.
@@ -62,6 +62,9 @@ impl Writer {
         }
         ops.extend(options.channel.as_ref().and_then(|channel| point(&view, key, channel)));
         ops.extend(self.is_whole_now(&view, &ingested.artifact)?);
+        if replaced.is_some() {
+            ops.extend(forgotten(&view, key, Some(&ingested.artifact)));
+        }
         if ops.is_empty() {
             return Ok(Published { seq: None, replaced: None, unchanged });
         }
@@ -107,6 +110,7 @@ impl Writer {
             .map(|(channel, version)| Op::RemoveChannel { key: channel.clone(), old: version.clone() })
             .collect();
         ops.push(Op::RemoveRef { key: key.clone(), old });
+        ops.extend(forgotten(&view, key, None));
         self.change(&mut names, ops)?;
         Ok(old)
     }
@@ -141,6 +145,13 @@ impl Writer {
         self.change(&mut names, vec![Op::RemoveChannel { key: key.clone(), old: old.clone() }])?;
         Ok(old)
     }
+}
+
+/// The changes that forget of partial artifacts that nothing names once a ref names something else, or nothing.
+pub(super) fn forgotten(view: &View, key: &RefKey, to: Option<&ArtifactId>) -> Vec<Op> {
+    let mut artifacts = view.partial_without(&Gone::Ref(key));
+    artifacts.retain(|artifact| Some(artifact) != to);
+    artifacts.into_iter().map(|artifact| Op::SetWhole { artifact }).collect()
 }
 
 /// A version and a channel of one name cannot both be meant by it.
