@@ -105,14 +105,13 @@ impl DamageLog {
 
     /// A sound copy of what a read found damaged is here now.
     pub(crate) fn note_healed(&self, error: &ReadError) {
-        let ReadError::Damaged { chunk: Some(chunk), .. } = error else { return };
+        let ReadError::Damaged { chunk, source } = error else { return };
+        let cairn_store::Error::Damaged { what, .. } = &**source else { return };
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let damage = found.known.iter_mut().filter(|damage| damage.chunk == Some(*chunk));
-        let count = damage.map(|damage| damage.healed = true).count();
+        let Some(damage) = found.get(*chunk, what) else { return };
+        damage.healed = true;
         drop(found);
-        if count > 0 {
-            tracing::info!(%chunk, "a damaged chunk is healed: another machine had a sound one");
-        }
+        tracing::info!(what, "what was damaged is healed: another machine had a sound copy");
     }
 
     /// The latest findings, oldest first, and how many are known.

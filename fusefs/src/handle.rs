@@ -168,7 +168,10 @@ impl Opens {
                 if matches!(error, ReadError::Deadline) {
                     self.files.prefetch(&file.spec);
                 }
-                self.files.note_damage(&error, path);
+                // Where others can be asked each read does, and tells what was damaged and what is healed.
+                if !self.files.can_fetch() {
+                    self.files.note_damage(&error, path);
+                }
                 tracing::debug!(id = %file.id, %error, "opened without its whole file");
                 None
             }
