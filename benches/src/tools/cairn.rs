@@ -80,8 +80,8 @@ impl Cairn {
     /// Serves the store to peers until it is told to end.
     pub(crate) fn serve(&self, repo: &Repo, address: SocketAddr) -> Line {
         let line = self.on(repo).arg("serve").arg("--listen").arg(address.to_string());
-        // What the bars ask of it is more than one client may have by default.
-        line.args(["--rate", "0", "--transfers-client", "0"])
+        // All clients are one to it here, and it is asked for more than one of many should have.
+        line.args(["--rate", "100000", "--transfers", "256", "--transfers-client", "256"])
     }
 
     /// Brings an artifact and its name from peers.

@@ -25,7 +25,9 @@ impl World {
 
     fn serve(&mut self) {
         let binaries = self.path("binaries");
-        let arguments = ["serve", "--listen", "127.0.0.1:0", "--binaries-dir", binaries.to_str().unwrap()];
+        let binaries = binaries.to_str().unwrap();
+        // Waiting asks as often as it can.
+        let arguments = ["serve", "--listen", "127.0.0.1:0", "--rate", "1000000", "--binaries-dir", binaries];
         let mut server = self.command(&arguments);
         self.server = Some(server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
         until("the server", || {

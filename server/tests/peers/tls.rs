@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use cairn_server::TlsFiles;
+use cairn_server::{PeerLimits, TlsFiles};
+use harness::program::until;
 use harness::scratch::Scratch;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use reqwest::{Certificate, Client, Identity, StatusCode, Version};
@@ -122,6 +123,25 @@ fn http_2_without_tls_and_many_requests_on_one_connection() {
         }
         assert!(served.metric("cairn_connections_total") - before <= 4.0);
     });
+}
+
+#[test]
+fn who_takes_nothing_over_http_2_is_cut_off() {
+    let folder = Folder::new();
+    let artifact = folder.add("tool", "1.0", 1, 32 << 20);
+    let stall_time_max = std::time::Duration::from_millis(300);
+    let limits = PeerLimits { stall_time_max, ..PeerLimits::default() };
+    let served = folder.serve(Setup { limits, ..Setup::default() });
+    // The client's connection lives on threads of its own, and answers all but for the window.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
+    let url = format!("http://{}/v1/delta/none/{artifact}", served.address);
+    let answer = runtime.block_on(client.get(&url).send()).unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    until("it is cut off", || served.metric("cairn_connections_closed_total{why=\"stalled\"}") >= 1.0);
+    runtime.block_on(answer.bytes()).unwrap_err();
+    assert_eq!(served.metric("cairn_transfers_running"), 0.0);
 }
 
 #[test]

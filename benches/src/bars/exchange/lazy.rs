@@ -1,6 +1,7 @@
 //! 15: a program that starts before it is here, over a line of 100 Mbit/s and 20 ms each way and back.
 
 use std::cell::RefCell;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::nodes::{NAME, Nodes, THIN_BYTES_PER_S, line_to, two_releases};
@@ -9,6 +10,7 @@ use crate::error::Result;
 use crate::ground::Ground;
 use crate::harness::{
     Cost, Entrant, Limit, Line, Link, Outcome, Quality, Role, Row, Score, Series, Unit, take_turns, to_f64,
+    walk,
 };
 use crate::sites::MountedCairn;
 use crate::tools::{Repo, Tool as _};
@@ -17,7 +19,6 @@ const LIMIT: f64 = 0.25;
 /// One way: a round trip takes twice as long.
 const DELAY: Duration = Duration::from_millis(10);
 const MOUNT: &str = "lazy-mount";
-const PROGRAM: &str = "uv";
 
 /// What came from the peer in each turn.
 #[derive(Default)]
@@ -36,6 +37,7 @@ impl Fetched {
 pub(in crate::bars) fn rows(bench: &Bench, ground: &Ground) -> Result<Vec<Row>> {
     let nodes = Nodes::new(bench, "lazy")?;
     let [_, release] = two_releases(bench)?;
+    let program = program_of(&release)?;
     let publisher = nodes.with_releases("publisher", &[release])?;
     let server = nodes.serve(&publisher)?;
     let long = || {
@@ -56,7 +58,7 @@ pub(in crate::bars) fn rows(bench: &Bench, ground: &Ground) -> Result<Vec<Row>> 
         // What others have in the profile already is mounted before.
         let mounted = MountedCairn::start(ground, &repo, &[(MOUNT, None)])?;
         let link = long()?;
-        let cost = begin(&nodes, &repo, &link, &mounted)?;
+        let cost = begin(&nodes, &repo, &link, &mounted.dir(0).join("current").join(NAME).join(&program))?;
         lazy.note(&link);
         mounted.stop()?;
         repo.remove()?;
@@ -89,8 +91,20 @@ pub(in crate::bars) fn rows(bench: &Bench, ground: &Ground) -> Result<Vec<Row>> 
 }
 
 /// Shows the release and runs its program, one after the other.
-fn begin(nodes: &Nodes<'_>, repo: &Repo, link: &Link, mounted: &MountedCairn) -> Result<Cost> {
+fn begin(nodes: &Nodes<'_>, repo: &Repo, link: &Link, program: &Path) -> Result<Cost> {
     let shown = nodes.cairn.use_lazily(repo, &format!("{NAME}@1"), [link.address()]).run()?;
-    let ran = Line::new(mounted.dir(0).join("bin").join(PROGRAM)).arg("--version").run()?;
+    let ran = Line::new(program).arg("--version").run()?;
     Ok(Cost { wall_s: shown.wall_s + ran.wall_s, ..ran })
+}
+
+/// Where the program is in a release: it is the largest file.
+fn program_of(release: &Path) -> Result<PathBuf> {
+    let (mut largest, mut bytes) = (PathBuf::new(), 0);
+    walk(release, &mut |path, metadata| {
+        if metadata.len() > bytes {
+            (largest, bytes) = (path.strip_prefix(release).unwrap_or(path).to_owned(), metadata.len());
+        }
+        Ok(())
+    })?;
+    Ok(largest)
 }

@@ -1,8 +1,9 @@
 //! How a wanted program is found and brought: by chunks through the cache, or as one file.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use cairn_net::{BinaryRecord, BinaryVersion, Net, PeerUrl, Source, Watch};
+use cairn_net::{BinaryRecord, BinaryVersion, Error, Fault, Net, PeerUrl, Source, Watch};
 use cairn_store::{ArtifactId, Platform, Progress, PulledOptions, RefKey, Spec, Store, Version, Writer};
 
 use super::place::{New, Place, Placed, Sha256Hex};
@@ -10,6 +11,17 @@ use super::{FetchArgs, FetchError, Program};
 use crate::app::App;
 use crate::error::Absent;
 use crate::meter::Meter;
+
+/// How long a server that is busy is left alone, at most.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Waits, unless it is to stop.
+fn wait(time: Duration, watch: &dyn Watch) {
+    let began = Instant::now();
+    while began.elapsed() < time && !watch.cancelled() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// What is wanted, and what is known of it.
 pub(super) struct Wish<'a> {
@@ -32,7 +44,16 @@ impl Wish<'_> {
             Some(Err(_)) => return Ok(None),
         };
         let watching = Watching { app, meter: &app.meter("asking") };
-        Ok(self.net.find_binary(&self.source, name, &version, self.platform, &watching)?)
+        let began = Instant::now();
+        loop {
+            match self.net.find_binary(&self.source, name, &version, self.platform, &watching) {
+                // It is just starting, or has much to do.
+                Err(Error::Peer(error)) if error.fault == Fault::Busy && began.elapsed() < app.patience() => {
+                    wait(error.retry_after.unwrap_or(PAUSE).min(PAUSE), &watching);
+                }
+                found => return Ok(found?),
+            }
+        }
     }
 
     pub(super) fn mismatch(&self, what: String, found: &Sha256Hex) -> FetchError {
@@ -150,13 +171,13 @@ impl Wish<'_> {
     }
 }
 
-/// Whether the cache does not hold what it should.
+/// Whether the cache may not hold what it should.
 pub(super) fn is_damage(error: &anyhow::Error) -> bool {
-    let error = match error.downcast_ref::<cairn_net::Error>() {
-        Some(cairn_net::Error::Store(error)) => Some(error),
-        _ => error.chain().find_map(|cause| cause.downcast_ref()),
-    };
-    error.is_some_and(|error: &cairn_store::Error| error.kind() == cairn_store::Kind::Damaged)
+    if let Some(error) = error.downcast_ref::<cairn_net::Error>() {
+        return error.kind() == cairn_net::Kind::Damaged;
+    }
+    let error: Option<&cairn_store::Error> = error.downcast_ref();
+    error.is_some_and(|error| error.kind() == cairn_store::Kind::Damaged)
 }
 
 /// Whether a file may be had though its chunks cannot.
