@@ -13,10 +13,10 @@ mod inherit;
 pub(crate) mod mounts;
 mod serve;
 mod settings;
+mod signals;
 mod turn;
 
 use std::io::Write;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -30,7 +30,6 @@ use cairn_store::{Error, Store, Writer, WriterOptions};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::handover::{Gone, Successors};
 pub(crate) use self::inherit::Takeover;
@@ -39,6 +38,7 @@ use self::mounts::Mounts;
 use self::serve::Opened;
 pub(crate) use self::serve::Served;
 use self::settings::Settings;
+use self::signals::Signals;
 pub(crate) use self::turn::Taken;
 use self::turn::{Holder, Refused, Turn};
 use crate::app::{self, Place};
@@ -243,13 +243,7 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     if predecessor.is_some() {
         // Nobody who uses what was taken over pays for what is new.
         drop(predecessor);
-        for options in missing {
-            let dir = options.dir.clone();
-            if let Err(error) = daemon.mount(options) {
-                tracing::error!(dir = %dir.display(), error = format!("{error:#}"), "cannot mount");
-            }
-        }
-        mounts.report_if_empty();
+        mount_late(&daemon, missing);
     }
     // Only now, and commands after it: whoever takes over finds all mounts.
     let (handover, mut gone) = successors.serve(Arc::clone(&daemon), Arc::clone(&jobs), settings);
@@ -265,27 +259,14 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
                 tokio::time::sleep(LAST_CALLERS).await;
                 tokio::spawn(end_at_signal(signals, handed.clone()));
                 successor = Some(handed);
-                leave_peers(&daemon).await;
+                serve::leave_peers(&daemon, LATE_ANSWERS).await;
                 return LATE_ANSWERS;
             }
         }
         tell(&[NotifyState::Stopping, NotifyState::Status("waiting for commands to end")]);
         tracing::info!(jobs = jobs.count(), "stopping");
         control.withdraw();
-        let drain_all = async {
-            let jobs = cairn_server::drain(&jobs, grace, LAST_WORDS);
-            tokio::join!(jobs, drain_peers(&daemon, grace))
-        };
-        tokio::select! {
-            _ = drain_all => {}
-            () = signals.next() => {
-                jobs.cancel_all();
-                tokio::select! {
-                    _ = tokio::time::timeout(LAST_WORDS, jobs.idle()) => {}
-                    () = signals.next() => {}
-                }
-            }
-        }
+        drain(&daemon, &jobs, grace, &mut signals).await;
         LAST_ANSWERS
     };
     let served = control.serve(router, &limits, stop).await.context("cannot serve the socket");
@@ -304,6 +285,34 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(end).await.context("cannot end the mounts")?;
     tracing::info!("stopped");
     served
+}
+
+/// Mounts what the daemon before this one did not have. What fails ends nobody: there are mounts in use.
+fn mount_late(daemon: &Daemon, missing: Vec<MountOptions>) {
+    for options in missing {
+        let dir = options.dir.clone();
+        if let Err(error) = daemon.mount(options) {
+            tracing::error!(dir = %dir.display(), error = format!("{error:#}"), "cannot mount");
+        }
+    }
+    daemon.mounts().report_if_empty();
+}
+
+/// Lets commands and peers end that are being answered, and nothing begin. A second signal cuts that short.
+async fn drain(daemon: &Daemon, jobs: &Jobs, grace: Duration, signals: &mut Signals) {
+    let all = async {
+        tokio::join!(cairn_server::drain(jobs, grace, LAST_WORDS), serve::drain_peers(daemon, grace))
+    };
+    tokio::select! {
+        _ = all => {}
+        () = signals.next() => {
+            jobs.cancel_all();
+            tokio::select! {
+                _ = tokio::time::timeout(LAST_WORDS, jobs.idle()) => {}
+                () = signals.next() => {}
+            }
+        }
+    }
 }
 
 /// Waits until there is no mount, and then lets no more commands begin. Whether it is so is asked while none runs: one
@@ -327,21 +336,6 @@ async fn until_unused(mounts: &Mounts, jobs: &Arc<Jobs>) {
     }
 }
 
-/// Answers peers no more, after what they have asked for.
-async fn drain_peers(daemon: &Daemon, grace: Duration) {
-    if let Some(served) = daemon.served() {
-        tracing::info!(requests = served.requests(), "leaves peers");
-        served.drain(grace).await;
-    }
-}
-
-/// Leaves new peers to a successor, and answers what was asked for.
-async fn leave_peers(daemon: &Daemon) {
-    if let Some(served) = daemon.served() {
-        served.leave(LATE_ANSWERS).await;
-    }
-}
-
 /// Ends a daemon that was taken over at once, whoever still waits for an answer, when it is told to stop.
 async fn end_at_signal(mut signals: Signals, gone: Gone) {
     signals.next().await;
@@ -360,7 +354,7 @@ async fn begin(global: &Global, args: DaemonArgs, path: &Path) -> anyhow::Result
         false => error,
     })?;
     let writer = Writer::open(path, &writer_options(global), &())?;
-    let opened = open_peers(path, &mut settings, Vec::new())?;
+    let opened = serve::open_peers(path, &mut settings, Vec::new())?;
     let mounts = Mounts::new(settings.cache_max, settings.fetch_max());
     let control = Listening::open(&settings.socket, settings.group)?;
     let successors = Successors::prepare(path)?;
@@ -381,7 +375,7 @@ fn begin_with(
     mut inheritance: Inheritance,
 ) -> anyhow::Result<Begun> {
     let mut settings = Settings::new(global, &args, path, Some(&inheritance.settings))?;
-    let opened = open_peers(path, &mut settings, inheritance.take_sockets())?;
+    let opened = serve::open_peers(path, &mut settings, inheritance.take_sockets())?;
     let missing = options_of(inheritance.missing(args.mount.clone())?)?;
     // From the moment on at which it has the mounts it ends in order.
     let signals = Signals::watch()?;
@@ -391,18 +385,6 @@ fn begin_with(
     set_lazy(&daemon, &settings, &args);
     let predecessor = Some(predecessor);
     Ok(Begun { daemon, control, successors, settings, opened, missing, predecessor, signals })
-}
-
-/// Opens the address for peers, if there is to be one; settings say from then on which port it has.
-fn open_peers(
-    path: &Path,
-    settings: &mut Settings,
-    inherited: Vec<OwnedFd>,
-) -> anyhow::Result<Option<Opened>> {
-    let Some(address) = settings.serve.address(false, None) else { return Ok(None) };
-    let opened = Opened::new(path, address, &settings.serve, inherited.into_iter().next())?;
-    settings.serve.listen = Some(opened.address().into());
-    Ok(Some(opened))
 }
 
 /// Notes of which profiles versions are shown as soon as their names are here.
@@ -458,27 +440,6 @@ fn own_uid() -> u32 {
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "systemd does not hear");
-    }
-}
-
-/// SIGTERM and SIGINT; SIGHUP is heard and means nothing, so that a terminal that closes ends no daemon.
-struct Signals {
-    heard: [Signal; 2],
-    _ignored: Signal,
-}
-
-impl Signals {
-    fn watch() -> anyhow::Result<Self> {
-        let heard = [signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?];
-        Ok(Self { heard, _ignored: signal(SignalKind::hangup())? })
-    }
-
-    async fn next(&mut self) {
-        let [term, int] = &mut self.heard;
-        tokio::select! {
-            _ = term.recv() => {}
-            _ = int.recv() => {}
-        }
     }
 }
 

@@ -38,6 +38,8 @@ const BACKLOG: i32 = 1024;
 const PAUSE: Duration = Duration::from_millis(50);
 /// How long answers that are whole may take to leave after the grace.
 const LAST_BYTES: Duration = Duration::from_secs(2);
+/// How long connections go on as they are when new ones are left to another process.
+const LAST_REQUESTS: Duration = Duration::from_millis(500);
 /// Requests on one connection at a time, over HTTP/2.
 const STREAMS_MAX: u32 = 128;
 /// What one HTTP/2 connection may send before it is read.
@@ -188,6 +190,8 @@ impl Serving {
             Stop::Drain(grace) => grace,
             Stop::Leave(grace) => {
                 drop(listener);
+                // Whoever was let in just before is about to ask: closed now, that would be a refusal.
+                tokio::time::sleep(LAST_REQUESTS).await;
                 end(room, api, &stopping, grace).await;
                 return Ok(());
             }

@@ -20,6 +20,8 @@ use cairn_store::Writer;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::Daemon;
+use super::settings::Settings;
 use crate::commands::serve::{LimitOptions, ServeOptions};
 use crate::commands::token::TOKENS;
 
@@ -181,6 +183,33 @@ impl Served {
             // A thread that panicked has said so.
             let _ = stopped.await;
         }
+    }
+}
+
+/// Opens the address for peers, if there is to be one; settings say from then on which port it has.
+pub(super) fn open_peers(
+    path: &Path,
+    settings: &mut Settings,
+    inherited: Vec<OwnedFd>,
+) -> anyhow::Result<Option<Opened>> {
+    let Some(address) = settings.serve.address(false, None) else { return Ok(None) };
+    let opened = Opened::new(path, address, &settings.serve, inherited.into_iter().next())?;
+    settings.serve.listen = Some(opened.address().into());
+    Ok(Some(opened))
+}
+
+/// Answers peers no more, after what they have asked for.
+pub(super) async fn drain_peers(daemon: &Daemon, grace: Duration) {
+    if let Some(served) = daemon.served() {
+        tracing::info!(requests = served.requests(), "leaves peers");
+        served.drain(grace).await;
+    }
+}
+
+/// Leaves new peers to a successor, and answers what was asked for.
+pub(super) async fn leave_peers(daemon: &Daemon, patience: Duration) {
+    if let Some(served) = daemon.served() {
+        served.leave(patience).await;
     }
 }
 

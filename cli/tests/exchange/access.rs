@@ -132,7 +132,8 @@ fn peers_are_added_listed_and_removed() {
 fn a_takeover_refuses_nobody_who_connects() {
     let world = World::new();
     let origin = world.origin();
-    let mut server = origin.serve(&[]);
+    // Nobody here is to be told that they ask too much.
+    let mut server = origin.serve(&["--rate", "1000000"]);
     let url = server.url.clone();
     let node = world.node("node");
     let stop = std::sync::atomic::AtomicBool::new(false);
