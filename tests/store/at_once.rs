@@ -134,6 +134,7 @@ fn a_writer_hands_the_store_over_and_nobody_slips_in_between() {
     };
     // One that comes to nothing: the first goes on.
     drop(inherit());
+    first.resume();
     assert!(busy());
     add(&first, &tree, &options("node", "2"));
     let second = inherit();
