@@ -210,10 +210,12 @@ impl Metadata<'_> {
         survey(&self.writer.store().local(), &self.want, 0, self.cancelled).map_err(|error| self.blame(error))
     }
 
-    /// A malformed artifact is the fault of whoever brought it.
+    /// A malformed artifact is the fault of whoever brought it. What is damaged in a pack of this store is not.
     fn blame(&self, error: Error) -> Error {
         match error {
-            Error::Store(cairn_store::Error::Damaged { what, detail, .. }) if self.objects > 0 => {
+            Error::Store(cairn_store::Error::Damaged { what, detail, pack: None, .. })
+                if self.objects > 0 =>
+            {
                 let peer = self.peers.iter().find(|peer| !self.is_dropped(peer)).or(self.peers.first());
                 match peer {
                     Some(peer) => Error::Peer(peer.error(Fault::Lied, format!("damaged {what}: {detail}"))),

@@ -1,0 +1,17 @@
+//! Frames from a peer: what is accepted has only chunks that hash to their ids, within the bounds of a block.
+#![no_main]
+
+use cairn_store::block::BLOCK_MAX;
+use cairn_store::{ChunkId, Decoder, VerifiedFrame};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| {
+    let Ok(frame) = VerifiedFrame::verify(data.to_vec(), &mut Decoder::default()) else { return };
+    let mut bytes = 0;
+    for (slot, (id, len)) in frame.chunks().iter().enumerate() {
+        let chunk = frame.chunk(slot);
+        assert_eq!((ChunkId::of(chunk), chunk.len()), (*id, *len as usize));
+        bytes += chunk.len();
+    }
+    assert!(bytes <= BLOCK_MAX);
+});
