@@ -22,6 +22,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use crate::metrics::Metrics;
 use crate::peer_api::PeerApi;
 use crate::peer_error::{Chain, PeerRefusal};
+use crate::work::Started;
 
 /// Ids that are asked of the store at a time: some 64 MiB of files.
 const WINDOW: usize = 4096;
@@ -71,13 +72,11 @@ struct Flow {
     ready: VecDeque<Bytes>,
     /// Where reading goes on, when nobody reads.
     reader: Option<Reader>,
-    reading: Option<Reading>,
+    reading: Option<Started<Batch>>,
     /// How it ends, once everything was read.
     last: Option<Last>,
     is_immutable: bool,
 }
-
-type Reading = Pin<Box<dyn Future<Output = Result<Batch, PeerRefusal>> + Send>>;
 
 enum Last {
     Well,
@@ -101,8 +100,7 @@ impl Flow {
         let transfers = self.api.transfers().load(Ordering::Relaxed).max(1);
         let share = self.api.limits().answers_bytes_max / (2 * transfers);
         let bytes_max = share.clamp(*BATCH_BYTES.start(), *BATCH_BYTES.end());
-        let api = Arc::clone(&self.api);
-        self.reading = Some(Box::pin(async move { api.work.run(move || reader.read(bytes_max)).await }));
+        self.reading = Some(self.api.work.start(move || reader.read(bytes_max)));
     }
 
     fn take(&mut self, batch: Result<Batch, PeerRefusal>) {
@@ -145,18 +143,11 @@ impl HttpBody for Flow {
                     && this.api.has_room_ahead(*BATCH_BYTES.end() as u64)
                 {
                     this.begin();
-                    // It begins when it is polled, and is asked for in earnest when this is on its way.
-                    if let Some(reading) = &mut this.reading
-                        && let Poll::Ready(batch) = reading.as_mut().poll(context)
-                    {
-                        this.reading = None;
-                        this.take(batch);
-                    }
                 }
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             if let Some(reading) = &mut this.reading {
-                let batch = ready!(reading.as_mut().poll(context));
+                let batch = ready!(Pin::new(&mut *reading).poll(context));
                 this.reading = None;
                 this.take(batch);
                 continue;

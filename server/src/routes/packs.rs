@@ -22,6 +22,7 @@ use crate::auth::Guest;
 use crate::cached::{Cached, Keep};
 use crate::peer_api::PeerApi;
 use crate::peer_error::{Chain, PeerRefusal};
+use crate::work::Started;
 
 /// Bytes that are read at a time.
 const PIECE_BYTES: u64 = 256 << 10;
@@ -75,7 +76,7 @@ struct Pieces {
 
 struct Reading {
     len: u64,
-    bytes: Pin<Box<dyn Future<Output = Result<Bytes, PeerRefusal>> + Send>>,
+    bytes: Started<Result<Bytes, Error>>,
 }
 
 impl Pieces {
@@ -84,15 +85,14 @@ impl Pieces {
         if len == 0 {
             return;
         }
-        let (api, file, at) = (Arc::clone(&self.api), Arc::clone(&self.file), self.left.start);
+        let (file, at) = (Arc::clone(&self.file), self.left.start);
         self.left.start += len;
         let read = move || {
             // Bounded by the piece.
             let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
             file.read_exact_at(&mut bytes, at).map(|()| Bytes::from(bytes))
         };
-        let bytes = Box::pin(async move { Ok(api.work.run(read).await??) });
-        self.reading.push_back(Reading { len, bytes });
+        self.reading.push_back(Reading { len, bytes: self.api.work.start(read) });
     }
 }
 
@@ -109,19 +109,14 @@ impl HttpBody for Pieces {
             this.begin();
         }
         let Some(first) = this.reading.front_mut() else { return Poll::Ready(None) };
-        let read = ready!(first.bytes.as_mut().poll(context));
+        let read = ready!(Pin::new(&mut first.bytes).poll(context));
         this.reading.pop_front();
-        let bytes = read.map_err(|refusal| {
+        let bytes = read.and_then(|bytes| Ok(bytes?)).map_err(|refusal| {
             tracing::error!(error = %Chain(&refusal), "a pack cannot be read");
             io::Error::other(refusal.to_string())
         })?;
         if this.api.has_room_ahead(PIECE_BYTES) {
             this.begin();
-            if let Some(next) = this.reading.front_mut()
-                && let Poll::Ready(read) = next.bytes.as_mut().poll(context)
-            {
-                next.bytes = Box::pin(std::future::ready(read));
-            }
         }
         Poll::Ready(Some(Ok(Frame::data(bytes))))
     }
