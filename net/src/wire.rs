@@ -160,7 +160,7 @@ impl Item {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match self {
             Self::Head(head) => {
-                let body = postcard::to_stdvec(&(HEAD_VERSION, head)).expect("memory takes everything");
+                let body = head_body(*head);
                 put(out, TAG_HEAD, &body);
             }
             Self::Metadata(frame) => put(out, TAG_METADATA, frame),
@@ -379,9 +379,13 @@ fn decode_head(body: &[u8]) -> Result<Head, WireError> {
         Some(&version) => return Err(WireError::Version(version)),
         None => return Err(WireError::Item("the head")),
     }
-    let (head, rest): (Head, _) =
-        postcard::take_from_bytes(&body[1..]).map_err(|_| WireError::Item("the head"))?;
-    if rest.is_empty() { Ok(head) } else { Err(WireError::Item("the head")) }
+    let head: Head = postcard::from_bytes(&body[1..]).map_err(|_| WireError::Item("the head"))?;
+    // A number could be written at greater length than it takes.
+    if head_body(head) == body { Ok(head) } else { Err(WireError::Item("the head")) }
+}
+
+fn head_body(head: Head) -> Vec<u8> {
+    postcard::to_stdvec(&(HEAD_VERSION, head)).expect("memory takes everything")
 }
 
 #[cfg(test)]

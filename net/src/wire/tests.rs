@@ -197,3 +197,16 @@ proptest! {
         let _ = serde_json::from_slice::<ErrorBody>(&bytes);
     }
 }
+
+/// Found by fuzzing.
+#[test]
+fn a_head_has_one_encoding() {
+    let head = Head { objects: 127, ..Head::default() };
+    let mut bytes = Item::Head(head).to_bytes();
+    let mut decoder = ItemDecoder::new();
+    assert!(matches!(decoder.next(&mut &bytes[..]), Ok(Some(Item::Head(decoded))) if decoded == head));
+    let at = bytes.iter().position(|byte| *byte == 127).unwrap();
+    bytes.splice(at..=at, [0xff, 0]);
+    bytes[1] += 1;
+    assert!(matches!(ItemDecoder::new().next(&mut &bytes[..]), Err(WireError::Item("the head"))));
+}
