@@ -8,7 +8,7 @@
 //!
 //! Invariants:
 //! - every wanted chunk is sent or named absent, and nothing is named absent that was sent;
-//! - what is held in memory is bounded by a window of [`WINDOW_MAX`] ids and two blocks, however much is wanted.
+//! - what is held in memory is bounded by a window of `WINDOW_MAX` ids and two blocks, however much is wanted.
 //!
 //! [`Store::lacking_objects`] and [`Store::lacking_chunks`] are in `lacking`. Nothing here fetches from anybody.
 

@@ -49,7 +49,7 @@ pub(crate) struct ServeArgs {
 #[command(next_help_heading = "Serving peers")]
 #[serde(default)]
 pub(crate) struct ServeOptions {
-    /// Where peers connect: ADDRESS[:PORT], or `off` [the port is $HTTP_PORT, else 7001]
+    /// Where peers connect: ADDRESS or ADDRESS:PORT, or `off` [the port is $HTTP_PORT, else 7001]
     #[arg(long, env = "CAIRN_LISTEN", value_name = "ADDRESS", hide_env_values = true)]
     pub(crate) listen: Option<ListenArg>,
     /// The certificate and those that lead from it to a root, PEM; it is read again when it changes

@@ -32,7 +32,7 @@ struct Stopped<'a> {
 }
 
 impl HandedOver<'_> {
-    /// Waits until the new process has dropped its [`Predecessor`], or `max`.
+    /// Waits until the new process has dropped its [`super::Predecessor`], or `max`.
     pub fn wait_for_successor(&mut self, max: Duration) {
         // Nothing more is said: what comes is the end.
         let _ = self.stream.set_read_timeout(Some(max));

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use serde_json::Value;
 
-use super::nodes::{NAME, Nodes, first_object};
+use super::nodes::{NAME, Nodes, first_object, two_releases};
 use crate::bars::{Bench, line_up, plain};
 use crate::corpus;
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ pub(in crate::bars) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     let mut rows = measured.pulls()?;
     rows.push(measured.packs());
     rows.push(measured.delta(&listed)?);
-    rows.push(measured.many(&listed)?);
+    rows.push(measured.many()?);
     drop((server, nginx));
     nodes.close()?;
     Ok(rows)
@@ -112,7 +112,7 @@ impl Measured<'_> {
 
     /// The frames of all chunks, as peers fetch them.
     fn delta(&self, listed: &Value) -> Result<Row> {
-        let cairn = servers::curl([self.delta_url(listed)?]);
+        let cairn = servers::curl([format!("http://{}{}", self.server.address(), delta_path(listed)?)]);
         let entrants = line_up(
             plain(CURL_NGINX, self.nginx_line()),
             std::iter::once(Entrant::new("cairn", Role::Candidate, move || cairn.run())),
@@ -122,27 +122,31 @@ impl Measured<'_> {
         Ok(self.row("serving frames", Unit::BytesPerSecond, Limit::RatioAtLeast(SERVE_LIMIT), scores))
     }
 
-    /// Many clients at once, each of which wants everything.
-    fn many(&self, listed: &Value) -> Result<Row> {
-        let url = self.delta_url(listed)?;
-        let clients = if self.bench.options.scale.quick { 10 } else { CLIENTS };
-        servers::curl_at_once(&url, clients).run()?;
-        let peak = self.server.service().peak_resident_bytes()?;
-        let outcome = Outcome::Measured(Series::of_bytes(peak));
-        Ok(self.row(
+    /// Many clients at once, each of which wants a whole release.
+    fn many(&self) -> Result<Row> {
+        let [_, release] = two_releases(self.bench)?;
+        let publisher = self.nodes.with_releases("many", std::slice::from_ref(&release))?;
+        let server = self.nodes.serve(&publisher)?;
+        let listed = first_object(&self.nodes.cairn.list_json(&publisher))?;
+        let url = format!("http://{}{}", server.address(), delta_path(&listed)?);
+        servers::curl_at_once(&url, if self.bench.options.scale.quick { 10 } else { CLIENTS }).run()?;
+        let outcome = Outcome::Measured(Series::of_bytes(server.service().peak_resident_bytes()?));
+        let row = self.row(
             "peak memory of a server after 200 clients at once",
             Unit::Bytes,
             Limit::AtMost(CLIENTS_MEMORY_LIMIT),
             vec![Score::new("cairn", Role::Candidate, outcome)],
-        ))
+        );
+        Ok(Row { corpus: "uv", ..row })
     }
+}
 
-    fn delta_url(&self, listed: &Value) -> Result<String> {
-        let artifact = listed["artifact"]
-            .as_str()
-            .ok_or_else(|| Error::Wrong { program: "cairn".into(), what: "ls names no artifact".into() })?;
-        Ok(format!("http://{}/v1/delta/none/{artifact}?part=chunks", self.server.address()))
-    }
+/// Where all data of a store's only artifact is.
+fn delta_path(listed: &Value) -> Result<String> {
+    let artifact = listed["artifact"]
+        .as_str()
+        .ok_or_else(|| Error::Wrong { program: "cairn".into(), what: "ls names no artifact".into() })?;
+    Ok(format!("/v1/delta/none/{artifact}?part=chunks"))
 }
 
 /// The names of a store's packs, and the bytes of all.
