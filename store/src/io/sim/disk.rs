@@ -196,6 +196,17 @@ impl Disk {
         Ok(())
     }
 
+    /// Changes bits of a byte that is there, whether it is durable or not.
+    pub(super) fn rot(&mut self, path: &Path, byte: usize, bits: u8) {
+        let Ok(inode) = self.file(path) else { return };
+        let inode = self.inode(inode);
+        for bytes in [&mut inode.now, &mut inode.durable] {
+            if let Some(byte) = bytes.get_mut(byte) {
+                *byte ^= bits;
+            }
+        }
+    }
+
     pub(super) fn settle(&mut self) {
         self.pending.clear();
         self.durable.clone_from(&self.names);
