@@ -319,3 +319,21 @@ fn what_no_flush_came_for_is_found_again_as_far_as_it_was_written() {
         assert!(report.is_clean(), "{report:?}");
     }
 }
+
+#[test]
+fn a_chunk_that_could_not_be_read_and_is_kept_again_is_in_its_pack_once() {
+    let sim = Sim::new(1);
+    let writer = open(&sim).unwrap();
+    let intake = writer.intake();
+    intake.keep(PackKind::Data, &frame_of(20..25)).unwrap();
+    sim.fail_at(1, Fault::Io);
+    assert!(writer.chunk(&id(22)).is_err(), "the disk failed");
+    assert_eq!(intake.keep(PackKind::Data, &frame_of(20..25)).unwrap().chunks, 1);
+    intake.flush().unwrap();
+    drop((intake, writer));
+    let writer = open(&sim).unwrap();
+    assert_eq!(writer.packs().unwrap()[0].chunks, 5);
+    let report = writer.verify(&VerifyOptions::default(), &()).unwrap();
+    assert!(report.is_clean(), "{:?}", report.damage);
+    assert!((20..25).all(|number| *writer.chunk(&id(number)).unwrap() == *text(number)));
+}
