@@ -3,7 +3,8 @@
 //! What is sound in a damaged pack goes into new ones, what is not is fetched where somebody has it, and then the pack
 //! goes to `quarantine/`, whole, for whoever wants to look into it. Order: new packs are sealed and their names durable
 //! before the old one's name goes, so that whenever this stops every chunk that could be read still can, at worst twice;
-//! it is then begun anew. Readers that have the old pack open go on reading it; others find the new ones.
+//! it is then begun anew. A pack that comes out the same has the same name, and takes the damaged one's place. Readers
+//! that have the old pack open go on reading it; others find the new ones.
 //!
 //! No ingest runs meanwhile, since it might count on a pack that goes.
 
@@ -132,6 +133,8 @@ impl Writer {
         for pack in &plan.packs {
             if self.is_replaced(pack.pack)? {
                 repaired.packs.push(pack.pack);
+            } else if examine(&self.local(), pack.pack)?.is_none() {
+                tracing::info!(pack = %pack.pack, "a damaged pack came out the same again, and took its place");
             } else {
                 tracing::warn!(pack = %pack.pack, "a damaged pack stays: not all that it holds is in other packs");
             }

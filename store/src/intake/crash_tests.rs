@@ -321,6 +321,29 @@ fn what_no_flush_came_for_is_found_again_as_far_as_it_was_written() {
 }
 
 #[test]
+fn a_damaged_pack_that_comes_out_the_same_again_is_read_again() {
+    let sim = Sim::new(1);
+    let writer = open(&sim).unwrap();
+    writer.intake().keep(PackKind::Data, &frame_of(20..25)).unwrap();
+    writer.intake().flush().unwrap();
+    let [pack] = writer.packs().unwrap().try_into().unwrap();
+    let path = Path::new(STORE).join(format!("packs/{}.pack", pack.id));
+    sim.rot(&path, usize::try_from(pack.file_bytes / 3).unwrap(), 1);
+    drop(writer);
+    let writer = open(&sim).unwrap();
+    let report = writer.verify(&VerifyOptions::default(), &()).unwrap();
+    let mut plan = writer.plan_repair(&report).unwrap();
+    // All of it is in one frame, none of which holds, and nothing names what it has.
+    assert_eq!((plan.packs.len(), plan.lost.len()), (1, 5));
+    plan.wanted = plan.lost.iter().map(|id| ChunkRef { id: *id, len: 0 }).collect();
+    let repaired = writer.repair(&plan, Some(&Whole(writer.intake())), &()).unwrap();
+    assert_eq!((repaired.packs.len(), repaired.healed), (0, 5));
+    assert_eq!(writer.packs().unwrap()[0].id, pack.id);
+    assert!((20..25).all(|number| *writer.chunk(&id(number)).unwrap() == *text(number)));
+    assert!(writer.verify(&VerifyOptions::default(), &()).unwrap().is_clean());
+}
+
+#[test]
 fn a_chunk_that_could_not_be_read_and_is_kept_again_is_in_its_pack_once() {
     let sim = Sim::new(1);
     let writer = open(&sim).unwrap();
@@ -336,4 +359,13 @@ fn a_chunk_that_could_not_be_read_and_is_kept_again_is_in_its_pack_once() {
     let report = writer.verify(&VerifyOptions::default(), &()).unwrap();
     assert!(report.is_clean(), "{:?}", report.damage);
     assert!((20..25).all(|number| *writer.chunk(&id(number)).unwrap() == *text(number)));
+}
+
+/// Brings a whole frame, as it was sent at first.
+struct Whole(Arc<Intake>);
+
+impl Fetch for Whole {
+    fn fetch(&self, _: &[ChunkRef], _: Why) -> Result<()> {
+        self.0.heal(PackKind::Data, &frame_of(20..25)).map(drop)
+    }
 }

@@ -201,9 +201,10 @@ impl Store {
         self.inner.damaged.change(|known| _ = known.packs.remove(pack));
     }
 
-    /// Lets go of a pack that is not to be read any more.
+    /// Lets go of a pack that is not to be read any more, or only as the other file that has its name now.
     pub(crate) fn forget_pack(&self, pack: PackId) {
         lock(&self.inner.packs).remove(&pack);
+        lock(&self.inner.blocks).forget(pack);
         self.inner.damaged.change(|known| known.places.retain(|place| place.pack != pack));
     }
 
