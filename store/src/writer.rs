@@ -161,6 +161,7 @@ impl Writer {
             write_format(&*io, path)?;
         }
         make::recover_packs(&*io, &path.join("packs"))?;
+        make::remove_unfinished(&*io, path);
         let journal = Journal::open_write(Arc::clone(&io), &path.join("journal"))?;
         let shown = Mutex::new(Arc::clone(journal.view()));
         let names = Mutex::new(Names::new(journal, catalogue));
