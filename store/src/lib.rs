@@ -78,6 +78,7 @@ mod references;
 pub mod refs;
 pub mod repair;
 pub mod restore;
+pub mod retention;
 pub mod sending;
 mod shared;
 pub mod stats;
@@ -110,6 +111,7 @@ pub use refs::{Channel, ChannelKey, Name, Platform, ProfileName, RefKey, RefReco
 pub use refs::{Origin, RefStatement, Subject, SubjectName, Witness};
 pub use repair::{DamagedPack, RepairPlan, Repaired};
 pub use restore::{FileWriter, RestoreOptions, Restored, Written};
+pub use retention::{Retention, RetentionPlan, Retired};
 pub use sending::{Lacking, PackFile, Piece, Sending};
 pub use shared::Shared;
 pub use store::Store;
