@@ -77,6 +77,7 @@ pub mod read;
 mod references;
 pub mod refs;
 pub mod repair;
+mod reserve;
 pub mod restore;
 pub mod retention;
 pub mod sending;

@@ -2,6 +2,7 @@
 //! for byte, what was not is there whole or not at all, and work goes on. Sources lie on a real file system.
 
 mod fault;
+mod full;
 mod history;
 mod profiles;
 mod pulled;
