@@ -43,10 +43,11 @@
 //! ```
 //!
 //! What is where: [`store`] and [`writer`] are the front doors; [`ingest`], [`restore`], [`read`], [`verify`], [`diff`],
-//! [`usage`] and [`stats`] are what they do; [`refs`] and [`journal`] are names and their history; [`artifact`],
+//! [`usage`], [`stats`] and [`archive`] are what they do; [`refs`] and [`journal`] are names and their history; [`artifact`],
 //! [`tree`], [`content`] and [`object`] are what names lead to; [`chunker`], [`block`], [`pack`] and [`index`] are how
 //! bytes lie on disk; [`io`] is the disk, real or simulated. docs/format.md has every byte of it.
 
+pub mod archive;
 pub mod artifact;
 pub mod block;
 pub mod blocks;
@@ -92,6 +93,7 @@ pub mod usage;
 pub mod verify;
 pub mod writer;
 
+pub use archive::{ArchiveReader, ArchiveRequest};
 pub use artifact::{Artifact, ArtifactKind, MetadataPolicy};
 pub use blocks::{BlockBuffers, BlockId, Decoder, KeptBlock};
 pub use content::{ChunkRef, Content, ContentBuilder};
