@@ -130,11 +130,11 @@ impl Writer {
             self.fetch_lost(fetch, &plan.wanted, progress)?;
         }
         self.intake().flush()?;
-        for pack in &plan.packs {
+        let mended = self.mended(plan)?;
+        mended.iter().for_each(|pack| self.spare(pack));
+        for pack in plan.packs.iter().filter(|pack| !mended.contains(&pack.pack)) {
             if self.is_replaced(pack.pack)? {
                 repaired.packs.push(pack.pack);
-            } else if examine(&self.local(), pack.pack)?.is_none() {
-                tracing::info!(pack = %pack.pack, "a damaged pack came out the same again, and took its place");
             } else {
                 tracing::warn!(pack = %pack.pack, "a damaged pack stays: not all that it holds is in other packs");
             }
@@ -194,7 +194,21 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether each sound chunk of a pack is in another sealed one.
+    /// The packs that came out the same again and took their own place: all of them is sound now.
+    fn mended(&self, plan: &RepairPlan) -> Result<BTreeSet<PackId>> {
+        let store = self.local();
+        let sealed = store.overlay().sealed_packs();
+        let mut mended = BTreeSet::new();
+        for pack in plan.packs.iter().map(|pack| pack.pack).filter(|pack| sealed.contains(pack)) {
+            if examine(&store, pack)?.is_none() {
+                tracing::info!(%pack, "a damaged pack came out the same again, and took its own place");
+                mended.insert(pack);
+            }
+        }
+        Ok(mended)
+    }
+
+    /// Whether each sound chunk of a pack is soundly in another sealed one.
     fn is_replaced(&self, id: PackId) -> Result<bool> {
         let store = self.local();
         store.index_of_all()?;
@@ -203,8 +217,7 @@ impl Writer {
         for number in (0u16..).take(pack.footer().frames.len()) {
             let Some(frame) = sound_part(&pack, number, &mut tools)? else { continue };
             for (chunk, _) in frame.chunks() {
-                let other = store.copy_of(chunk, |place| place.pack != id)?;
-                if other.is_none() {
+                if store.sound_copy_outside(id, chunk)?.is_none() {
                     return Ok(false);
                 }
             }

@@ -222,6 +222,12 @@ impl Sim {
         self.machine().disk.used()
     }
 
+    /// Whether its size was limited, so that anything may fail for want of room.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.machine().disk.is_limited()
+    }
+
     /// Forgets every fault and crash that is still planned; a full disk has space again.
     pub fn heal(&self) {
         let mut machine = self.machine();

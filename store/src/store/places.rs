@@ -186,6 +186,11 @@ impl Store {
         Ok(copies.get(id).and_then(|places| places.iter().find(|place| will_do(place))).copied())
     }
 
+    /// A place of a chunk in another pack, as far as known a sound one.
+    pub(crate) fn sound_copy_outside(&self, pack: PackId, id: &ChunkId) -> Result<Option<Place>> {
+        self.copy_of(id, |place| place.pack != pack && !self.inner.damaged.has(place))
+    }
+
     /// Remembers that a place does not hold what it should: from now on other places of the chunk are preferred.
     pub(crate) fn note_damaged(&self, place: Place) {
         self.inner.damaged.note(place);

@@ -128,6 +128,10 @@ impl Disk {
         self.pending.push(naming);
     }
 
+    pub(super) fn is_limited(&self) -> bool {
+        self.capacity.is_some()
+    }
+
     pub(super) fn set_capacity(&mut self, bytes: Option<u64>) {
         self.capacity = bytes;
     }
