@@ -90,6 +90,9 @@ impl<'a> Machine<'a> {
 
     /// Whether an error of a step is to be expected: something failed since the store was opened.
     pub(crate) fn may_fail(&self, error: &Error) -> bool {
+        if self.sim.is_limited() && (error.is_disk_full() || matches!(error, Error::Poisoned { .. })) {
+            return true;
+        }
         let kinds = [Kind::Damaged, Kind::Unavailable, Kind::Absent];
         let is_damage =
             self.rotten && (kinds.contains(&error.kind()) || matches!(error, Error::Incomplete { .. }));
