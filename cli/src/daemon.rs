@@ -11,6 +11,7 @@ mod detach;
 mod handover;
 mod inherit;
 pub(crate) mod mounts;
+mod room;
 mod serve;
 mod settings;
 mod signals;
@@ -356,8 +357,8 @@ async fn begin(global: &Global, args: DaemonArgs, path: &Path) -> anyhow::Result
     let writer = Writer::open(path, &writer_options(global), &())?;
     let opened = serve::open_peers(path, &mut settings, Vec::new())?;
     let mounts = Mounts::new(settings.cache_max, settings.fetch_max());
-    let control = Listening::open(&settings.socket, settings.group)?;
-    let successors = Successors::prepare(path)?;
+    let control = room::on_a_full_disk(&writer, || Ok(Listening::open(&settings.socket, settings.group)?))?;
+    let successors = room::on_a_full_disk(&writer, || Successors::prepare(path))?;
     let background = settings.background(&writer)?;
     background.attach();
     let daemon = Daemon::new(writer, mounts, None, background);

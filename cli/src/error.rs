@@ -428,6 +428,10 @@ fn hint_for(error: &Error) -> Option<String> {
         }
         Error::NoGeneration { profile, .. } => format!("`cairn generations --profile {profile}` lists them"),
         Error::NewerFormat { .. } => "use a newer cairn with this store".to_owned(),
+        Error::Full { .. } => {
+            "remove versions or generations (`cairn rm`, `cairn prune`), which works on a full disk, and run `cairn gc`"
+                .to_owned()
+        }
         Error::Poisoned { .. } => "run the command again: opening the store recovers it".to_owned(),
         Error::Unavailable { .. } => {
             "run it again when a peer that has it answers; what is here stays".to_owned()

@@ -193,6 +193,14 @@ pub enum Error {
         /// The newest version this build reads.
         supported: u32,
     },
+    /// There is no room for a change of names. It was not made, and the writer goes on.
+    #[error("the disk is full: no more can be written to {}", path.display())]
+    Full {
+        /// The file that would have grown.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// An earlier write or sync of this writer failed; it takes nothing more.
     #[error("the writer of {} stopped after a failed write; open the store again", path.display())]
     Poisoned {
@@ -218,7 +226,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Io { .. } | Self::Tree { .. } | Self::Input { .. } | Self::Poisoned { .. } => Kind::Failed,
-            Self::NewerFormat { .. } => Kind::Failed,
+            Self::NewerFormat { .. } | Self::Full { .. } => Kind::Failed,
             Self::Absent { .. } | Self::Incomplete { .. } => Kind::Absent,
             Self::NoPackage { .. } | Self::NoGeneration { .. } => Kind::Absent,
             Self::Damaged { .. } | Self::Archive { .. } => Kind::Damaged,
@@ -233,8 +241,11 @@ impl Error {
     /// Whether the store's disk, or the user's share of it, is full.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
-        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+        match self {
+            Self::Full { .. } => true,
+            Self::Io { source, .. } => crate::io::is_full(source),
+            _ => false,
+        }
     }
 
     /// The same damage, with the reason why nobody mended it.

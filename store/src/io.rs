@@ -65,7 +65,8 @@ pub trait Io: Send + Sync {
         Ok(bytes)
     }
 
-    /// Writes a whole small file so that a crash leaves the old bytes or the new, and syncs it and its directory.
+    /// Writes a whole small file so that a crash leaves the old bytes or the new, and syncs it and its directory. Where
+    /// there is no room for it nothing of it stays.
     fn write_atomic(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".part");
@@ -75,11 +76,26 @@ pub trait Io: Send + Sync {
             _ => {}
         }
         let file = self.create(&temporary)?;
-        file.write_all_at(bytes, 0)?;
-        file.sync()?;
-        self.rename(&temporary, path)?;
+        let written = file
+            .write_all_at(bytes, 0)
+            .and_then(|()| file.sync())
+            .and_then(|()| self.rename(&temporary, path));
+        if let Err(error) = written {
+            drop(file);
+            if is_full(&error) {
+                // Half a file is of no use, and takes what others want.
+                let _ = self.remove(&temporary);
+            }
+            return Err(error);
+        }
         self.sync_dir(path.parent().unwrap_or(Path::new(".")))
     }
+}
+
+/// Whether the disk, or the user's share of it, is full.
+#[must_use]
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// A file open for reading.
@@ -101,7 +117,11 @@ pub trait ReadFile: Send + Sync {
 pub trait WriteFile: Send + Sync {
     /// Writes all of `bytes` at `offset`.
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Cuts or extends the file.
+    /// Takes room on the disk for `len` bytes from `offset` on, so that to write them needs none any more; the file's
+    /// length stays as it is. False where the file system has no such thing: nothing is promised then. When the disk is
+    /// full, what there was may be taken.
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<bool>;
+    /// Cuts or extends the file, and gives back what was allocated behind its end.
     fn set_len(&self, len: u64) -> io::Result<()>;
     /// Makes everything written so far durable.
     fn sync(&self) -> io::Result<()>;

@@ -82,9 +82,12 @@
 //! them together what was.
 //!
 //! # Order of durability
-//! - Append: write the group, sync the segment, acknowledge. The first failure poisons the [`Journal`].
+//! - Append: take room for the group, write it, sync the segment, acknowledge. Where the disk is full nothing is written,
+//!   or what was written of it is cut off and that synced: the change is refused, and the next one may succeed. Any other
+//!   failure poisons the [`Journal`]. For what takes names away the store's reserve is given up before it is refused.
 //! - New segment, once the old one has grown by 4 MiB or by its checkpoint's size, whichever is more, or if it is of an
 //!   earlier version: write header and checkpoint under `*.part`, sync, rename, sync the directory; only then append to it.
+//!   On a full disk the old one goes on.
 //! - Opening to write: cut a torn end off, write the last group again as it is and sync (a sync that failed under an
 //!   earlier process may have left it in memory only, seeming safe), sync the directory.
 //!
@@ -103,6 +106,7 @@ mod frame;
 mod record;
 mod recover;
 mod replay;
+mod room;
 mod segments;
 mod state;
 
@@ -112,6 +116,8 @@ mod crash_tests;
 mod exchange_tests;
 #[cfg(test)]
 mod format_tests;
+#[cfg(test)]
+mod full_tests;
 #[cfg(test)]
 mod profile_crash_tests;
 #[cfg(test)]
@@ -127,6 +133,7 @@ pub use replay::{Log, Position};
 
 use crate::io::{Io, WriteFile};
 use crate::refs::View;
+use crate::reserve::Reserve;
 use crate::{Error, Result};
 use apply::{Undo, apply};
 use record::{Body, Stored};
@@ -147,6 +154,10 @@ pub struct Journal {
     segment: OpenSegment,
     /// Grown beyond which the segment is left for a new one.
     roll_bytes: u64,
+    /// Grown beyond which that is tried again, after there was no room for it.
+    roll_again: u64,
+    /// What is given up on a full disk for changes that take away.
+    reserve: Option<Reserve>,
     view: Arc<View>,
     poisoned: bool,
 }
@@ -161,6 +172,8 @@ struct OpenSegment {
     checkpoint_end: u64,
     /// Where the next group goes: the end of the last whole one.
     end: u64,
+    /// Up to where there is room on the disk, as far as is known.
+    room: u64,
 }
 
 impl Journal {
@@ -190,7 +203,22 @@ impl Journal {
     pub fn open_write(io: Arc<dyn Io>, dir: &Path) -> Result<Self> {
         let (segment, view) = recover::recover(&*io, dir)?;
         let dir = dir.to_owned();
-        Ok(Self { io, dir, segment, roll_bytes: ROLL_BYTES, view: Arc::new(view), poisoned: false })
+        let (view, roll_bytes) = (Arc::new(view), ROLL_BYTES);
+        Ok(Self { io, dir, segment, roll_bytes, roll_again: 0, reserve: None, view, poisoned: false })
+    }
+
+    /// Gives `reserve` up on a full disk, for changes that take away.
+    #[must_use]
+    pub(crate) fn with_reserve(mut self, reserve: Reserve) -> Self {
+        self.reserve = Some(reserve);
+        self
+    }
+
+    /// Takes what the reserve lacks, as far as there is room.
+    pub(crate) fn fill_reserve(&mut self) {
+        if let Some(reserve) = &mut self.reserve {
+            reserve.fill();
+        }
     }
 
     /// Leaves segments after `roll_bytes` instead of 4 MiB.
@@ -198,6 +226,11 @@ impl Journal {
     pub fn rolling_at(mut self, roll_bytes: u64) -> Self {
         self.roll_bytes = roll_bytes;
         self
+    }
+
+    /// Gives a piece of the reserve up; false where there is none.
+    pub(crate) fn give_up_reserve(&mut self) -> bool {
+        self.reserve.as_mut().is_some_and(Reserve::give_up)
     }
 
     /// What the journal says, with everything that was appended.
@@ -229,8 +262,9 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::Conflict`] if what is there is not what an operation expects, and [`Error::Invalid`] for a `who` or
-    /// group that is too long: nothing is written. [`Error::Io`] if a write or sync fails: whether the group is there
-    /// is known when the journal is next opened, and until then every append is [`Error::Poisoned`].
+    /// group that is too long: nothing is written. [`Error::Full`] where there is no room: nothing changed, and this goes
+    /// on. [`Error::Io`] if a write or sync fails otherwise: whether the group is there is known when the journal is next
+    /// opened, and until then every append is [`Error::Poisoned`].
     pub fn append(&mut self, ops: Vec<Op>, who: &str, now_ms: u64) -> Result<u64> {
         if self.poisoned {
             return Err(Error::Poisoned { path: self.segment.path.clone() });
@@ -246,13 +280,10 @@ impl Journal {
                 reason,
             });
         }
-        let grown = self.segment.end - self.segment.checkpoint_end;
-        let is_old = self.segment.version < frame::VERSION;
-        if is_old || grown >= self.roll_bytes.max(self.segment.checkpoint_end) {
-            self.roll(who, now_ms)?;
-        }
+        let takes_away = record::takes_away(&ops);
+        self.roll_if_due(who, now_ms, takes_away)?;
         let undo = self.apply_all(&ops)?;
-        let written = self.write(ops, who, now_ms);
+        let written = self.write(ops, who, now_ms, takes_away);
         let view = Arc::make_mut(&mut self.view);
         match written {
             Ok(seq) => view.seq = seq,
@@ -277,7 +308,7 @@ impl Journal {
         Ok(done)
     }
 
-    fn write(&mut self, ops: Vec<Op>, who: &str, now_ms: u64) -> Result<u64> {
+    fn write(&mut self, ops: Vec<Op>, who: &str, now_ms: u64, takes_away: bool) -> Result<u64> {
         let first = self.view.seq + 1;
         let records: Vec<Stored> = (first..)
             .zip(ops)
@@ -285,29 +316,8 @@ impl Journal {
             .collect();
         let group = frame::group(&records, GROUP_BYTES_MAX)?;
         let last = self.view.seq + records.len() as u64;
-        self.poisoned = true;
-        self.segment.append(&group)?;
-        self.poisoned = false;
+        self.append_group(&group, takes_away)?;
         Ok(last)
-    }
-
-    /// Goes on in a new segment, which begins with a checkpoint of the view.
-    fn roll(&mut self, who: &str, now_ms: u64) -> Result<()> {
-        let seq = self.view.seq + 1;
-        self.poisoned = true;
-        self.segment = segments::create(&*self.io, &self.dir, &self.view, seq, who, now_ms)?;
-        self.poisoned = false;
-        Arc::make_mut(&mut self.view).seq = seq;
-        Ok(())
-    }
-}
-
-impl OpenSegment {
-    fn append(&mut self, group: &[u8]) -> Result<()> {
-        self.file.write_all_at(group, self.end).map_err(Error::io("append to", &self.path))?;
-        self.file.sync().map_err(Error::io("sync", &self.path))?;
-        self.end += group.len() as u64;
-        Ok(())
     }
 }
 

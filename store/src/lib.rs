@@ -78,7 +78,9 @@ pub mod read;
 mod references;
 pub mod refs;
 pub mod repair;
+mod reserve;
 pub mod restore;
+pub mod retention;
 pub mod sending;
 mod shared;
 pub mod stats;
@@ -112,6 +114,7 @@ pub use refs::{Channel, ChannelKey, Name, Platform, ProfileName, RefKey, RefReco
 pub use refs::{Origin, RefStatement, Subject, SubjectName, Witness};
 pub use repair::{DamagedPack, RepairPlan, Repaired};
 pub use restore::{FileWriter, RestoreOptions, Restored, Written};
+pub use retention::{Retention, RetentionPlan, Retired};
 pub use sending::{Lacking, PackFile, Piece, Sending};
 pub use shared::Shared;
 pub use store::Store;

@@ -31,6 +31,7 @@ use crate::journal::{Journal, Op};
 use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::refs::View;
+use crate::reserve::Reserve;
 use crate::store::{Store, check_format, lock, write_format};
 
 /// How long an ingest that waits for another one sleeps between two looks.
@@ -162,6 +163,7 @@ impl Writer {
         }
         make::recover_packs(&*io, &path.join("packs"))?;
         let journal = Journal::open_write(Arc::clone(&io), &path.join("journal"))?;
+        let journal = journal.with_reserve(Reserve::open(Arc::clone(&io), path));
         let shown = Mutex::new(Arc::clone(journal.view()));
         let names = Mutex::new(Names::new(journal, catalogue));
         let (ingesting, running) = (Mutex::default(), Arc::default());
@@ -264,6 +266,16 @@ impl Writer {
             names.let_catalogue_follow();
         }
         Ok(seq)
+    }
+
+    /// Takes what the reserve for a full disk lacks, as far as there is room by now.
+    pub fn fill_reserve(&self) {
+        lock(&self.owned.names).journal.fill_reserve();
+    }
+
+    /// Gives a piece of that reserve up, for what cannot do without room; false where there is none left.
+    pub fn give_up_reserve(&self) -> bool {
+        lock(&self.owned.names).journal.give_up_reserve()
     }
 
     /// Writes an index run if many chunks are in none. Failing costs time at the next opening only.

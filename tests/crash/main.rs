@@ -3,6 +3,7 @@
 
 mod archives;
 mod fault;
+mod full;
 mod history;
 mod profiles;
 mod pulled;

@@ -11,7 +11,7 @@ use crate::user::is_root;
 pub struct Mount {
     path: PathBuf,
     // Dropped after the mount itself.
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Mount {
@@ -24,7 +24,7 @@ impl Mount {
         let scratch = Scratch::new();
         let path = scratch.folder("mount");
         run("mount", &["-t", "tmpfs", "-o", &format!("size={bytes}"), "cairn-test", text(&path)])?;
-        Ok(Self { path, _scratch: scratch })
+        Ok(Self { path, scratch })
     }
 
     /// A file system of this kind (`xfs`, `btrfs`) on an image of 400 MiB.
@@ -32,21 +32,57 @@ impl Mount {
     /// # Errors
     /// Why there is none here.
     pub fn image(kind: &str) -> Result<Self, String> {
+        Self::image_of(kind, 400 << 20)
+    }
+
+    /// The same on an image of so many bytes.
+    ///
+    /// # Errors
+    /// Why there is none here.
+    pub fn image_of(kind: &str, bytes: u64) -> Result<Self, String> {
         needs_root()?;
         let scratch = Scratch::new();
         let image = scratch.file("image", b"");
         let file = std::fs::OpenOptions::new().write(true).open(&image).map_err(|error| error.to_string())?;
-        file.set_len(400 << 20).map_err(|error| error.to_string())?;
+        file.set_len(bytes).map_err(|error| error.to_string())?;
         run(&format!("mkfs.{kind}"), &["-q", text(&image)])?;
         let path = scratch.folder("mount");
         run("mount", &["-o", "loop", text(&image), text(&path)])?;
-        Ok(Self { path, _scratch: scratch })
+        Ok(Self { path, scratch })
     }
 
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Writes a file there until there is not a byte left.
+    ///
+    /// # Panics
+    /// If it ends by anything else.
+    pub fn fill(&self, name: &str) {
+        use std::io::{ErrorKind, Write};
+        let mut file = std::fs::File::create(self.path.join(name)).expect("a file can be made");
+        for len in [1 << 16, 4096, 512, 1] {
+            let bytes = crate::bytes::noise(u64::try_from(len).expect("it fits"), len);
+            let error = loop {
+                // What is not on the disk may have been promised more than there is.
+                if let Err(error) = file.write_all(&bytes).and_then(|()| file.sync_data()) {
+                    break error;
+                }
+            };
+            assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+        }
+    }
+
+    /// Takes it away and mounts it again.
+    ///
+    /// # Errors
+    /// What `mount` says.
+    pub fn again(&self) -> Result<(), String> {
+        run("umount", &[text(&self.path)])?;
+        run("mount", &["-o", "loop", text(&self.scratch.join("image")), text(&self.path)])
     }
 
     /// From now on nobody can write to it.

@@ -7,6 +7,9 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
 use super::{Bytes, Io, Listed, ReadFile, WriteFile};
 
 /// The machine's file system.
@@ -87,6 +90,17 @@ impl ReadFile for OsFile {
 impl WriteFile for OsFile {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
+    }
+
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<bool> {
+        loop {
+            return match rustix::fs::fallocate(&self.0, FallocateFlags::KEEP_SIZE, offset, len) {
+                Ok(()) => Ok(true),
+                Err(Errno::INTR) => continue,
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+                Err(errno) => Err(errno.into()),
+            };
+        }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

@@ -179,10 +179,30 @@ impl Sim {
         machine.full_from = Some(machine.operations + n);
     }
 
+    /// The disk holds so many bytes from now on, counted in blocks of 4 KiB of what files that have a name hold and
+    /// have allocated; a name itself takes none, but a new one wants a free block. None is any number.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.machine().disk.set_capacity(bytes);
+    }
+
+    /// From now on the disk has not a byte more than what is used. Counts as no operation.
+    pub fn fill(&self) {
+        let mut machine = self.machine();
+        let used = machine.disk.used();
+        machine.disk.set_capacity(Some(used));
+    }
+
+    /// Bytes that are used, as [`Sim::set_capacity`] counts them.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.machine().disk.used()
+    }
+
     /// Forgets every fault and crash that is still planned; a full disk has space again.
     pub fn heal(&self) {
         let mut machine = self.machine();
         machine.faults.clear();
+        machine.disk.set_capacity(None);
         (machine.full_from, machine.crash_at_sync, machine.crash_at_operation) = (None, None, None);
     }
 
@@ -314,22 +334,35 @@ impl WriteFile for SimFile {
         let mut machine = self.sim.machine();
         let fate = machine.begin(Effect::Grows)?;
         let Machine { disk, random, .. } = &mut *machine;
+        let fits = disk.fitting(self.inode, offset, bytes.len());
         let inode = disk.inode(self.inode);
         match fate {
+            Fate::Works if fits < bytes.len() => {
+                inode.write(&bytes[..random.below(fits + 1)], offset)?;
+                Err(Fault::NoSpace.error())
+            }
             Fate::Works => inode.write(bytes, offset),
             Fate::Fails(fault) => {
-                inode.write(&bytes[..random.below(bytes.len() + 1)], offset)?;
+                inode.write(&bytes[..random.below(fits.min(bytes.len()) + 1)], offset)?;
                 Err(fault.error())
             }
             Fate::Crashes => {
-                inode.write(bytes, offset)?;
+                inode.write(&bytes[..fits], offset)?;
                 Err(stopped())
             }
         }
     }
 
+    fn allocate(&self, offset: u64, len: u64) -> io::Result<bool> {
+        self.sim.machine().run(Effect::Grows, |disk| disk.allocate(self.inode, offset, len))?;
+        Ok(true)
+    }
+
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.run(Effect::Grows, |inode| inode.set_len(len))
+        let mut machine = self.sim.machine();
+        let is_longer = machine.disk.inode(self.inode).bytes().len() as u64 >= len;
+        let effect = if is_longer { Effect::None } else { Effect::Grows };
+        machine.run(effect, |disk| disk.set_len(self.inode, len))
     }
 
     fn sync(&self) -> io::Result<()> {

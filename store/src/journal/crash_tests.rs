@@ -89,6 +89,12 @@ fn run_for(groups: u64, sim: &Sim, model: &mut Model, context: &str) -> Result<(
         model.attempted = Some(after.clone());
         if let Err(error) = journal.append(ops, "w@h", n) {
             assert_eq!(refs(journal.view()), model.acknowledged, "{context}");
+            if matches!(error, Error::Full { .. }) {
+                // Nothing happened, and it goes on.
+                model.attempted = None;
+                check(sim, model, context);
+                return Err(error);
+            }
             let (ops, _) = group(&model.acknowledged, n);
             let again = journal.append(ops, "w@h", n);
             assert!(matches!(again, Err(Error::Poisoned { .. })), "{context}: {again:?}");

@@ -20,7 +20,7 @@ fn write(dir: &Path, name: &str, bytes: &[u8]) {
     fs::write(dir.join(name), bytes).unwrap();
 }
 
-fn unhex(text: &str) -> Vec<u8> {
+pub(super) fn unhex(text: &str) -> Vec<u8> {
     text.as_bytes()
         .chunks(2)
         .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
@@ -103,7 +103,7 @@ const VERSION_1: &str = concat!(
 
 /// A segment as version 2 of the format has it: a checkpoint with `p@1`, a channel and a profile that shows the second of two
 /// generations, the first pinned; then `p@2`, and the first generation shown.
-const VERSION_2: &str = concat!(
+pub(super) const VERSION_2: &str = concat!(
     "434a4e4c02000000090000000000000000000000d5aad186434a47520e010000090000000000000001000000679ff3e60000",
     "00004c2471e6010981d095ffbc31086d6540746865726500010170013107616e792f616e7917762fddd969a453925d65717a",
     "c3eea21320b66b54342fde15128d6caf21215f01020304050601017006737461626c6507616e792f616e7901310107646566",

@@ -144,6 +144,22 @@ impl Op {
     }
 }
 
+/// Whether operations together only take names away: what they take room for is little, and what can be collected
+/// then may be much.
+pub(super) fn takes_away(ops: &[Op]) -> bool {
+    let (mut removes, mut adds) = (false, false);
+    for op in ops {
+        match op {
+            Op::RemoveRef { .. } | Op::RemoveChannel { .. } => removes = true,
+            Op::RemoveGeneration { .. } | Op::Unpin { .. } => removes = true,
+            // Of what is no longer named.
+            Op::SetWhole { .. } => {}
+            _ => adds = true,
+        }
+    }
+    removes && !adds
+}
+
 /// One line of the journal: when, who, what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {

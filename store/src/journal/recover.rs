@@ -52,5 +52,6 @@ fn mend(io: &dyn Io, newest: Loaded) -> Result<OpenSegment> {
         file.write_all_at(group, last_start as u64).map_err(Error::io("write", &path))?;
     }
     file.sync().map_err(Error::io("sync", &path))?;
-    Ok(OpenSegment { path, file, version, checkpoint_end: checkpoint_end as u64, end: end as u64 })
+    let (checkpoint_end, end) = (checkpoint_end as u64, end as u64);
+    Ok(OpenSegment { path, file, version, checkpoint_end, end, room: end })
 }

@@ -89,7 +89,7 @@ pub(super) fn create(
     io.write_atomic(&path, &bytes).map_err(Error::io("create", &path))?;
     let file = io.open_write(&path).map_err(Error::io("open", &path))?;
     let end = bytes.len() as u64;
-    Ok(OpenSegment { path, file, version: frame::VERSION, checkpoint_end: end, end })
+    Ok(OpenSegment { path, file, version: frame::VERSION, checkpoint_end: end, end, room: end })
 }
 
 #[cfg(test)]

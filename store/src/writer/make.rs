@@ -46,7 +46,7 @@ fn sync_names_above(io: &dyn Io, path: &Path) -> Result<()> {
 
 /// What a crash in the middle of making a store leaves.
 fn is_ours(name: &str) -> bool {
-    ["packs", "journal", "index", "cache", "catalogue", "lock", "cairn-store.part"].contains(&name)
+    ["packs", "journal", "index", "cache", "catalogue", "lock", "reserve", "cairn-store.part"].contains(&name)
 }
 
 /// Seals the data packs that a crash left open, so that what they hold need not be stored again; throws open metadata

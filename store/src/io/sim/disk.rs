@@ -11,6 +11,8 @@ use crate::io::Listed;
 
 /// What a disk writes whole or not at all.
 const SECTOR: usize = 512;
+/// What space is given out by.
+const BLOCK: usize = 4096;
 /// No simulated file is longer.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 
@@ -63,6 +65,8 @@ pub(super) struct Disk {
     durable: Names,
     /// In the order in which they were made.
     pending: Vec<Naming>,
+    /// Bytes that it holds, if there is a bound.
+    capacity: Option<u64>,
 }
 
 /// A file's bytes.
@@ -70,6 +74,9 @@ pub(super) struct Disk {
 pub(super) struct Inode {
     now: Vec<u8>,
     durable: Vec<u8>,
+    /// Bytes from its beginning for which there is room, if more than it has, and those of them that are durable.
+    room: usize,
+    durable_room: usize,
     /// In the order in which they were made.
     pending: Vec<Change>,
 }
@@ -79,6 +86,7 @@ pub(super) struct Inode {
 enum Change {
     Write(usize, Vec<u8>),
     SetLen(usize),
+    Allocate(usize),
 }
 
 fn is_root(path: &Path) -> bool {
@@ -120,10 +128,55 @@ impl Disk {
         self.pending.push(naming);
     }
 
+    pub(super) fn set_capacity(&mut self, bytes: Option<u64>) {
+        self.capacity = bytes;
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        let files = self.names.values().filter_map(|node| match node {
+            Node::File(inode) => self.inodes.get(inode),
+            Node::Dir => None,
+        });
+        files.map(|inode| (inode.blocks() * BLOCK) as u64).sum()
+    }
+
+    /// Blocks that are not used.
+    fn free(&self) -> usize {
+        let free = self.capacity.map(|capacity| capacity.saturating_sub(self.used()) / BLOCK as u64);
+        free.and_then(|blocks| usize::try_from(blocks).ok()).unwrap_or(usize::MAX)
+    }
+
+    /// How many of `len` bytes from `offset` on there is room for.
+    pub(super) fn fitting(&self, inode: u64, offset: u64, len: usize) -> usize {
+        if self.capacity.is_none() {
+            return len;
+        }
+        let blocks = self.inodes.get(&inode).map_or(0, Inode::blocks).saturating_add(self.free());
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        blocks.saturating_mul(BLOCK).saturating_sub(start).min(len)
+    }
+
+    pub(super) fn allocate(&mut self, inode: u64, offset: u64, len: u64) -> io::Result<()> {
+        let (start, len) = (checked_len(offset)?, checked_len(len)?);
+        let fits = self.fitting(inode, offset, len);
+        self.inode(inode).allocate(start + fits);
+        if fits < len { Err(Errno::NOSPC.into()) } else { Ok(()) }
+    }
+
+    pub(super) fn set_len(&mut self, inode: u64, len: u64) -> io::Result<()> {
+        if self.fitting(inode, 0, checked_len(len)?) as u64 != len {
+            return Err(Errno::NOSPC.into());
+        }
+        self.inode(inode).set_len(len)
+    }
+
     pub(super) fn create(&mut self, path: &Path) -> io::Result<u64> {
         self.parent_exists(path)?;
         if self.names.contains_key(path) {
             return Err(Errno::EXIST.into());
+        }
+        if self.free() == 0 {
+            return Err(Errno::NOSPC.into());
         }
         let inode = self.inodes.last_key_value().map_or(0, |(last, _)| last + 1);
         self.inodes.insert(inode, Inode::default());
@@ -160,6 +213,9 @@ impl Disk {
         }
         if self.names.contains_key(path) {
             return Err(Errno::EXIST.into());
+        }
+        if self.free() == 0 {
+            return Err(Errno::NOSPC.into());
         }
         self.change(Naming::Add(path.to_owned(), Node::Dir));
         Ok(())
@@ -225,7 +281,7 @@ impl Disk {
                 (inode, self.inodes.get(&inode).map(|file| file.after_crash(random)).unwrap_or_default())
             })
             .collect();
-        Self { inodes, durable: names.clone(), names, pending: Vec::new() }
+        Self { inodes, durable: names.clone(), names, pending: Vec::new(), capacity: self.capacity }
     }
 }
 
@@ -260,6 +316,15 @@ impl Inode {
         &self.now
     }
 
+    fn blocks(&self) -> usize {
+        self.now.len().max(self.room).div_ceil(BLOCK)
+    }
+
+    fn allocate(&mut self, end: usize) {
+        self.room = self.room.max(end);
+        self.pending.push(Change::Allocate(end));
+    }
+
     pub(super) fn read(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         match self.now.get(start..start.saturating_add(buf.len())) {
@@ -283,13 +348,14 @@ impl Inode {
     pub(super) fn set_len(&mut self, len: u64) -> io::Result<()> {
         let len = checked_len(len)?;
         self.now.resize(len, 0);
+        self.room = len;
         self.pending.push(Change::SetLen(len));
         Ok(())
     }
 
     pub(super) fn sync(&mut self) {
         for change in self.pending.drain(..) {
-            change.apply(&mut self.durable);
+            change.apply(&mut self.durable, &mut self.durable_room);
         }
     }
 
@@ -298,23 +364,23 @@ impl Inode {
     pub(super) fn sync_in_part(&mut self, random: &mut Random) {
         for change in std::mem::take(&mut self.pending) {
             match change {
-                Change::Write(..) => change.apply_in_part(&mut self.durable, random),
-                Change::SetLen(_) => self.pending.push(change),
+                Change::Write(..) => change.apply_in_part(&mut self.durable, &mut self.durable_room, random),
+                Change::SetLen(_) | Change::Allocate(_) => self.pending.push(change),
             }
         }
     }
 
     fn after_crash(&self, random: &mut Random) -> Self {
-        let mut bytes = self.durable.clone();
+        let (mut bytes, mut room) = (self.durable.clone(), self.durable_room);
         let keep = Keep::choose(random);
         for change in &self.pending {
             match keep {
-                Keep::All => change.clone().apply(&mut bytes),
+                Keep::All => change.clone().apply(&mut bytes, &mut room),
                 Keep::None => {}
-                Keep::Each => change.clone().apply_in_part(&mut bytes, random),
+                Keep::Each => change.clone().apply_in_part(&mut bytes, &mut room, random),
             }
         }
-        Self { now: bytes.clone(), durable: bytes, pending: Vec::new() }
+        Self { now: bytes.clone(), durable: bytes, room, durable_room: room, pending: Vec::new() }
     }
 }
 
@@ -334,21 +400,25 @@ fn put(file: &mut Vec<u8>, start: usize, bytes: &[u8]) {
 }
 
 impl Change {
-    fn apply(self, file: &mut Vec<u8>) {
+    fn apply(self, file: &mut Vec<u8>, room: &mut usize) {
         match self {
             Self::Write(start, bytes) => put(file, start, &bytes),
-            Self::SetLen(len) => file.resize(len, 0),
+            Self::SetLen(len) => {
+                file.resize(len, 0);
+                *room = len;
+            }
+            Self::Allocate(end) => *room = end.max(*room),
         }
     }
 
-    fn apply_in_part(self, file: &mut Vec<u8>, random: &mut Random) {
+    fn apply_in_part(self, file: &mut Vec<u8>, room: &mut usize, random: &mut Random) {
         let part = random.below(5);
         match self {
             _ if part == 0 => {}
-            _ if part == 1 => self.apply(file),
-            Self::SetLen(_) => {
+            _ if part == 1 => self.apply(file, room),
+            Self::SetLen(_) | Self::Allocate(_) => {
                 if random.coin() {
-                    self.apply(file);
+                    self.apply(file, room);
                 }
             }
             Self::Write(start, bytes) => {

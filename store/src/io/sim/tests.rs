@@ -256,3 +256,39 @@ fn several_threads_may_use_it() {
     });
     assert_eq!(sim.reboot(1).list(Path::new(ROOT)).unwrap().len(), 4);
 }
+
+#[test]
+fn a_disk_that_holds_no_more_says_so_and_what_was_allocated_is_there() {
+    let (sim, file) = with_file();
+    file.write_all_at(&[1; 5000], 0).unwrap();
+    assert_eq!(sim.used(), 8192);
+    assert!(file.allocate(5000, 8000).unwrap());
+    assert_eq!((sim.used(), read(&sim, FILE).unwrap().len()), (16384, 5000));
+    sim.fill();
+    assert_eq!(sim.create(Path::new("/b")).err().unwrap().kind(), io::ErrorKind::StorageFull);
+    file.write_all_at(&[2; 8000], 5000).unwrap();
+    assert_eq!(file.write_all_at(&[3; 9000], 13000).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    assert!(read(&sim, FILE).unwrap().len() <= 16384);
+    assert_eq!(file.allocate(16384, 1).unwrap_err().kind(), io::ErrorKind::StorageFull);
+    file.set_len(5000).unwrap();
+    assert_eq!(sim.used(), 8192);
+    file.sync().unwrap();
+    sim.create(Path::new("/b")).unwrap();
+    sim.remove(Path::new(FILE)).unwrap();
+    assert_eq!(sim.used(), 0);
+    let refused = sim.write_atomic(Path::new("/c"), &[4; 20000]).unwrap_err();
+    assert_eq!((refused.kind(), sim.list(Path::new(ROOT)).unwrap().len()), (io::ErrorKind::StorageFull, 1));
+}
+
+#[test]
+fn what_was_allocated_may_be_lost_until_it_is_synced() {
+    let rooms = |sync: bool| -> BTreeSet<u64> {
+        let (sim, file) = with_file();
+        file.allocate(0, 10_000).unwrap();
+        if sync {
+            file.sync().unwrap();
+        }
+        (0..40).map(|seed| sim.reboot(seed).used()).collect()
+    };
+    assert_eq!((rooms(false), rooms(true)), ([0, 12288].into(), [12288].into()));
+}
