@@ -110,12 +110,17 @@ impl PackWriter {
     /// # Errors
     /// [`Error::Io`], [`Error::Poisoned`]. The unsealed file stays, for the next writer to recover.
     pub fn seal(&mut self) -> Result<PackId> {
+        self.seal_as(&|_| ())
+    }
+
+    /// The same; `claim` is told its id before it gets its name.
+    pub(crate) fn seal_as(&mut self, claim: &dyn Fn(&PackId)) -> Result<PackId> {
         if self.poisoned {
             return Err(Error::Poisoned { path: self.path.clone() });
         }
         self.poisoned = true;
         self.footer.chunks.sort_unstable();
-        let (id, replaced) = seal(&*self.io, &self.dir, &self.path, &*self.file, &self.footer)?;
+        let (id, replaced) = seal(&*self.io, &self.dir, &self.path, &*self.file, &self.footer, claim)?;
         self.replaced = replaced;
         Ok(id)
     }
@@ -135,10 +140,12 @@ pub(super) fn seal(
     path: &Path,
     file: &dyn WriteFile,
     footer: &Footer,
+    claim: &dyn Fn(&PackId),
 ) -> Result<(PackId, bool)> {
     let (bytes, id) = footer.encode();
     file.write_all_at(&bytes, footer.frames_end()).map_err(Error::io("write to", path))?;
     file.sync().map_err(Error::io("sync", path))?;
+    claim(&id);
     let sealed = dir.join(format!("{id}.{SEALED}"));
     let replaced = io.open(&sealed).is_ok();
     io.rename(path, &sealed).map_err(Error::io("rename", path))?;
