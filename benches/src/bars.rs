@@ -2,7 +2,7 @@
 //!
 //! 1 [`new_data`], 2 [`held`] and [`next_state`], 3 and 4 [`held`], 5 [`stored`], 6 [`memory`] and [`index`],
 //! 7 [`start_up`]; of the mount 8 [`reading`], 9 [`metadata`], 10 [`flip`], 11 [`generations`]; between stores 12 to 15
-//! [`exchange`].
+//! [`exchange`]; 16 to 18 [`upkeep`].
 
 mod exchange;
 mod flip;
@@ -16,6 +16,7 @@ mod next_state;
 mod reading;
 mod start_up;
 mod stored;
+mod upkeep;
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -141,12 +142,13 @@ impl Bench {
     /// The bars of the mount; on a machine where there can be none of them, each with the reason.
     fn measure_mounts(&self, say: &dyn Fn(&str), rows: &mut Vec<Row>) {
         type Measure = fn(&Bench, &Ground) -> Result<Vec<Row>>;
-        let bars: [(u8, &'static str, Measure); 5] = [
+        let bars: [(u8, &'static str, Measure); 6] = [
             (8, "mount: reading", reading::rows),
             (9, "mount: metadata", metadata::rows),
             (10, "mount: flip", flip::rows),
             (11, "mount: generations", generations::rows),
             (15, "exchange: lazy", exchange::lazy),
+            (16, "upkeep: collection", upkeep::collect),
         ];
         for (bar, what, measure) in bars.into_iter().filter(|(bar, ..)| self.options.wants_own_bar(*bar)) {
             say(&format!("{bar} {what}"));
@@ -157,13 +159,15 @@ impl Bench {
         }
     }
 
-    /// What moves between stores.
+    /// What moves between stores, and what keeps one sound.
     fn measure_exchange(&self, say: &dyn Fn(&str), rows: &mut Vec<Row>) {
         type Measure = fn(&Bench) -> Result<Vec<Row>>;
-        let bars: [(u8, &'static str, Measure); 3] = [
+        let bars: [(u8, &'static str, Measure); 5] = [
             (12, "exchange: upgrade", exchange::upgrade),
             (13, "exchange: speed", exchange::speed),
             (14, "exchange: swarm", exchange::swarm),
+            (17, "upkeep: verify", upkeep::verify),
+            (18, "upkeep: recovery", upkeep::recovery),
         ];
         for (bar, what, measure) in bars.into_iter().filter(|(bar, ..)| self.options.wants_own_bar(*bar)) {
             say(&format!("{bar} {what}"));

@@ -14,8 +14,8 @@ Measures the bars and prints their table.
   --work DIR          measure in a fresh folder inside DIR [default: /dev/shm if it is a tmpfs, else the temporary folder]
   --disk DIR          measure the bars of the mount in a fresh folder inside DIR, which is on ext4
                       [default: the temporary folder, target/ or the workspace, whichever is]
-  --bar N[,N...]      only these bars, of 1 to 15; 8 to 15 are also called mount, metadata, flip, generations, upgrade,
-                      speed, swarm and lazy
+  --bar N[,N...]      only these bars, of 1 to 18; 8 to 18 are also called mount, metadata, flip, generations, upgrade,
+                      speed, swarm, lazy, collect, verify and recovery
   --only NAME[,...]   bars 1 to 5 on these corpora alone: uv-all, uv-one, esbuild, state, small-files
   --repetitions N     turns of each entrant, 5 or more [default: 7]
   --no-peers          leave casync, restic and borg out of all but bar 5, EROFS and squashfuse of 8 and 9
@@ -25,7 +25,7 @@ Measures the bars and prints their table.
 Relative paths start at the root of the workspace. CAIRN_BIN names the cairn to measure; otherwise the release binary
 of this workspace is built and measured.";
 
-const NAMED_BARS: [(&str, u8); 8] = [
+const NAMED_BARS: [(&str, u8); 11] = [
     ("mount", 8),
     ("metadata", 9),
     ("flip", 10),
@@ -34,6 +34,9 @@ const NAMED_BARS: [(&str, u8); 8] = [
     ("speed", 13),
     ("swarm", 14),
     ("lazy", 15),
+    ("collect", 16),
+    ("verify", 17),
+    ("recovery", 18),
 ];
 const REPETITIONS_MIN: usize = 5;
 const REPETITIONS_DEFAULT: usize = 7;
@@ -70,6 +73,12 @@ pub(crate) struct Scale {
     pub(crate) generations: u32,
     /// What moves to an empty store.
     pub(crate) pulled_bytes: u64,
+    /// Chunks of a store that is collected.
+    pub(crate) collected_chunks: u64,
+    /// Chunks of a store that is opened after a crash: 16 KiB each.
+    pub(crate) crashed_chunks: u64,
+    /// What is damaged and mended.
+    pub(crate) repaired_bytes: u64,
 }
 
 impl Scale {
@@ -85,6 +94,9 @@ impl Scale {
         packages: 1_000,
         generations: 100,
         pulled_bytes: 1 << 30,
+        collected_chunks: 1_000_000,
+        crashed_chunks: 6_500_000,
+        repaired_bytes: 62 << 20,
     };
     const QUICK: Scale = Scale {
         quick: true,
@@ -98,6 +110,9 @@ impl Scale {
         packages: 10,
         generations: 3,
         pulled_bytes: 8 << 20,
+        collected_chunks: 20_000,
+        crashed_chunks: 65_000,
+        repaired_bytes: 16 << 20,
     };
 }
 
@@ -189,8 +204,8 @@ fn bar(text: &str) -> Result<u8> {
         return Ok(*bar);
     }
     match text.parse() {
-        Ok(bar @ 1..=15) => Ok(bar),
-        _ => Err(Error::Usage(format!("no bar {text}: they are 1 to 15"))),
+        Ok(bar @ 1..=18) => Ok(bar),
+        _ => Err(Error::Usage(format!("no bar {text}: they are 1 to 18"))),
     }
 }
 
@@ -243,7 +258,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        for args in [&["--bar", "16"][..], &["mounts"], &["--bar"], &["--repetitions", "0"], &["--what"]] {
+        for args in [&["--bar", "19"][..], &["mounts"], &["--bar"], &["--repetitions", "0"], &["--what"]] {
             assert!(matches!(parse(args), Err(Error::Usage(_))), "{args:?}");
         }
     }

@@ -12,9 +12,9 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::{
-    add, cat, completions, daemon, demo, diff, export, fetch, generations, log, ls, mount, peers, pin, prune,
-    ps, pull, push, remove, rm, rollback, serve, show, stats, status, switch, tag, token, umount, unpin,
-    use_, verify,
+    add, cat, completions, daemon, demo, diff, export, fetch, generations, import, log, ls, mount, peers,
+    pin, prune, ps, pull, push, remove, rm, rollback, serve, show, stats, status, switch, tag, token, umount,
+    unpin, use_, verify,
 };
 use crate::exchange::AccessArgs;
 use crate::{text, wire};
@@ -89,6 +89,7 @@ pub(crate) enum Command {
     Show(show::ShowArgs),
     Cat(cat::CatArgs),
     Export(export::ExportArgs),
+    Import(import::ImportArgs),
     Diff(diff::DiffArgs),
     Rm(rm::RmArgs),
     Tag(tag::TagArgs),
@@ -127,7 +128,9 @@ impl Command {
     pub(crate) fn acts_on_paths(&self) -> bool {
         let is_add_of_paths = matches!(self, Self::Add(_) if !self.takes_input());
         is_add_of_paths
-            || matches!(self, Self::Export(_) | Self::Mount(_) | Self::Umount(_))
+            || matches!(self, Self::Export(args) if args.acts_on_paths())
+            || matches!(self, Self::Import(_) if !self.takes_input())
+            || matches!(self, Self::Mount(_) | Self::Umount(_))
             || matches!(self, Self::Token(command) if command.file().is_some())
             || self.access().is_some_and(|access| access.ca.is_some())
     }
@@ -159,7 +162,11 @@ impl Command {
 
     /// Whether it reads standard input.
     pub(crate) fn takes_input(&self) -> bool {
-        matches!(self, Self::Add(args) if args.paths.iter().any(|path| path.as_os_str() == add::INPUT))
+        match self {
+            Self::Add(args) => args.paths.iter().any(|path| path.as_os_str() == add::INPUT),
+            Self::Import(args) => args.file.as_os_str() == add::INPUT,
+            _ => false,
+        }
     }
 
     /// Adds what only the process of the command line knows, and makes paths mean the same to one that runs in another
@@ -174,7 +181,8 @@ impl Command {
     fn make_paths_absolute(&mut self) -> anyhow::Result<()> {
         let paths: Vec<&mut PathBuf> = match self {
             Self::Add(args) => args.paths.iter_mut().filter(|path| path.as_os_str() != add::INPUT).collect(),
-            Self::Export(args) => args.seed.iter_mut().chain([&mut args.dest]).collect(),
+            Self::Export(args) => args.paths_mut(),
+            Self::Import(args) if args.file.as_os_str() != add::INPUT => vec![&mut args.file],
             Self::Mount(args) => vec![&mut args.dir],
             Self::Umount(args) => vec![&mut args.dir],
             Self::Demo(args) => args.from.iter_mut().collect(),

@@ -9,6 +9,7 @@ pub(crate) mod diff;
 pub(crate) mod export;
 pub(crate) mod fetch;
 pub(crate) mod generations;
+pub(crate) mod import;
 pub(crate) mod log;
 pub(crate) mod ls;
 pub(crate) mod mount;
@@ -45,6 +46,7 @@ pub(crate) fn run(app: &mut App, command: Command) -> anyhow::Result<Outcome> {
         Command::Show(args) => show::run(app, &args),
         Command::Cat(args) => cat::run(app, &args),
         Command::Export(args) => export::run(app, &args),
+        Command::Import(args) => import::run(app, &args),
         Command::Diff(args) => diff::run(app, &args),
         Command::Rm(args) => rm::run(app, &args),
         Command::Pull(args) => pull::run(app, &args),

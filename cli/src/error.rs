@@ -122,6 +122,19 @@ pub(crate) fn pulled_conflict(error: Error, key: &RefKey) -> anyhow::Error {
     on_conflict(error, hint).context(format!("cannot pull {key}"))
 }
 
+/// What is to be said where an archive cannot be imported.
+pub(crate) fn imported_conflict(error: Error) -> anyhow::Error {
+    let hint = match error {
+        Error::RolledBack { .. } => "the archive is older than what is here; nothing was changed",
+        Error::Absent { .. } | Error::Incomplete { .. } => {
+            "import an archive that has it, or pull it, and then this one again"
+        }
+        Error::Conflict { .. } => "`cairn import --replace` lets the archive's word count from now on",
+        error => return error.into(),
+    };
+    Hinted { error, hint }.into()
+}
+
 /// Gives a hint to an error of the store, and leaves every other as it is.
 pub(crate) fn with_hint(error: anyhow::Error, hint: &'static str) -> anyhow::Error {
     match error.downcast() {
@@ -395,6 +408,9 @@ fn hint_for(error: &Error) -> Option<String> {
         Error::Damaged { .. } => {
             "`cairn verify` names everything that is damaged and what it touches; the rest still reads"
                 .to_owned()
+        }
+        Error::Archive { .. } => {
+            "have the archive made or copied again: nothing of this one is named, and what was sound of it is kept".to_owned()
         }
         Error::Busy { pid: 0, .. } => "wait longer with --wait 60s".to_owned(),
         Error::Busy { pid, .. } => format!("wait longer with --wait 60s, or look at process {pid}"),

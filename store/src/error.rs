@@ -81,6 +81,16 @@ pub enum Error {
         /// What does not hold.
         detail: String,
     },
+    /// An archive that does not hold: it was cut short, changed on its way, or made to be read wrongly.
+    #[error("damaged archive {}, at byte {offset}: {problem}", path.display())]
+    Archive {
+        /// The archive, as whoever reads it calls it.
+        path: PathBuf,
+        /// Where it was found.
+        offset: u64,
+        /// What does not hold.
+        problem: String,
+    },
     /// Another process writes this store.
     #[error("busy: process {pid} holds {} since {since}", path.display())]
     Busy {
@@ -219,7 +229,7 @@ impl Error {
             Self::NewerFormat { .. } | Self::Full { .. } => Kind::Failed,
             Self::Absent { .. } | Self::Incomplete { .. } => Kind::Absent,
             Self::NoPackage { .. } | Self::NoGeneration { .. } => Kind::Absent,
-            Self::Damaged { .. } => Kind::Damaged,
+            Self::Damaged { .. } | Self::Archive { .. } => Kind::Damaged,
             Self::Busy { .. } | Self::Conflict { .. } | Self::CommandClash { .. } => Kind::Conflict,
             Self::RolledBack { .. } => Kind::Conflict,
             Self::Invalid { .. } | Self::Ambiguous { .. } | Self::WrongPlatform { .. } => Kind::Misuse,

@@ -43,10 +43,11 @@
 //! ```
 //!
 //! What is where: [`store`] and [`writer`] are the front doors; [`ingest`], [`restore`], [`read`], [`verify`], [`diff`],
-//! [`usage`] and [`stats`] are what they do; [`refs`] and [`journal`] are names and their history; [`artifact`],
+//! [`usage`], [`stats`] and [`archive`] are what they do; [`refs`] and [`journal`] are names and their history; [`artifact`],
 //! [`tree`], [`content`] and [`object`] are what names lead to; [`chunker`], [`block`], [`pack`] and [`index`] are how
 //! bytes lie on disk; [`io`] is the disk, real or simulated. docs/format.md has every byte of it.
 
+pub mod archive;
 pub mod artifact;
 pub mod block;
 pub mod blocks;
@@ -79,6 +80,7 @@ pub mod refs;
 pub mod repair;
 mod reserve;
 pub mod restore;
+pub mod retention;
 pub mod sending;
 mod shared;
 pub mod stats;
@@ -91,6 +93,7 @@ pub mod usage;
 pub mod verify;
 pub mod writer;
 
+pub use archive::{ArchiveReader, ArchiveRequest};
 pub use artifact::{Artifact, ArtifactKind, MetadataPolicy};
 pub use blocks::{BlockBuffers, BlockId, Decoder, KeptBlock};
 pub use content::{ChunkRef, Content, ContentBuilder};
@@ -111,6 +114,7 @@ pub use refs::{Channel, ChannelKey, Name, Platform, ProfileName, RefKey, RefReco
 pub use refs::{Origin, RefStatement, Subject, SubjectName, Witness};
 pub use repair::{DamagedPack, RepairPlan, Repaired};
 pub use restore::{FileWriter, RestoreOptions, Restored, Written};
+pub use retention::{Retention, RetentionPlan, Retired};
 pub use sending::{Lacking, PackFile, Piece, Sending};
 pub use shared::Shared;
 pub use store::Store;

@@ -77,6 +77,11 @@ struct KeptBlocks {
 }
 
 impl KeptBlocks {
+    fn forget(&mut self, pack: PackId) {
+        self.blocks.retain(|(of, _, _)| *of != pack);
+        self.bytes = self.blocks.iter().map(|(_, _, block)| block.capacity()).sum();
+    }
+
     /// Drops the oldest until there is room for another; gives out the memory of one of them, since getting and freeing
     /// that much again and again leaves holes in the heap.
     fn make_room(&mut self) -> Vec<u8> {

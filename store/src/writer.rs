@@ -162,6 +162,7 @@ impl Writer {
             write_format(&*io, path)?;
         }
         make::recover_packs(&*io, &path.join("packs"))?;
+        make::remove_unfinished(&*io, path);
         let journal = Journal::open_write(Arc::clone(&io), &path.join("journal"))?;
         let journal = journal.with_reserve(Reserve::open(Arc::clone(&io), path));
         let shown = Mutex::new(Arc::clone(journal.view()));

@@ -3,6 +3,7 @@
 
     python3 cairn_reader.py STORE NAME@VERSION DEST [OS/ARCH]
     python3 cairn_reader.py STORE --names
+    python3 cairn_reader.py ARCHIVE NAME@VERSION DEST [OS/ARCH]
 
 Writes the artifact's files below DEST, which must not exist, and checks every checksum and id on the way. VERSION may
 be a channel, or `current`: what the profile `default` shows. Needs Python 3.9 and the `zstd` command. Owners, extended attributes and devices are not restored.
@@ -10,6 +11,8 @@ be a channel, or `current`: what the profile `default` shows. Needs Python 3.9 a
 With --names, prints what is named and what is stated of it: a line for each ref, channel and partial artifact.
 """
 
+import base64
+import json
 import os
 import struct
 import subprocess
@@ -566,6 +569,72 @@ class Packs:
         return table, payload
 
 
+class Archive:
+    """Chunks by id, and artifacts by their names, from one file."""
+
+    def __init__(self, path):
+        data = path.read_bytes()
+        cursor = Cursor(data, str(path))
+        magic, version, zero = cursor.fields("4sH10s")
+        need(magic == b"CAR1" and version == 1 and not any(zero), f"{path}: header")
+        self.chunks, self.refs, self.bases = {}, {}, []
+        counts, plain, wanted, last = [0] * 6, 0, [], 0
+        while True:
+            at = cursor.at
+            kind, length = cursor.fields("BI")
+            need(kind <= 5, f"{path}: an item of kind {kind} at {at}")
+            if kind == 0:
+                break
+            body = cursor.take(length)
+            counts[kind] += 1
+            need(kind >= min(last, 3), f"{path}: the item at {at} is not in its place")
+            last = kind
+            if kind == 1:
+                base = Cursor(body, f"{path}: what it leaves out")
+                self.bases.append((base.id(), Journal.key(base)))
+                base.end()
+            elif kind == 2:
+                self.state(body, wanted)
+            elif kind == 3:
+                need(counts[3] <= len(wanted) and wanted[counts[3] - 1] == body, f"{path}: the artifact at {at}")
+            else:
+                need(counts[3] > 0, f"{path}: the frame at {at} belongs to no artifact")
+                plain += self.frame(body, f"{path}: frame at {at}")
+        need(length == 80 and counts[3] == len(wanted) > 0, f"{path}: end")
+        said = cursor.fields("4I4Q")
+        need(said == (counts[3], counts[2], counts[1], 0, counts[4], counts[5], self.count, plain), f"{path}: counts")
+        need(blake3(data[:cursor.at]) == cursor.take(32), f"{path}: hash")
+        cursor.end()
+
+    count = 0
+
+    def state(self, body, wanted):
+        envelope = json.loads(body)
+        need(list(envelope) == ["payloadType", "payload", "signatures"], "an envelope has other fields")
+        word = read_statement(base64.b64decode(envelope["payload"], validate=True))
+        if word.subject[0] == 0:
+            need(word.subject[2] not in wanted, "two statements name one artifact")
+            self.refs[word.subject[1]] = word.subject[2]
+            wanted.append(word.subject[2])
+        else:
+            need(wanted and wanted[-1] == word.subject[3], "a channel leads elsewhere")
+
+    def frame(self, body, what):
+        plain = struct.unpack("<I", body[8:12])[0]
+        table, block = Packs.decode(body, plain, what)
+        at = 0
+        for chunk, length in table:
+            self.chunks[chunk] = block[at:at + length]
+            at += length
+            self.count += 1
+        return plain
+
+    def get(self, chunk):
+        need(chunk in self.chunks, f"chunk {chunk.hex()} is not in the archive")
+        need(blake3(self.chunks[chunk]) == chunk, f"chunk {chunk.hex()} does not hash to its id")
+        return self.chunks[chunk]
+
+
 # ------------------------------------------------------------------------------------------------- trees, contents
 
 Entry = namedtuple("Entry", "name kind mode body full")
@@ -808,6 +877,13 @@ def main():
     if len(sys.argv) not in (4, 5) and not names_only:
         sys.exit(__doc__)
     store = Path(sys.argv[1])
+    if store.is_file():
+        archive = Archive(store)
+        refs = [ref for key, ref in archive.refs.items() if f"{key[0]}@{key[1]}" == sys.argv[2] and key[2] in (sys.argv[4:] or key)]
+        need(len(refs) == 1, f"{len(refs)} artifacts in the archive are {sys.argv[2]}")
+        Extraction(archive, read_artifact(archive, refs[0])).run(sys.argv[3])
+        print(refs[0].hex())
+        return
     need((store / "cairn-store").read_text() == "cairn store\nformat 1\n", f"{store} is no store of format 1")
     journal = Journal(store / "journal")
     if names_only:

@@ -6,8 +6,8 @@ use std::process::{Command, Output};
 use cairn_store::index::Index;
 use cairn_store::io::{Io, Os};
 use cairn_store::{
-    ChannelKey, IngestOptions, Ingested, Journal, MetadataPolicy, Op, Platform, ProfileName, PublishOptions,
-    PulledOptions, RefKey, RefRecord, Store, UseOptions, Version, View, Writer,
+    ArchiveRequest, ChannelKey, IngestOptions, Ingested, Journal, MetadataPolicy, Op, Platform, ProfileName,
+    PublishOptions, PulledOptions, RefKey, RefRecord, Store, UseOptions, Version, View, Writer,
 };
 use cairn_trust::Envelope;
 use harness::bytes::{noise, sqlite};
@@ -88,6 +88,48 @@ fn the_reader_from_the_documentation_gives_the_same_tree() {
     let lines = Snapshot::of(&setting.source).without_times().differences(&found, MetadataPolicy::Full);
     let odd: Vec<_> = lines.iter().filter(|line| !line.starts_with("\"\" ")).collect();
     assert!(odd.is_empty(), "{odd:?}");
+}
+
+/// Writes artifacts into an archive.
+fn archive(writer: &Writer, specs: &[&str], since: &[&str], path: &Path) {
+    writer.origin().unwrap();
+    let parsed = |specs: &[&str]| specs.iter().map(|spec| spec.parse().unwrap()).collect();
+    let platform = Some("linux/x86_64".parse().unwrap());
+    let request = ArchiveRequest { specs: parsed(specs), since: parsed(since), platform };
+    let plan = writer.plan_archive(&request, &()).unwrap();
+    writer.write_archive(&plan, &mut std::fs::File::create(path).unwrap(), path, &()).unwrap();
+}
+
+#[test]
+fn the_reader_takes_archives() {
+    if !can_run() {
+        return;
+    }
+    let setting = Setting::new();
+    add(&setting.writer, &setting.source, &options("app", "1.0"));
+    std::fs::write(setting.source.join("text"), noise(4, 5000)).unwrap();
+    let second = add(&setting.writer, &setting.source, &options("app", "1.1"));
+    setting.writer.tag(&second.key, &"stable".parse().unwrap()).unwrap();
+    let (path, dest) = (setting.scratch.join("archive"), setting.scratch.join("read"));
+    archive(&setting.writer, &["app@1.0", "app@stable"], &[], &path);
+    let output = read(&path, "app@1.1", &dest);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(String::from_utf8(output.stdout).unwrap().trim(), second.artifact.to_string());
+    let found = Snapshot::of(&dest).without_times();
+    let lines = Snapshot::of(&setting.source).without_times().differences(&found, MetadataPolicy::Full);
+    let odd: Vec<_> = lines.iter().filter(|line| !line.starts_with("\"\" ")).collect();
+    assert!(odd.is_empty(), "{odd:?}");
+    // What is left out is not there, and what was changed is noticed.
+    archive(&setting.writer, &["app@1.1"], &["app@1.0"], &path);
+    let output = read(&path, "app@1.1", &setting.scratch.join("rest"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is not in the archive"));
+    let whole = std::fs::read(&path).unwrap();
+    for at in [17, whole.len() / 3, whole.len() - 70, whole.len() - 1] {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert!(!read(&path, "app@1.1", &setting.scratch.join("changed")).status.success(), "{at}");
+    }
 }
 
 /// The journal's newest segment is a checkpoint with profiles, and changes of profiles after it.

@@ -1,5 +1,6 @@
 //! The store through its public surface, on real file systems.
 
+mod archives;
 mod at_once;
 mod bad_input;
 mod cutting;

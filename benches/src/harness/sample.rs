@@ -42,6 +42,11 @@ impl Series {
         move |costs| Series { values: costs.iter().map(|cost| amount / cost.wall_s).collect(), costs }
     }
 
+    /// Each value times `factor`.
+    pub(crate) fn scaled(self, factor: f64) -> Series {
+        Series { values: self.values.iter().map(|value| value * factor).collect(), costs: self.costs }
+    }
+
     pub(crate) fn of_values(values: Vec<f64>) -> Series {
         Series { values, costs: Vec::new() }
     }

@@ -47,6 +47,22 @@ impl Service {
         Ok(())
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.ended().is_some()
+    }
+
+    /// Waits for its end; an error if it failed.
+    pub(crate) fn ended_well(&mut self) -> Result<()> {
+        loop {
+            match self.ended() {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(self.failed(status)),
+                None => std::thread::sleep(LOOK_EVERY),
+            }
+        }
+    }
+
     /// The processor time that all its threads have used.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         let failed =

@@ -103,6 +103,21 @@ impl Cairn {
         from.into_iter().fold(line, |line, address| line.args(["--from", &format!("http://{address}")]))
     }
 
+    /// Frees what nothing needs; by the daemon, where one runs.
+    pub(crate) fn collect(&self, repo: &Repo) -> Line {
+        self.on(repo).arg("gc")
+    }
+
+    /// Mends what is damaged, with what a peer has.
+    pub(crate) fn repair(&self, repo: &Repo, from: SocketAddr) -> Line {
+        self.from(self.on(repo).arg("repair"), [from])
+    }
+
+    /// Verifies everything, as JSON.
+    pub(crate) fn verify_json(&self, repo: &Repo) -> Line {
+        self.on(repo).args(["--json", "verify"])
+    }
+
     /// What a node that has one version lacks of another, as JSON.
     pub(crate) fn difference(&self, repo: &Repo, from: &str, to: &str) -> Line {
         self.on(repo).args(["--json", "diff", from, to, "--bytes"])

@@ -17,7 +17,12 @@ pub(crate) fn zstd(from: &Path, to: &Path) -> Line {
 
 /// Hashes files, named relative to `tree`: what reading and recognising data takes at least.
 pub(crate) fn b3sum(tree: &Path, files: &[PathBuf]) -> Line {
-    Line::new("b3sum").args(["--num-threads", "1"]).args(files).folder(tree)
+    b3sum_on(1, tree, files)
+}
+
+/// The same on so many cores.
+pub(crate) fn b3sum_on(threads: usize, tree: &Path, files: &[PathBuf]) -> Line {
+    Line::new("b3sum").args(["--num-threads", &threads.to_string()]).args(files).folder(tree)
 }
 
 /// Looks at every file of a tree: what seeing that nothing changed takes at least.

@@ -185,7 +185,9 @@ fn export_and_check(app: &mut App, scratch: &Scratch, release: &Told) -> anyhow:
     say(app, &["", &format!("$ cairn export {NAME}@{version} {}", dest.display())])?;
     let args = export::ExportArgs {
         spec: spec(version)?,
-        dest: dest.clone(),
+        rest: vec![dest.clone()],
+        archive: None,
+        since: Vec::new(),
         force: false,
         no_sync: false,
         seed: Vec::new(),

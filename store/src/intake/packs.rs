@@ -213,6 +213,10 @@ impl Packs {
         let mut state = lock(&self.state);
         match sealed {
             Ok(id) => {
+                if open.filling.replaced() {
+                    // What is open and known of the one before, which was damaged perhaps, is not of this one.
+                    self.store.forget_pack(id);
+                }
                 self.store.overlay().sealed(open.number, id);
                 state.unsealed.remove(&open.ticket);
                 state.unsynced = true;

@@ -31,7 +31,7 @@ impl Filling {
         Ok(Self { writer: PackWriter::create(io, dir, kind)?, syncer: None, synced: 0 })
     }
 
-    /// Appends a frame, none of whose chunks this pack has yet; gives where it lies.
+    /// Appends a frame; gives where it lies.
     ///
     /// # Errors
     /// As [`PackWriter::append`].

@@ -80,7 +80,8 @@ impl PackWriter {
         Arc::clone(&self.file)
     }
 
-    /// Appends a frame, none of whose chunks this pack has yet; gives where it lies.
+    /// Appends a frame; gives where it lies. A chunk that this pack has already is found in the new frame once it is
+    /// sealed: whoever stores it again could not read the other.
     ///
     /// # Errors
     /// [`Error::Io`] when the write fails, [`Error::Poisoned`] ever after.
@@ -115,6 +116,13 @@ impl PackWriter {
         }
         self.poisoned = true;
         self.footer.chunks.sort_unstable();
+        self.footer.chunks.dedup_by(|later, earlier| {
+            let is_same = later.id == earlier.id;
+            if is_same {
+                *earlier = *later;
+            }
+            is_same
+        });
         let (id, replaced) = seal(&*self.io, &self.dir, &self.path, &*self.file, &self.footer)?;
         self.replaced = replaced;
         Ok(id)

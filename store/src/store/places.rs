@@ -186,6 +186,11 @@ impl Store {
         Ok(copies.get(id).and_then(|places| places.iter().find(|place| will_do(place))).copied())
     }
 
+    /// A place of a chunk in another pack, as far as known a sound one.
+    pub(crate) fn sound_copy_outside(&self, pack: PackId, id: &ChunkId) -> Result<Option<Place>> {
+        self.copy_of(id, |place| place.pack != pack && !self.inner.damaged.has(place))
+    }
+
     /// Remembers that a place does not hold what it should: from now on other places of the chunk are preferred.
     pub(crate) fn note_damaged(&self, place: Place) {
         self.inner.damaged.note(place);
@@ -201,9 +206,10 @@ impl Store {
         self.inner.damaged.change(|known| _ = known.packs.remove(pack));
     }
 
-    /// Lets go of a pack that is not to be read any more.
+    /// Lets go of a pack that is not to be read any more, or only as the other file that has its name now.
     pub(crate) fn forget_pack(&self, pack: PackId) {
         lock(&self.inner.packs).remove(&pack);
+        lock(&self.inner.blocks).forget(pack);
         self.inner.damaged.change(|known| known.places.retain(|place| place.pack != pack));
     }
 

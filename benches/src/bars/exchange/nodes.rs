@@ -8,42 +8,42 @@ use crate::error::{Error, Result};
 use crate::harness::{Janitor, Line, Link, Quality, empty_folder};
 use crate::tools::{Cairn, Repo, Server, Tool as _};
 
-pub(super) const NAME: &str = "uv";
+pub(in crate::bars) const NAME: &str = "uv";
 /// 100 Mbit/s.
-pub(super) const THIN_BYTES_PER_S: f64 = 12.5e6;
+pub(in crate::bars) const THIN_BYTES_PER_S: f64 = 12.5e6;
 
 /// The stores of a bar, in a folder of their own that goes with them.
-pub(super) struct Nodes<'a> {
+pub(in crate::bars) struct Nodes<'a> {
     folder: PathBuf,
-    pub(super) cairn: &'a Cairn,
+    pub(in crate::bars) cairn: &'a Cairn,
     // Dropped last: whatever still runs is ended by it.
-    pub(super) janitor: Janitor,
+    pub(in crate::bars) janitor: Janitor,
 }
 
 impl<'a> Nodes<'a> {
-    pub(super) fn new(bench: &'a Bench, name: &str) -> Result<Nodes<'a>> {
+    pub(in crate::bars) fn new(bench: &'a Bench, name: &str) -> Result<Nodes<'a>> {
         let folder = bench.scratch.join(name);
         empty_folder(&folder)?;
         Ok(Nodes { folder, cairn: &bench.cairn, janitor: Janitor::start(&bench.probe_path()?)? })
     }
 
-    pub(super) fn join(&self, name: &str) -> PathBuf {
+    pub(in crate::bars) fn join(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    pub(super) fn repo(&self, name: &str) -> Repo {
+    pub(in crate::bars) fn repo(&self, name: &str) -> Repo {
         Repo::new(self.join(name))
     }
 
     /// A store of this name with nothing in it.
-    pub(super) fn empty(&self, name: &str) -> Result<Repo> {
+    pub(in crate::bars) fn empty(&self, name: &str) -> Result<Repo> {
         let repo = self.repo(name);
         self.cairn.create(&repo)?;
         Ok(repo)
     }
 
     /// A store with these releases, versions 1 and on.
-    pub(super) fn with_releases(&self, name: &str, releases: &[PathBuf]) -> Result<Repo> {
+    pub(in crate::bars) fn with_releases(&self, name: &str, releases: &[PathBuf]) -> Result<Repo> {
         let repo = self.empty(name)?;
         for (release, version) in releases.iter().zip(1..) {
             self.cairn.add_version(&repo, release, NAME, version).run()?;
@@ -51,23 +51,23 @@ impl<'a> Nodes<'a> {
         Ok(repo)
     }
 
-    pub(super) fn serve(&self, repo: &Repo) -> Result<Server> {
+    pub(in crate::bars) fn serve(&self, repo: &Repo) -> Result<Server> {
         Server::cairn(self.cairn, repo, &self.janitor)
     }
 
     /// Forgets everything; the folder of the bench goes in any case.
-    pub(super) fn close(self) -> Result<()> {
+    pub(in crate::bars) fn close(self) -> Result<()> {
         crate::harness::remove(&self.folder)
     }
 }
 
 /// A line to a server.
-pub(super) fn line_to(server: &Server, quality: Quality) -> Result<Link> {
+pub(in crate::bars) fn line_to(server: &Server, quality: Quality) -> Result<Link> {
     Link::to(server.address(), quality).map_err(Error::io("make", Path::new("a line")))
 }
 
 /// The last two releases of uv.
-pub(super) fn two_releases(bench: &Bench) -> Result<[PathBuf; 2]> {
+pub(in crate::bars) fn two_releases(bench: &Bench) -> Result<[PathBuf; 2]> {
     let mut releases = corpus::uv_sources(&bench.options)?.into_iter().rev();
     let (new, old) = (releases.next(), releases.next());
     let missing = || Error::NoCorpus { name: "uv-all", path: bench.options.corpus.clone() };
@@ -75,7 +75,7 @@ pub(super) fn two_releases(bench: &Bench) -> Result<[PathBuf; 2]> {
 }
 
 /// What a command says in JSON: its first line.
-pub(super) fn first_object(line: &Line) -> Result<serde_json::Value> {
+pub(in crate::bars) fn first_object(line: &Line) -> Result<serde_json::Value> {
     let (_, printed) = line.run_reading()?;
     let wrong = |what: String| Error::Wrong { program: line.program_name(), what };
     serde_json::from_str(printed.lines().next().unwrap_or_default())
@@ -83,7 +83,7 @@ pub(super) fn first_object(line: &Line) -> Result<serde_json::Value> {
 }
 
 /// The sum of two figures of the last object that a command prints in JSON.
-pub(super) fn last_object(line: &Line) -> Result<serde_json::Value> {
+pub(in crate::bars) fn last_object(line: &Line) -> Result<serde_json::Value> {
     let (_, printed) = line.run_reading()?;
     let wrong = |what: String| Error::Wrong { program: line.program_name(), what };
     serde_json::from_str(printed.lines().last().unwrap_or_default())

@@ -6,6 +6,7 @@
 //! writer ever leaves that adds a little at a time; and from one run. Everything is warm: the files were just written.
 //! Figures are medians over the processes.
 
+mod fill;
 mod measure;
 mod synthetic;
 
@@ -31,6 +32,10 @@ enum Task {
     Open { store: PathBuf, chunks: u64 },
     /// Write the index of a store as a run, and say what that cost.
     Persist { store: PathBuf, chunks: u64 },
+    /// Fill a store with artifacts of so many chunks, and take some away.
+    Fill { store: PathBuf, chunks: u64 },
+    /// Add packs of so many chunks to a store whose frames are holes.
+    Packs { store: PathBuf, chunks: u64 },
 }
 
 fn main() -> ExitCode {
@@ -39,6 +44,8 @@ fn main() -> ExitCode {
             Task::Whole { chunks, work, processes } => whole(chunks, &work, processes)?,
             Task::Open { store, chunks } => serde_json::to_value(measure::open(&store, chunks)?)?,
             Task::Persist { store, chunks } => serde_json::to_value(measure::persist(&store, chunks)?)?,
+            Task::Fill { store, chunks } => fill::fill(&store, chunks).map(|()| Value::Null)?,
+            Task::Packs { store, chunks } => json!(synthetic::add_packs(&store, chunks)?),
         };
         Ok(writeln!(io::stdout(), "{figures}")?)
     });
@@ -70,6 +77,8 @@ fn parse(mut args: impl Iterator<Item = OsString>) -> Result<Task> {
         None => Ok(Task::Whole { chunks, work, processes }),
         Some("open") => Ok(Task::Open { store: work, chunks }),
         Some("persist") => Ok(Task::Persist { store: work, chunks }),
+        Some("fill") => Ok(Task::Fill { store: work, chunks }),
+        Some("packs") => Ok(Task::Packs { store: work, chunks }),
         Some(_) => Err(USAGE.into()),
     }
 }

@@ -38,8 +38,13 @@ pub(crate) fn mix(number: u64) -> u64 {
 
 /// Makes packs of the chunks 0 to `chunks`; gives their number.
 pub(crate) fn make_store(folder: &Path, chunks: u64) -> Result<usize> {
+    fs::create_dir(folder.join("packs"))?;
+    add_packs(folder, chunks)
+}
+
+/// The same beside the packs that a store has.
+pub(crate) fn add_packs(folder: &Path, chunks: u64) -> Result<usize> {
     let packs = folder.join("packs");
-    fs::create_dir(&packs)?;
     let mut made = 0;
     let mut first = 0;
     while first < chunks {
