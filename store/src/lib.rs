@@ -126,5 +126,5 @@ pub use sending::{Lacking, PackFile, Piece, Sending};
 pub use shared::Shared;
 pub use store::Store;
 pub use tree::{Entry, FullMeta, Node, TreeBuilder};
-pub use verify::{VerifyOptions, VerifyReport};
+pub use verify::{Depth, VerifyOptions, VerifyReport};
 pub use writer::{Observer, PublishOptions, Published, PulledOptions, Writer, WriterOptions};
