@@ -59,6 +59,7 @@ pub mod content;
 mod cursor;
 pub mod diff;
 pub mod error;
+pub mod explain;
 pub mod fetch;
 mod fetcher;
 pub mod generation;
