@@ -60,6 +60,8 @@ pub mod diff;
 pub mod error;
 pub mod fetch;
 mod fetcher;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod generation;
 mod hash;
 pub mod id;
