@@ -3,9 +3,10 @@
 //! What is sound in a damaged pack goes into new ones, what is not is fetched where somebody has it, and then the pack
 //! goes to `quarantine/`, whole, for whoever wants to look into it. Order: new packs are sealed and their names durable
 //! before the old one's name goes, so that whenever this stops every chunk that could be read still can, at worst twice;
-//! it is then begun anew. Readers that have the old pack open go on reading it; others find the new ones.
+//! it is then begun anew. A pack that comes out the same has the same name, and takes the damaged one's place. Readers
+//! that have the old pack open go on reading it; others find the new ones.
 //!
-//! No ingest runs meanwhile, since it might count on a pack that goes.
+//! No ingest runs meanwhile, since it might count on a pack that goes, and no collection.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
@@ -118,6 +119,8 @@ impl Writer {
         progress: &dyn Progress,
     ) -> Result<Repaired> {
         let _alone = self.wait_for_turn(progress)?;
+        let _no_collection = self.collections().wait_for_turn(progress)?;
+        self.collections().packs_change();
         let condemned = Condemned::new(self.local(), plan);
         let mut repaired = Repaired::default();
         progress.expect(plan.packs.iter().map(|pack| pack.file_bytes).sum(), plan.packs.len() as u64);
@@ -129,7 +132,9 @@ impl Writer {
             self.fetch_lost(fetch, &plan.wanted, progress)?;
         }
         self.intake().flush()?;
-        for pack in &plan.packs {
+        let mended = self.mended(plan)?;
+        mended.iter().for_each(|pack| self.spare(pack));
+        for pack in plan.packs.iter().filter(|pack| !mended.contains(&pack.pack)) {
             if self.is_replaced(pack.pack)? {
                 repaired.packs.push(pack.pack);
             } else {
@@ -191,7 +196,21 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether each sound chunk of a pack is in another sealed one.
+    /// The packs that came out the same again and took their own place: all of them is sound now.
+    fn mended(&self, plan: &RepairPlan) -> Result<BTreeSet<PackId>> {
+        let store = self.local();
+        let sealed = store.overlay().sealed_packs();
+        let mut mended = BTreeSet::new();
+        for pack in plan.packs.iter().map(|pack| pack.pack).filter(|pack| sealed.contains(pack)) {
+            if examine(&store, pack)?.is_none() {
+                tracing::info!(%pack, "a damaged pack came out the same again, and took its own place");
+                mended.insert(pack);
+            }
+        }
+        Ok(mended)
+    }
+
+    /// Whether each sound chunk of a pack is soundly in another sealed one.
     fn is_replaced(&self, id: PackId) -> Result<bool> {
         let store = self.local();
         store.index_of_all()?;
@@ -200,8 +219,7 @@ impl Writer {
         for number in (0u16..).take(pack.footer().frames.len()) {
             let Some(frame) = sound_part(&pack, number, &mut tools)? else { continue };
             for (chunk, _) in frame.chunks() {
-                let other = store.copy_of(chunk, |place| place.pack != id)?;
-                if other.is_none() {
+                if store.sound_copy_outside(id, chunk)?.is_none() {
                     return Ok(false);
                 }
             }
@@ -287,13 +305,14 @@ fn examine(store: &Store, id: PackId) -> Result<Option<DamagedPack>> {
 
 /// A frame as it is, or of its sound chunks; nothing where none is.
 fn sound_part(pack: &Pack, number: u16, tools: &mut Tools) -> Result<Option<VerifiedFrame>> {
-    let bytes = match pack.frame(number) {
-        Ok(bytes) => bytes,
-        Err(error) if is_damage(&error) => return Ok(None),
+    match pack.frame(number) {
+        Ok(bytes) => {
+            if let Ok(frame) = VerifiedFrame::verify(bytes, &mut tools.decoder) {
+                return Ok(Some(frame));
+            }
+        }
+        Err(error) if is_damage(&error) => {}
         Err(error) => return Err(error),
-    };
-    if let Ok(frame) = VerifiedFrame::verify(bytes, &mut tools.decoder) {
-        return Ok(Some(frame));
     }
     let block = match pack.block(number, tools.decoder.decompressor(), Vec::new()) {
         Ok(block) => block,

@@ -130,7 +130,14 @@ pub fn copy_metadata(from: &Store, to: &Writer, artifact: &ArtifactId) {
     send(from, &to.intake(), ids, Why::Absent).expect("it can be kept");
 }
 
-fn send(from: &Store, intake: &Intake, wanted: Vec<ChunkId>, why: Why) -> Result<()> {
+/// Copies chunks, new or in place of damaged ones, and makes them durable.
+///
+/// # Errors
+/// [`Error::Unavailable`] when they are not all there; as keeping them.
+///
+/// # Panics
+/// If what is sent does not hold.
+pub fn send(from: &Store, intake: &Intake, wanted: Vec<ChunkId>, why: Why) -> Result<()> {
     let mut decoder = Decoder::default();
     for piece in from.sending(wanted) {
         match piece? {

@@ -319,3 +319,89 @@ fn what_no_flush_came_for_is_found_again_as_far_as_it_was_written() {
         assert!(report.is_clean(), "{report:?}");
     }
 }
+
+#[test]
+fn a_damaged_pack_that_comes_out_the_same_again_is_read_again() {
+    let sim = Sim::new(1);
+    let writer = open(&sim).unwrap();
+    writer.intake().keep(PackKind::Data, &frame_of(20..25)).unwrap();
+    writer.intake().flush().unwrap();
+    let [pack] = writer.packs().unwrap().try_into().unwrap();
+    let path = Path::new(STORE).join(format!("packs/{}.pack", pack.id));
+    sim.rot(&path, usize::try_from(pack.file_bytes / 3).unwrap(), 1);
+    drop(writer);
+    let writer = open(&sim).unwrap();
+    let report = writer.verify(&VerifyOptions::default(), &()).unwrap();
+    let mut plan = writer.plan_repair(&report).unwrap();
+    // All of it is in one frame, none of which holds, and nothing names what it has.
+    assert_eq!((plan.packs.len(), plan.lost.len()), (1, 5));
+    plan.wanted = plan.lost.iter().map(|id| ChunkRef { id: *id, len: 0 }).collect();
+    let repaired = writer.repair(&plan, Some(&Whole(writer.intake())), &()).unwrap();
+    assert_eq!((repaired.packs.len(), repaired.healed), (0, 5));
+    assert_eq!(writer.packs().unwrap()[0].id, pack.id);
+    assert!((20..25).all(|number| *writer.chunk(&id(number)).unwrap() == *text(number)));
+    assert!(writer.verify(&VerifyOptions::default(), &()).unwrap().is_clean());
+}
+
+#[test]
+fn a_chunk_that_could_not_be_read_and_is_kept_again_is_in_its_pack_once() {
+    let sim = Sim::new(1);
+    let writer = open(&sim).unwrap();
+    let intake = writer.intake();
+    intake.keep(PackKind::Data, &frame_of(20..25)).unwrap();
+    sim.fail_at(1, Fault::Io);
+    assert!(writer.chunk(&id(22)).is_err(), "the disk failed");
+    assert_eq!(intake.keep(PackKind::Data, &frame_of(20..25)).unwrap().chunks, 1);
+    intake.flush().unwrap();
+    drop((intake, writer));
+    let writer = open(&sim).unwrap();
+    assert_eq!(writer.packs().unwrap()[0].chunks, 5);
+    let report = writer.verify(&VerifyOptions::default(), &()).unwrap();
+    assert!(report.is_clean(), "{:?}", report.damage);
+    assert!((20..25).all(|number| *writer.chunk(&id(number)).unwrap() == *text(number)));
+}
+
+#[test]
+fn two_damaged_packs_do_not_stand_for_one_another() {
+    let sim = Sim::new(1);
+    let writer = open(&sim).unwrap();
+    let texts = || 20..25;
+    writer.intake().keep(PackKind::Data, &frame_of(texts())).unwrap();
+    writer.intake().flush().unwrap();
+    // Both copies of it rot; the second comes out the same when it is healed once more.
+    let mut known = BTreeSet::new();
+    for healed in 0..2 {
+        let packs: BTreeSet<_> = writer.packs().unwrap().into_iter().map(|pack| pack.id).collect();
+        let pack = *packs.difference(&known).next().unwrap();
+        known = packs;
+        let path = Path::new(STORE).join(format!("packs/{pack}.pack"));
+        sim.rot(&path, sim.read(&path).unwrap().len() / 3, 1);
+        if healed == 0 {
+            writer.refresh_index();
+            let (kind, frame) = (PackKind::Data, frame_of(texts().rev()));
+            writer.intake().heal(kind, &frame).unwrap();
+            writer.intake().flush().unwrap();
+        }
+    }
+    assert_eq!(known.len(), 2);
+    drop(writer);
+    let writer = open(&sim).unwrap();
+    let report = writer.verify(&VerifyOptions::default(), &()).unwrap();
+    let mut plan = writer.plan_repair(&report).unwrap();
+    assert_eq!((plan.packs.len(), plan.lost.len()), (2, 5));
+    plan.wanted = plan.lost.iter().map(|id| ChunkRef { id: *id, len: 0 }).collect();
+    writer.repair(&plan, Some(&Whole(writer.intake())), &()).unwrap();
+    drop(writer);
+    let writer = open(&sim).unwrap();
+    assert!(texts().all(|number| *writer.chunk(&id(number)).unwrap() == *text(number)));
+    assert!(writer.verify(&VerifyOptions::default(), &()).unwrap().is_clean());
+}
+
+/// Brings a whole frame, as it was sent at first.
+struct Whole(Arc<Intake>);
+
+impl Fetch for Whole {
+    fn fetch(&self, _: &[ChunkRef], _: Why) -> Result<()> {
+        self.0.heal(PackKind::Data, &frame_of(20..25)).map(drop)
+    }
+}

@@ -209,10 +209,14 @@ impl Packs {
     /// Seals the pack that waits longest; false if none does.
     pub(super) fn seal_next(&self) -> bool {
         let Some(mut open) = lock(&self.state).waiting.pop_front() else { return false };
-        let sealed = open.filling.seal();
+        let sealed = open.filling.seal(&|id| self.store.holds().claim(id));
         let mut state = lock(&self.state);
         match sealed {
             Ok(id) => {
+                if open.filling.replaced() {
+                    // What is open and known of the one before, which was damaged perhaps, is not of this one.
+                    self.store.forget_pack(id);
+                }
                 self.store.overlay().sealed(open.number, id);
                 state.unsealed.remove(&open.ticket);
                 state.unsynced = true;

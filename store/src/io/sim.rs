@@ -76,6 +76,10 @@ struct Machine {
     random: Random,
     operations: u64,
     syncs: u64,
+    /// Operations that failed as planned, or stopped the world.
+    failures: u64,
+    /// Files that somebody has open.
+    open_files: u64,
     /// The operations that fail, by number.
     faults: Vec<(u64, Fault)>,
     /// The operation from which on the disk is full.
@@ -117,6 +121,8 @@ impl Sim {
             random,
             operations: 0,
             syncs: 0,
+            failures: 0,
+            open_files: 0,
             faults: Vec::new(),
             full_from: None,
             crash_at_operation: None,
@@ -141,6 +147,24 @@ impl Sim {
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.machine().syncs
+    }
+
+    /// Operations that failed as planned since it came up, and the one that stopped the world.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.machine().failures
+    }
+
+    /// Files that are open now: each opening or making of one counts until what it gave is dropped.
+    #[must_use]
+    pub fn open_files(&self) -> u64 {
+        self.machine().open_files
+    }
+
+    /// Changes the bits of one byte of a file that are set in `bits`, now and on the disk, behind everybody's back. Counts
+    /// as no operation. What is not there is left alone.
+    pub fn rot(&self, path: &Path, byte: usize, bits: u8) {
+        self.machine().disk.rot(path, byte, bits);
     }
 
     /// Stops the world in the `n`-th sync from now (1 is the next), which may or may not have its effect.
@@ -198,6 +222,12 @@ impl Sim {
         self.machine().disk.used()
     }
 
+    /// Whether its size was limited, so that anything may fail for want of room.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.machine().disk.is_limited()
+    }
+
     /// Forgets every fault and crash that is still planned; a full disk has space again.
     pub fn heal(&self) {
         let mut machine = self.machine();
@@ -234,12 +264,16 @@ impl Machine {
         }
         if crashes {
             self.crashed = true;
+            self.failures += 1;
             return Ok(Fate::Crashes);
         }
         let planned = self.faults.iter().find(|(at, _)| *at == self.operations).map(|(_, fault)| *fault);
         let full = effect == Effect::Grows && self.full_from.is_some_and(|from| from <= self.operations);
         Ok(match planned.or(full.then_some(Fault::NoSpace)) {
-            Some(fault) => Fate::Fails(fault),
+            Some(fault) => {
+                self.failures += 1;
+                Fate::Fails(fault)
+            }
             None => Fate::Works,
         })
     }
@@ -270,17 +304,17 @@ fn stopped() -> io::Error {
 impl Io for Sim {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
         let inode = self.machine().run(Effect::None, |disk| disk.file(path))?;
-        Ok(Arc::new(SimFile { sim: self.clone(), inode }))
+        Ok(Arc::new(SimFile::open(self, inode)))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn WriteFile>> {
         let inode = self.machine().run(Effect::Grows, |disk| disk.create(path))?;
-        Ok(Arc::new(SimFile { sim: self.clone(), inode }))
+        Ok(Arc::new(SimFile::open(self, inode)))
     }
 
     fn open_write(&self, path: &Path) -> io::Result<Arc<dyn WriteFile>> {
         let inode = self.machine().run(Effect::None, |disk| disk.file(path))?;
-        Ok(Arc::new(SimFile { sim: self.clone(), inode }))
+        Ok(Arc::new(SimFile::open(self, inode)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -310,8 +344,19 @@ struct SimFile {
 }
 
 impl SimFile {
+    fn open(sim: &Sim, inode: u64) -> Self {
+        sim.machine().open_files += 1;
+        Self { sim: sim.clone(), inode }
+    }
+
     fn run<T>(&self, effect: Effect, operation: impl FnOnce(&mut Inode) -> io::Result<T>) -> io::Result<T> {
         self.sim.machine().run(effect, |disk| operation(disk.inode(self.inode)))
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        self.sim.machine().open_files -= 1;
     }
 }
 

@@ -80,7 +80,8 @@ impl PackWriter {
         Arc::clone(&self.file)
     }
 
-    /// Appends a frame, none of whose chunks this pack has yet; gives where it lies.
+    /// Appends a frame; gives where it lies. A chunk that this pack has already is found in the new frame once it is
+    /// sealed: whoever stores it again could not read the other.
     ///
     /// # Errors
     /// [`Error::Io`] when the write fails, [`Error::Poisoned`] ever after.
@@ -110,12 +111,24 @@ impl PackWriter {
     /// # Errors
     /// [`Error::Io`], [`Error::Poisoned`]. The unsealed file stays, for the next writer to recover.
     pub fn seal(&mut self) -> Result<PackId> {
+        self.seal_as(&|_| ())
+    }
+
+    /// The same; `claim` is told its id before it gets its name.
+    pub(crate) fn seal_as(&mut self, claim: &dyn Fn(&PackId)) -> Result<PackId> {
         if self.poisoned {
             return Err(Error::Poisoned { path: self.path.clone() });
         }
         self.poisoned = true;
         self.footer.chunks.sort_unstable();
-        let (id, replaced) = seal(&*self.io, &self.dir, &self.path, &*self.file, &self.footer)?;
+        self.footer.chunks.dedup_by(|later, earlier| {
+            let is_same = later.id == earlier.id;
+            if is_same {
+                *earlier = *later;
+            }
+            is_same
+        });
+        let (id, replaced) = seal(&*self.io, &self.dir, &self.path, &*self.file, &self.footer, claim)?;
         self.replaced = replaced;
         Ok(id)
     }
@@ -135,10 +148,12 @@ pub(super) fn seal(
     path: &Path,
     file: &dyn WriteFile,
     footer: &Footer,
+    claim: &dyn Fn(&PackId),
 ) -> Result<(PackId, bool)> {
     let (bytes, id) = footer.encode();
     file.write_all_at(&bytes, footer.frames_end()).map_err(Error::io("write to", path))?;
     file.sync().map_err(Error::io("sync", path))?;
+    claim(&id);
     let sealed = dir.join(format!("{id}.{SEALED}"));
     let replaced = io.open(&sealed).is_ok();
     io.rename(path, &sealed).map_err(Error::io("rename", path))?;

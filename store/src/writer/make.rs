@@ -69,3 +69,39 @@ pub(super) fn recover_packs(io: &dyn Io, dir: &Path) -> Result<()> {
     }
     io.sync_dir(dir).map_err(Error::io("sync", dir))
 }
+
+/// Removes what an interrupted writer was about to replace files with: nobody else would, and a run of the index is long.
+/// The journal does so by itself. Failing costs room only.
+pub(super) fn remove_unfinished(io: &dyn Io, root: &Path) {
+    for dir in [root.to_owned(), root.join("index"), root.join("cache")] {
+        let names = io.names(&dir).unwrap_or_default();
+        for path in names.iter().filter(|name| name.ends_with(".part")).map(|name| dir.join(name)) {
+            if let Err(error) = io.remove(&path) {
+                tracing::warn!(path = %path.display(), %error, "an unfinished file stays");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use crate::io::{Io, Sim};
+    use crate::writer::{Writer, WriterOptions};
+
+    #[test]
+    fn what_an_interrupted_writer_left_unfinished_goes() {
+        let (sim, root) = (Sim::new(1), std::path::Path::new("/store"));
+        let options = WriterOptions { wait: Duration::ZERO, command: String::new(), who: String::new() };
+        let open = || Writer::open_with(Arc::new(sim.clone()), root, &options).unwrap();
+        drop(open());
+        let left = ["cairn-store.part", "index/new.run.part", "cache/stat.part"].map(|name| root.join(name));
+        left.iter().for_each(|path| drop(sim.create(path).unwrap()));
+        let stays = root.join("cache/other");
+        drop(sim.create(&stays).unwrap());
+        drop(open());
+        assert!(left.iter().all(|path| sim.open(path).is_err()) && sim.open(&stays).is_ok());
+    }
+}

@@ -128,6 +128,10 @@ impl Disk {
         self.pending.push(naming);
     }
 
+    pub(super) fn is_limited(&self) -> bool {
+        self.capacity.is_some()
+    }
+
     pub(super) fn set_capacity(&mut self, bytes: Option<u64>) {
         self.capacity = bytes;
     }
@@ -250,6 +254,17 @@ impl Disk {
             naming.apply(&mut self.durable);
         }
         Ok(())
+    }
+
+    /// Changes bits of a byte that is there, whether it is durable or not.
+    pub(super) fn rot(&mut self, path: &Path, byte: usize, bits: u8) {
+        let Ok(inode) = self.file(path) else { return };
+        let inode = self.inode(inode);
+        for bytes in [&mut inode.now, &mut inode.durable] {
+            if let Some(byte) = bytes.get_mut(byte) {
+                *byte ^= bits;
+            }
+        }
     }
 
     pub(super) fn settle(&mut self) {

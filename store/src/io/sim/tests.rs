@@ -258,6 +258,26 @@ fn several_threads_may_use_it() {
 }
 
 #[test]
+fn open_files_and_failures_are_counted_and_bits_turn() {
+    let (sim, file) = with_file();
+    file.write_all_at(b"abc", 0).unwrap();
+    file.sync().unwrap();
+    let reader = sim.open(Path::new(FILE)).unwrap();
+    assert_eq!((sim.open_files(), sim.failures()), (2, 0));
+    drop((file, reader));
+    sim.fail_at(1, Fault::Io);
+    assert!(sim.open(Path::new(FILE)).is_err());
+    assert_eq!((sim.open_files(), sim.failures()), (0, 1));
+    let operations = sim.operations();
+    sim.rot(Path::new(FILE), 1, 1);
+    sim.rot(Path::new(FILE), 9, 1);
+    sim.rot(Path::new("/none"), 0, 1);
+    assert_eq!(sim.operations(), operations);
+    assert_eq!(read(&sim, FILE).unwrap(), b"acc");
+    assert_eq!(outcomes(&sim, FILE), [Some(b"acc".to_vec())].into());
+}
+
+#[test]
 fn a_disk_that_holds_no_more_says_so_and_what_was_allocated_is_there() {
     let (sim, file) = with_file();
     file.write_all_at(&[1; 5000], 0).unwrap();

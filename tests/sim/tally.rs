@@ -1,0 +1,52 @@
+//! How much was run.
+
+use std::fmt;
+use std::ops::AddAssign;
+
+/// Counts of what histories did.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    pub(crate) histories: u64,
+    pub(crate) steps: u64,
+    /// Steps that failed.
+    pub(crate) failed: u64,
+    /// Operations of the disk that failed.
+    pub(crate) faults: u64,
+    /// Times that the machine stopped in the middle of something.
+    pub(crate) crashes: u64,
+    /// Those of them in a recovery.
+    pub(crate) in_recovery: u64,
+    /// Times that the machine came up again.
+    pub(crate) reboots: u64,
+    pub(crate) pulls: u64,
+    pub(crate) rotten: u64,
+    pub(crate) repairs: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.histories += other.histories;
+        self.steps += other.steps;
+        self.failed += other.failed;
+        self.faults += other.faults;
+        self.crashes += other.crashes;
+        self.in_recovery += other.in_recovery;
+        self.reboots += other.reboots;
+        self.pulls += other.pulls;
+        self.rotten += other.rotten;
+        self.repairs += other.repairs;
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { histories, steps, failed, faults, crashes, in_recovery, reboots, pulls, rotten, repairs } =
+            self;
+        write!(
+            out,
+            "{histories} histories of {steps} steps, {failed} of which failed; {faults} failed operations of the disk; \
+             {crashes} crashes, {in_recovery} of them in a recovery; {reboots} reboots; {pulls} pulls; \
+             {rotten} bits turned, {repairs} repairs"
+        )
+    }
+}
