@@ -62,6 +62,8 @@ pub mod error;
 pub mod explain;
 pub mod fetch;
 mod fetcher;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod generation;
 mod hash;
 mod holds;
