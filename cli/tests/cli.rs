@@ -137,6 +137,27 @@ fn errors_are_json_when_asked_and_carry_a_hint() {
 }
 
 #[test]
+fn verify_reads_as_much_as_it_is_told_to() {
+    let world = World::new();
+    world.add_both();
+    let report = |arguments: &[&str]| lines(&world.good(arguments)).remove(0);
+    let full = report(&["verify", "--json"]);
+    let fast = report(&["verify", "--fast", "--json"]);
+    assert_eq!((&full["mode"], &fast["mode"], &fast["frames"]), (&"full".into(), &"fast".into(), &0.into()));
+    assert_eq!(fast["artifacts"], full["artifacts"]);
+    let sample = report(&["verify", "--sample", "30%", "--json"]);
+    let seed = sample["seed"].as_u64().unwrap().to_string();
+    let again = report(&["verify", "--sample", "30", "--seed", &seed, "--json"]);
+    assert_eq!((&sample["chunks"], &sample["percent"]), (&again["chunks"], &30.0.into()));
+    assert!(world.good(&["verify", "--sample", "100%"]).contains("--seed "));
+    for wrong in ["0", "101%", "some", "-1%"] {
+        world.bad(2, &["verify", "--sample", wrong]);
+    }
+    world.bad(2, &["verify", "--fast", "--sample", "5%"]);
+    world.bad(2, &["verify", "--seed", "5"]);
+}
+
+#[test]
 fn damage_is_code_four_and_names_pack_and_file() {
     let world = World::new();
     world.add_both();

@@ -91,6 +91,7 @@ pub struct Block {
     header: FrameHeader,
     starts: Vec<u32>,
     plain: Vec<u8>,
+    damage: Option<FrameError>,
 }
 
 impl Block {
@@ -112,13 +113,36 @@ impl Block {
             return Err(FrameError::PayloadChecksum);
         }
         let plain = decompressor.decompress(header.codec, payload, header.plain_len as usize, buffer)?;
+        Ok(Self::new(header, plain, None))
+    }
+
+    /// Decodes what can be decoded of a frame that is damaged, in a way that [`Block::decode`] told: chunks in it may
+    /// be whole all the same, which asking for them tells.
+    ///
+    /// # Errors
+    /// [`FrameError`] when not even its table of chunks can be read.
+    pub fn salvage(frame: &[u8], damage: FrameError, buffer: Vec<u8>) -> Result<Self, FrameError> {
+        let (header, header_len) = FrameHeader::decode_damaged(frame)?;
+        let payload = &frame[header_len..];
+        let payload = &payload[..payload.len().min(header.stored_len as usize)];
+        let plain = codec::decompress_damaged(header.codec, payload, header.plain_len as usize, buffer);
+        Ok(Self::new(header, plain, Some(damage)))
+    }
+
+    fn new(header: FrameHeader, plain: Vec<u8>, damage: Option<FrameError>) -> Self {
         let mut starts = Vec::with_capacity(header.chunks.len());
         let mut start = 0;
         for (_, len) in &header.chunks {
             starts.push(start);
             start += len;
         }
-        Ok(Self { header, starts, plain })
+        Self { header, starts, plain, damage }
+    }
+
+    /// What is wrong with the frame, if it was salvaged.
+    #[must_use]
+    pub fn damage(&self) -> Option<&FrameError> {
+        self.damage.as_ref()
     }
 
     /// The frame's header.

@@ -10,6 +10,7 @@
 //! names a pack that is gone, for it would hide that another pack may hold the same chunk, and when larger runs cover
 //! all of its packs: it was merged into one of them by a writer that stopped before it removed it.
 
+mod check;
 mod entry;
 mod loose;
 mod merge;

@@ -38,6 +38,7 @@ use self::pipeline::{Context, Pipeline};
 use self::reliance::Reliance;
 use self::source::Item;
 use self::statcache::StatCache;
+pub(crate) use self::statcache::decode_rows as decode_stat_cache;
 use self::walk::Roots;
 pub use crate::artifact::MetadataPolicy;
 use crate::artifact::{Artifact, ArtifactKind, Chunking, RootMeta};

@@ -59,8 +59,11 @@ pub mod content;
 mod cursor;
 pub mod diff;
 pub mod error;
+pub mod explain;
 pub mod fetch;
 mod fetcher;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod generation;
 mod hash;
 mod holds;
@@ -126,5 +129,5 @@ pub use sending::{Lacking, PackFile, Piece, Sending};
 pub use shared::Shared;
 pub use store::Store;
 pub use tree::{Entry, FullMeta, Node, TreeBuilder};
-pub use verify::{VerifyOptions, VerifyReport};
+pub use verify::{Depth, VerifyOptions, VerifyReport};
 pub use writer::{Observer, PublishOptions, Published, PulledOptions, Writer, WriterOptions};

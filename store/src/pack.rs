@@ -5,6 +5,7 @@ mod filling;
 pub mod format;
 mod reader;
 mod recover;
+mod salvage;
 mod writer;
 
 pub(crate) use filling::Filling;

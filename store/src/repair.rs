@@ -305,13 +305,14 @@ fn examine(store: &Store, id: PackId) -> Result<Option<DamagedPack>> {
 
 /// A frame as it is, or of its sound chunks; nothing where none is.
 fn sound_part(pack: &Pack, number: u16, tools: &mut Tools) -> Result<Option<VerifiedFrame>> {
-    let bytes = match pack.frame(number) {
-        Ok(bytes) => bytes,
-        Err(error) if is_damage(&error) => return Ok(None),
+    match pack.frame(number) {
+        Ok(bytes) => {
+            if let Ok(frame) = VerifiedFrame::verify(bytes, &mut tools.decoder) {
+                return Ok(Some(frame));
+            }
+        }
+        Err(error) if is_damage(&error) => {}
         Err(error) => return Err(error),
-    };
-    if let Ok(frame) = VerifiedFrame::verify(bytes, &mut tools.decoder) {
-        return Ok(Some(frame));
     }
     let block = match pack.block(number, tools.decoder.decompressor(), Vec::new()) {
         Ok(block) => block,

@@ -1,29 +1,27 @@
-//! Reads everything and says exactly what is damaged: every frame read, decompressed and hashed; every artifact that is
-//! named walked, and each thing that it needs found.
+//! Says exactly what is damaged: every frame read, decompressed and hashed, or some of them, or none; every artifact that
+//! is named walked, and each thing that it needs found.
 
 mod artifacts;
+mod frames;
+mod packs;
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::artifact::Artifact;
-use crate::block::FrameError;
 use crate::content::chunks;
 use crate::error::{Error, Result};
 use crate::id::{ArtifactId, ChunkId, PackId};
 use crate::object::ObjectSource;
-use crate::pack::{Pack, SEALED};
-use crate::pool::{Pending, Pool, Rank, Tools};
+use crate::pool::Pool;
 use crate::presence::Missing;
 use crate::progress::Progress;
 use crate::refs::RefKey;
 use crate::store::{Store, lock};
 use crate::tree::Node;
 
-/// Stored bytes that one job reads, about.
-const JOB_BYTES: u64 = 2 << 20;
 /// Paths that are named for one artifact, at most; the count goes on.
 const PATHS_MAX: usize = 1000;
 
@@ -88,6 +86,8 @@ pub struct VerifyReport {
     pub damage: Vec<Damage>,
     /// Artifacts that it touches.
     pub affected: Vec<Affected>,
+    /// Files that are derived and not what they should be: nothing is lost by it, and they are made again.
+    pub derived: Vec<Damage>,
     /// Artifacts that are partial: what is absent of their files is not here yet, and not damage.
     pub partial: Vec<NotYetWhole>,
 }
@@ -100,9 +100,28 @@ impl VerifyReport {
     }
 }
 
+/// How much is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub enum Depth {
+    /// Every frame.
+    #[default]
+    Full,
+    /// No byte of a file: the packs' tables, the index, and all metadata of what is named.
+    Structure,
+    /// The same, and some frames.
+    Sample {
+        /// How many of a hundred.
+        percent: f64,
+        /// Equal seeds choose equal frames.
+        seed: u64,
+    },
+}
+
 /// How it is verified.
 #[derive(Debug, Clone, Default)]
 pub struct VerifyOptions {
+    /// How much is read.
+    pub depth: Depth,
     /// Only this artifact and the frames that hold its chunks.
     pub artifact: Option<ArtifactId>,
     /// Worker threads; one for each core where none are given.
@@ -138,8 +157,8 @@ impl Store {
             Some(artifact) => Some(frames_of(self, &artifact)?),
             None => None,
         };
-        let mut run = Run { store: self, progress, report: &mut report, bad: HashSet::new() };
-        run.read_packs(&Pool::new(options.threads), wanted)?;
+        let mut run = packs::Run::new(self, progress, &mut report)?;
+        run.check(&Pool::new(options.threads), wanted, options.depth)?;
         let bad = run.bad;
         for (artifact, refs) in names {
             report.artifacts += 1;
@@ -156,95 +175,7 @@ impl Store {
     }
 }
 
-/// What a job found.
-#[derive(Default)]
-struct Checked {
-    frames: u64,
-    chunks: u64,
-    plain_bytes: u64,
-    stored_bytes: u64,
-    damage: Vec<Damage>,
-}
-
-struct Run<'a> {
-    store: &'a Store,
-    progress: &'a dyn Progress,
-    report: &'a mut VerifyReport,
-    /// Chunks of which a copy is damaged.
-    bad: HashSet<ChunkId>,
-}
-
 type Frames = HashMap<PackId, HashSet<u16>>;
-
-impl Run<'_> {
-    /// Reads all packs, or the frames that are wanted of them.
-    fn read_packs(&mut self, pool: &Pool, wanted: Option<Frames>) -> Result<()> {
-        let listed = crate::index::list_packs(&**self.store.io(), &self.store.packs_dir())?;
-        let mut ids: Vec<_> =
-            listed.into_iter().filter(|id| wanted.as_ref().is_none_or(|w| w.contains_key(id))).collect();
-        ids.sort_unstable();
-        if wanted.is_none() {
-            self.progress.expect(self.stored_bytes()?, 0);
-        }
-        let mut pending = VecDeque::new();
-        for id in ids {
-            let path = self.store.packs_dir().join(format!("{id}.{SEALED}"));
-            let pack = Arc::new(Pack::open(&**self.store.io(), &path, id)?);
-            self.report.packs += 1;
-            self.report.damage.extend(pack.damage().iter().map(|(offset, detail)| Damage {
-                file: path.clone(),
-                pack: Some(id),
-                offset: Some(*offset),
-                chunks: Vec::new(),
-                detail: detail.clone(),
-            }));
-            let chosen = wanted.as_ref().and_then(|wanted| wanted.get(&id));
-            let frames: Vec<_> = (0u16..)
-                .zip(&pack.footer().frames)
-                .filter(|(number, _)| chosen.is_none_or(|chosen| chosen.contains(number)))
-                .map(|(number, row)| (number, u64::from(row.len)))
-                .collect();
-            for group in split(&frames) {
-                let pack = Arc::clone(&pack);
-                pending.push_back(pool.submit(Rank::Beginning, move |tools| check(&pack, &group, tools)));
-                while pending.len() > pool.threads() * 4 {
-                    self.take(pending.pop_front())?;
-                }
-            }
-        }
-        while !pending.is_empty() {
-            self.take(pending.pop_front())?;
-        }
-        self.spare_healthy_copies()
-    }
-
-    fn stored_bytes(&self) -> Result<u64> {
-        let dir = self.store.packs_dir();
-        let listed = self.store.io().list(&dir).map_err(Error::io("list", dir))?;
-        Ok(listed.iter().filter(|entry| entry.name.ends_with(SEALED)).map(|entry| entry.len).sum())
-    }
-
-    fn take(&mut self, pending: Option<Pending<Checked>>) -> Result<()> {
-        let Some(pending) = pending else { return Ok(()) };
-        let checked = pending.wait();
-        self.progress.advance(checked.stored_bytes, 0);
-        self.report.frames += checked.frames;
-        self.report.chunks += checked.chunks;
-        self.report.plain_bytes += checked.plain_bytes;
-        self.report.stored_bytes += checked.stored_bytes;
-        self.bad.extend(checked.damage.iter().flat_map(|damage| &damage.chunks));
-        self.report.damage.extend(checked.damage);
-        if self.progress.cancelled() { Err(Error::Cancelled) } else { Ok(()) }
-    }
-
-    /// A chunk that can be read all the same, from another pack, hurts no artifact.
-    fn spare_healthy_copies(&mut self) -> Result<()> {
-        let mut bad = std::mem::take(&mut self.bad);
-        bad.retain(|id| self.store.chunk(id).is_err());
-        self.bad = bad;
-        Ok(())
-    }
-}
 
 /// The frames that hold an artifact's objects and chunks. What cannot be found is left to the walk to report.
 fn frames_of(store: &Store, id: &ArtifactId) -> Result<Frames> {
@@ -282,69 +213,5 @@ impl ObjectSource for Recorder<'_> {
     fn get(&self, id: &ChunkId) -> Result<Arc<[u8]>> {
         self.record(id)?;
         self.store.get(id)
-    }
-}
-
-/// Groups of frames in a row, of about [`JOB_BYTES`] each.
-fn split(frames: &[(u16, u64)]) -> Vec<Vec<u16>> {
-    let mut groups = vec![Vec::new()];
-    let mut bytes = 0;
-    for (number, len) in frames {
-        if bytes >= JOB_BYTES {
-            groups.push(Vec::new());
-            bytes = 0;
-        }
-        bytes += len;
-        groups.last_mut().expect("there is one at the start").push(*number);
-    }
-    groups
-}
-
-fn check(pack: &Pack, frames: &[u16], tools: &mut Tools) -> Checked {
-    let mut checked = Checked::default();
-    for &number in frames {
-        checked.frames += 1;
-        let row = pack.footer().frames[usize::from(number)];
-        checked.stored_bytes += u64::from(row.len);
-        let buffer = tools.buffers.take();
-        match pack.block(number, &mut tools.decompressor, buffer) {
-            Ok(block) => {
-                let chunks = &block.header().chunks;
-                let mut at = 0;
-                while at < chunks.len() {
-                    let whole = block.verify_run(at..chunks.len());
-                    checked.chunks += whole as u64;
-                    checked.plain_bytes +=
-                        chunks[at..at + whole].iter().map(|(_, len)| u64::from(*len)).sum::<u64>();
-                    at += whole;
-                    if let Some((id, _)) = chunks.get(at) {
-                        let detail = FrameError::Chunk(*id).to_string();
-                        checked.damage.push(damage(pack, number, vec![*id], &detail));
-                        at += 1;
-                    }
-                }
-                tools.buffers.give(block.into_buffer());
-            }
-            Err(error) => {
-                let lost =
-                    pack.footer().chunks.iter().filter(|row| row.frame == number).map(|row| row.id).collect();
-                let detail = match error {
-                    Error::Damaged { detail, .. } => detail,
-                    error => error.to_string(),
-                };
-                checked.damage.push(damage(pack, number, lost, &detail));
-            }
-        }
-    }
-    checked
-}
-
-fn damage(pack: &Pack, frame: u16, chunks: Vec<ChunkId>, detail: &str) -> Damage {
-    Damage {
-        file: pack.path().to_owned(),
-        pack: Some(pack.id()),
-        offset: pack.footer().frames.get(usize::from(frame)).map(|row| row.offset),
-        chunks,
-        detail: detail.to_owned(),
     }
 }

@@ -2,6 +2,7 @@
 //! before, and what is derived is made anew.
 
 mod decoders;
+mod depths;
 mod derived;
 mod index_runs;
 mod packs;

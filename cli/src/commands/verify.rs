@@ -5,7 +5,7 @@ mod repair;
 use std::time::{Duration, Instant};
 
 use cairn_store::verify::{Affected, Damage, NotYetWhole, VerifyReport};
-use cairn_store::{RefKey, Spec, Store, VerifyOptions};
+use cairn_store::{Depth, RefKey, Spec, Store, VerifyOptions};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,8 @@ Exit code 4 says that something is damaged or missing; the report says what, and
 Examples:
   cairn verify
   cairn verify uv@stable --json
+  cairn verify --fast                          names, directories and tables; no byte of a file
+  cairn verify --sample 5%                     the same, and a twentieth of all frames
   cairn verify --repair                        from the peers that the store knows
   cairn verify --repair --from http://10.0.0.5:7001
   cairn verify --repair --dry-run";
@@ -43,6 +45,18 @@ pub(crate) struct VerifyArgs {
     #[command(flatten)]
     #[serde(default)]
     pub(crate) threads: ThreadsArg,
+    /// Read no byte of a file: only what leads to them, and whether they are here
+    #[arg(long, conflicts_with_all = ["repair", "sample"])]
+    #[serde(default)]
+    pub(crate) fast: bool,
+    /// The same, and so many of a hundred frames, chosen at random
+    #[arg(long, value_name = "PERCENT", conflicts_with = "repair", value_parser = parse_percent)]
+    #[serde(default)]
+    pub(crate) sample: Option<f64>,
+    /// Choose the frames that this number chose before [default: others each time]
+    #[arg(long, value_name = "NUMBER", requires = "sample")]
+    #[serde(default)]
+    pub(crate) seed: Option<u64>,
     /// Replace what is damaged, with what is sound in it and with what peers have
     #[arg(long)]
     #[serde(default)]
@@ -56,10 +70,43 @@ pub(crate) struct VerifyArgs {
     pub(crate) from: FromArgs,
 }
 
+/// `5%`, `0.5%` or `5`.
+fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim();
+    let percent: f64 = number.parse().map_err(|_| "it is no number, as 5% is one".to_owned())?;
+    if percent > 0.0 && percent <= 100.0 {
+        Ok(percent)
+    } else {
+        Err("it is not above 0% and up to 100%".to_owned())
+    }
+}
+
+impl VerifyArgs {
+    fn depth(&self) -> anyhow::Result<Depth> {
+        Ok(match self.sample {
+            Some(percent) => Depth::Sample { percent, seed: self.seed.map_or_else(random_seed, Ok)? },
+            None if self.fast => Depth::Structure,
+            None => Depth::Full,
+        })
+    }
+}
+
+/// Small enough for every reader of JSON to keep it exactly.
+fn random_seed() -> anyhow::Result<u64> {
+    let mut bytes = [0; 4];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
+    Ok(u32::from_le_bytes(bytes).into())
+}
+
 /// The JSON form of the report.
 #[derive(Serialize)]
 struct Report<'a> {
     clean: bool,
+    mode: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    percent: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
     packs: u64,
     frames: u64,
     chunks: u64,
@@ -69,6 +116,7 @@ struct Report<'a> {
     elapsed_ms: u128,
     damage: Vec<DamageReport<'a>>,
     affected: Vec<AffectedReport<'a>>,
+    derived: Vec<DamageReport<'a>>,
     partial: Vec<PartialReport<'a>>,
 }
 
@@ -120,18 +168,33 @@ pub(crate) fn run(app: &mut App, args: &VerifyArgs) -> anyhow::Result<Outcome> {
         Some(spec) => Some(store.view()?.resolve(spec, args.platform.platform.as_ref())?.1),
         None => None,
     };
-    let options = VerifyOptions { artifact, threads: args.threads.threads };
+    let options = VerifyOptions { artifact, depth: args.depth()?, threads: args.threads.threads };
     let (report, elapsed) = verify(app, &store, options.clone())?;
-    if app.json() {
-        app.out.object(&json(&report, elapsed))?;
-    } else if !app.quiet() || !report.is_clean() {
-        print(app, &report, elapsed)?;
-    }
+    tell(app, &options, &report, elapsed)?;
     if let Some(writer) = &writer {
         app.out.flush()?;
         return repair::repair(app, args, writer, &options, report);
     }
     Ok(if report.is_clean() { Outcome::Done } else { Outcome::DamageFound })
+}
+
+/// Prints a report, as it was asked for.
+pub(crate) fn tell(
+    app: &mut App,
+    options: &VerifyOptions,
+    report: &VerifyReport,
+    elapsed: Duration,
+) -> OutputResult {
+    if app.json() {
+        return app.out.object(&json(options, report, elapsed));
+    }
+    if app.quiet() && report.is_clean() {
+        return Ok(());
+    }
+    if let Depth::Sample { percent, seed } = options.depth {
+        app.out.line(format!("{percent}% of all frames, chosen by --seed {seed}"))?;
+    }
+    print(app, report, elapsed)
 }
 
 /// Verifies; prints nothing.
@@ -146,9 +209,17 @@ pub(crate) fn verify(
     Ok((report, started.elapsed()))
 }
 
-fn json(report: &VerifyReport, elapsed: Duration) -> Report<'_> {
+fn json<'a>(options: &VerifyOptions, report: &'a VerifyReport, elapsed: Duration) -> Report<'a> {
+    let (mode, percent, seed) = match options.depth {
+        Depth::Full => ("full", None, None),
+        Depth::Structure => ("fast", None, None),
+        Depth::Sample { percent, seed } => ("sample", Some(percent), Some(seed)),
+    };
     Report {
         clean: report.is_clean(),
+        mode,
+        percent,
+        seed,
         packs: report.packs,
         frames: report.frames,
         chunks: report.chunks,
@@ -158,6 +229,7 @@ fn json(report: &VerifyReport, elapsed: Duration) -> Report<'_> {
         elapsed_ms: elapsed.as_millis(),
         damage: report.damage.iter().map(damage).collect(),
         affected: report.affected.iter().map(affected).collect(),
+        derived: report.derived.iter().map(damage).collect(),
         partial: report.partial.iter().map(partial).collect(),
     }
 }
@@ -235,6 +307,13 @@ pub(crate) fn print(app: &mut App, report: &VerifyReport, elapsed: Duration) -> 
             refs.join(", ")
         ))?;
     }
+    for derived in &report.derived {
+        let file = text::path(JsonPath::of(&derived.file).0);
+        app.out.line(format!(
+            "derived {file}: {}; nothing is lost by that: `cairn repair` makes it again",
+            derived.detail
+        ))?;
+    }
     app.out.line(if report.is_clean() {
         "everything is as it should be"
     } else {
@@ -242,10 +321,13 @@ pub(crate) fn print(app: &mut App, report: &VerifyReport, elapsed: Duration) -> 
     })?;
     let mut facts = Table::facts();
     facts.fact("  artifacts", report.artifacts.to_string());
-    facts.fact("  packs", format!("{}, {}", report.packs, text::count(report.frames, "frame")));
-    facts.fact("  chunks", format!("{} of {}", report.chunks, text::size(report.plain_bytes)));
-    facts.fact("  stored", text::size(report.stored_bytes));
+    facts.fact("  packs", format!("{}, {} read", report.packs, text::count(report.frames, "frame")));
+    if report.frames > 0 {
+        facts.fact("  chunks", format!("{} of {}", report.chunks, text::size(report.plain_bytes)));
+        facts.fact("  stored", text::size(report.stored_bytes));
+    }
     let rate = text::rate(report.plain_bytes, elapsed);
-    facts.fact("  time", format!("{} ({rate})", text::duration(elapsed)));
+    let rate = if report.frames > 0 { format!(" ({rate})") } else { String::new() };
+    facts.fact("  time", format!("{}{rate}", text::duration(elapsed)));
     app.out.table(&facts)
 }

@@ -1,5 +1,7 @@
 //! How a block's bytes become a frame's payload: raw, or one zstd frame.
 
+use std::io::Read;
+
 use zstd::bulk;
 use zstd::zstd_safe::{CParameter, Strategy};
 
@@ -105,4 +107,29 @@ impl Decompressor {
         }
         if buffer.len() == plain_len { Ok(buffer) } else { Err(FrameError::Lengths) }
     }
+}
+
+/// As many bytes of a damaged payload as decode, then zeros up to `plain_len`. Nothing says that they are right.
+pub(super) fn decompress_damaged(
+    codec: Codec,
+    payload: &[u8],
+    plain_len: usize,
+    mut buffer: Vec<u8>,
+) -> Vec<u8> {
+    buffer.clear();
+    match codec {
+        Codec::Raw => buffer.extend_from_slice(&payload[..payload.len().min(plain_len)]),
+        Codec::Zstd => {
+            buffer.resize(plain_len, 0);
+            let mut at = 0;
+            if let Ok(mut decoder) = zstd::stream::read::Decoder::with_buffer(payload) {
+                // zstd gives out what it has decoded before it meets what it cannot decode.
+                while let Ok(read @ 1..) = decoder.read(&mut buffer[at..]) {
+                    at += read;
+                }
+            }
+        }
+    }
+    buffer.resize(plain_len, 0);
+    buffer
 }

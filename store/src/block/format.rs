@@ -122,11 +122,21 @@ impl FrameHeader {
     /// # Errors
     /// [`FrameError`] when anything does not hold.
     pub fn decode(bytes: &[u8]) -> Result<(Self, usize), FrameError> {
+        Self::decode_with(bytes, true)
+    }
+
+    /// The same of a header whose checksum does not hold, as long as its lengths do: whether the bytes of a chunk are right
+    /// is told by its id.
+    pub(super) fn decode_damaged(bytes: &[u8]) -> Result<(Self, usize), FrameError> {
+        Self::decode_with(bytes, false)
+    }
+
+    fn decode_with(bytes: &[u8], checksum_counts: bool) -> Result<(Self, usize), FrameError> {
         let fixed = Fixed::decode(bytes)?;
         let header_len = Self::encoded_len(usize::from(fixed.chunks), usize::from(fixed.bases));
         let header = bytes.get(..header_len).ok_or(FrameError::Truncated)?;
         let (checked, crc) = header.split_at(header_len - CRC_LEN);
-        if crc32c::crc32c(checked).to_le_bytes() != crc {
+        if checksum_counts && crc32c::crc32c(checked).to_le_bytes() != crc {
             return Err(FrameError::HeaderChecksum);
         }
         let codec = Codec::from_byte(fixed.codec).ok_or(FrameError::Codec(fixed.codec))?;

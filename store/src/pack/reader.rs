@@ -6,12 +6,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::format::{
     CHUNK_ROW_LEN, ChunkRowBytes, HEADER_LEN, TRAILER_LEN, Tables, Trailer, VERSION, decode_header,
 };
-use super::recover::scan;
-use super::{Footer, FrameRow, PackKind};
+use super::{Footer, FrameRow, PackKind, salvage};
 use crate::block::{Block, Decompressor, FrameError};
 use crate::error::{Error, Result};
 use crate::id::PackId;
 use crate::io::{Io, ReadFile};
+use crate::store::is_damage;
 
 /// Bytes that are read from the end of a pack at first: trailer and footer of 64 MiB of chunks of 16 KiB, so that one
 /// read is enough for most packs.
@@ -51,7 +51,12 @@ impl Pack {
                     return Err(Error::NewerFormat { path: path.to_owned(), found, supported });
                 }
                 damage.push((len.saturating_sub(TRAILER_LEN as u64), detail.to_owned()));
-                scan(&*file, path, len, PackKind::Data)?
+                let kind = header_kind.unwrap_or(PackKind::Data);
+                let (footer, gaps) = salvage::find_frames(&*file, path, len, kind)?;
+                damage.extend(
+                    gaps.into_iter().map(|(at, bytes)| (at, format!("no frame is found in {bytes} bytes"))),
+                );
+                footer
             }
         };
         if header_kind != Ok(footer.kind) {
@@ -187,7 +192,8 @@ impl Pack {
     pub fn frame(&self, number: u16) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         self.read_frame(number, &mut bytes)?;
-        Ok(bytes)
+        let is_whole = self.row(number).is_some_and(|row| row.len as usize == bytes.len());
+        if is_whole { Ok(bytes) } else { Err(self.damaged(number, &FrameError::Truncated)) }
     }
 
     fn read_frame(&self, number: u16, bytes: &mut Vec<u8>) -> Result<()> {
@@ -198,7 +204,10 @@ impl Pack {
             offset: None,
             detail: format!("it has no frame {number}"),
         })?;
-        bytes.resize(row.len as usize, 0);
+        // What lies behind the end of a file that was cut short is not there, and what lies before it may be sound.
+        let there = self.len.saturating_sub(row.offset).min(row.len.into());
+        let there = if self.growing.is_some() { u64::from(row.len) } else { there };
+        bytes.resize(usize::try_from(there).map_err(|_| Error::damaged("pack", "a frame is too long"))?, 0);
         match self.file.read_exact_at(bytes, row.offset) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
@@ -208,15 +217,18 @@ impl Pack {
         }
     }
 
-    /// A frame, decoded. Its chunks are verified as they are asked for.
+    /// A frame, decoded: of one that is damaged, what can be decoded, and [`Block::damage`] says so. Its chunks are
+    /// verified as they are asked for.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when it does not decode, [`Error::Io`].
+    /// [`Error::Damaged`] when nothing of it decodes, [`Error::Io`].
     pub fn block(&self, number: u16, decompressor: &mut Decompressor, buffer: Vec<u8>) -> Result<Block> {
         let mut frame = decompressor.take_scratch();
         let read = self.read_frame(number, &mut frame);
         let block = read.and_then(|()| {
-            Block::decode(&frame, decompressor, buffer).map_err(|error| self.damaged(number, &error))
+            Block::decode(&frame, decompressor, buffer)
+                .or_else(|damage| Block::salvage(&frame, damage.clone(), Vec::new()).map_err(|_| damage))
+                .map_err(|damage| self.damaged(number, &damage))
         });
         decompressor.give_scratch(frame);
         block
@@ -242,8 +254,10 @@ fn read_header(file: &dyn ReadFile, path: &Path, len: u64) -> Result<std::result
     if len < HEADER_LEN as u64 {
         return Ok(Err(0));
     }
-    file.read_exact_at(&mut header, 0).map_err(Error::io("read", path))?;
-    Ok(decode_header(&header))
+    match file.read_exact_at(&mut header, 0).map_err(Error::io("read", path)) {
+        Err(error) if is_damage(&error) => Ok(Err(0)),
+        read => read.map(|()| decode_header(&header)),
+    }
 }
 
 /// Footer and trailer of a pack of this length and id, checked; they end `buffer`. Else what does not hold.
@@ -254,7 +268,10 @@ fn read_tables<'a>(
     id: PackId,
     buffer: &'a mut Vec<u8>,
 ) -> Result<std::result::Result<Tables<'a>, &'static str>> {
-    read_tail(file, path, len, len.min(TAIL_LEN), buffer)?;
+    match read_tail(file, path, len, len.min(TAIL_LEN), buffer) {
+        Err(error) if is_damage(&error) => return Ok(Err("the disk cannot read the footer")),
+        read => read?,
+    }
     let trailer = match buffer.last_chunk().ok_or("the pack is cut short").and_then(Trailer::decode) {
         Ok(trailer) => trailer,
         Err(detail) => return Ok(Err(detail)),
@@ -264,7 +281,10 @@ fn read_tables<'a>(
         _ => return Ok(Err("the footer is longer than the pack")),
     };
     if footer_len > TAIL_LEN {
-        read_tail(file, path, len, footer_len, buffer)?;
+        match read_tail(file, path, len, footer_len, buffer) {
+            Err(error) if is_damage(&error) => return Ok(Err("the disk cannot read the footer")),
+            read => read?,
+        }
     }
     let footer_at = buffer.len() - usize::try_from(footer_len).expect("it is in the buffer");
     Ok(match Tables::parse(&buffer[footer_at..]) {

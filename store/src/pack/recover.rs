@@ -8,7 +8,7 @@ use super::{ChunkRow, Footer, FrameRow, PackKind};
 use crate::block::FrameHeader;
 use crate::block::format::FIXED_LEN;
 use crate::error::{Error, Result};
-use crate::id::PackId;
+use crate::id::{ChunkId, PackId};
 use crate::io::{Io, ReadFile, WriteFile};
 
 /// Bytes of a pack that are written again at a time.
@@ -63,28 +63,41 @@ fn header_kind(file: &dyn ReadFile, path: &Path, len: u64) -> Result<Option<Pack
 
 /// The table of contents of the frames that follow one another from the start of a pack, up to the first that is not
 /// whole. `kind` is taken where the header does not tell.
-pub(super) fn scan(file: &dyn ReadFile, path: &Path, len: u64, kind: PackKind) -> Result<Footer> {
+fn scan(file: &dyn ReadFile, path: &Path, len: u64, kind: PackKind) -> Result<Footer> {
     let kind = header_kind(file, path, len)?.unwrap_or(kind);
     let mut footer = Footer { kind, frames: Vec::new(), chunks: Vec::new() };
     let mut offset = HEADER_LEN as u64;
     while footer.frames.len() < FRAMES_MAX {
         let Some(header) = whole_frame(file, path, offset, len)? else { break };
-        let number = u16::try_from(footer.frames.len()).expect("bounded by FRAMES_MAX");
-        let frame_len = u32::try_from(header.frame_len()).expect("BLOCK_MAX bounds a frame");
-        footer.frames.push(FrameRow { offset, len: frame_len, plain_len: header.plain_len });
-        footer.chunks.extend((0u16..).zip(&header.chunks).map(|(slot, (id, _))| ChunkRow {
-            id: *id,
-            frame: number,
-            slot,
-        }));
-        offset += u64::from(frame_len);
+        offset = note(&mut footer, offset, &header);
     }
-    footer.chunks.sort_unstable();
-    footer.chunks.dedup_by_key(|row| row.id);
+    sort(&mut footer);
     Ok(footer)
 }
 
-fn whole_frame(file: &dyn ReadFile, path: &Path, offset: u64, len: u64) -> Result<Option<FrameHeader>> {
+/// Adds a frame that was found to a table of contents; gives where it ends.
+pub(super) fn note(footer: &mut Footer, offset: u64, header: &FrameHeader) -> u64 {
+    let number = u16::try_from(footer.frames.len()).expect("bounded by FRAMES_MAX");
+    let frame_len = u32::try_from(header.frame_len()).expect("BLOCK_MAX bounds a frame");
+    footer.frames.push(FrameRow { offset, len: frame_len, plain_len: header.plain_len });
+    let row = |(slot, (id, _)): (u16, &(ChunkId, u32))| ChunkRow { id: *id, frame: number, slot };
+    footer.chunks.extend((0u16..).zip(&header.chunks).map(row));
+    offset + u64::from(frame_len)
+}
+
+/// Puts the chunks of a table in order.
+pub(super) fn sort(footer: &mut Footer) {
+    footer.chunks.sort_unstable();
+    footer.chunks.dedup_by_key(|row| row.id);
+}
+
+/// The header of the frame at `offset`, if one begins there and ends within `len`, and how long that is.
+pub(super) fn frame_header(
+    file: &dyn ReadFile,
+    path: &Path,
+    offset: u64,
+    len: u64,
+) -> Result<Option<(FrameHeader, usize)>> {
     let left = usize::try_from(len.saturating_sub(offset)).unwrap_or(usize::MAX);
     if left < FIXED_LEN {
         return Ok(None);
@@ -97,10 +110,11 @@ fn whole_frame(file: &dyn ReadFile, path: &Path, offset: u64, len: u64) -> Resul
     }
     let mut header = vec![0; header_len];
     file.read_exact_at(&mut header, offset).map_err(Error::io("read", path))?;
-    let Ok((header, _)) = FrameHeader::decode(&header) else { return Ok(None) };
-    if header.frame_len() > left {
-        return Ok(None);
-    }
+    Ok(FrameHeader::decode(&header).ok().filter(|(header, _)| header.frame_len() <= left))
+}
+
+fn whole_frame(file: &dyn ReadFile, path: &Path, offset: u64, len: u64) -> Result<Option<FrameHeader>> {
+    let Some((header, header_len)) = frame_header(file, path, offset, len)? else { return Ok(None) };
     let mut payload = vec![0; header.stored_len as usize];
     file.read_exact_at(&mut payload, offset + header_len as u64).map_err(Error::io("read", path))?;
     Ok((crc32c::crc32c(&payload) == header.payload_crc).then_some(header))

@@ -158,7 +158,13 @@ fn tell(app: &mut App, done: &RepairedReport, has_peers: bool) -> OutputResult {
     let mut facts = Table::facts();
     facts.fact("  healed", text::count(done.healed_chunks, "chunk"));
     facts.fact("  kept", text::count(done.kept_chunks, "sound chunk"));
-    let packs = text::count(done.packs.len() as u64, "pack");
-    facts.fact("  replaced", format!("{packs}, which are in quarantine/ of the store now"));
+    facts.fact(
+        "  replaced",
+        match done.packs.len() {
+            0 => "no pack".to_owned(),
+            1 => "1 pack, which is in quarantine/ of the store now".to_owned(),
+            packs => format!("{packs} packs, which are in quarantine/ of the store now"),
+        },
+    );
     app.out.table(&facts)
 }
