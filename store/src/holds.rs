@@ -17,7 +17,7 @@
 //! one have ended. So nobody has to know through whose stake it was found, and stakes that overlap for ever keep nothing
 //! for ever.
 //!
-//! Nothing here knows of files or indexes. `cargo test -p cairn-store --features shuttle --lib holds` runs it in orders
+//! Nothing here knows of files or indexes. `cargo test -p cairn-store --features shuttle --lib holds::` runs it in orders
 //! that a scheduler chooses.
 
 #[cfg(test)]

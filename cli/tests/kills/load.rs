@@ -1,8 +1,10 @@
 //! Everybody who works on two stores at once, until one of their daemons dies or both do.
 
 use std::fmt;
-use std::fs;
+use std::collections::VecDeque;
+use std::fs::{self, File};
 use std::ops::AddAssign;
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -18,6 +20,9 @@ const NOT_FOUND: i32 = 3;
 const CONFLICT: i32 = 5;
 const UNAVAILABLE: i32 = 6;
 
+/// Files that one client keeps open.
+const OPEN_MAX: usize = 4;
+
 /// What was done.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
@@ -25,6 +30,7 @@ pub(crate) struct Done {
     refused: u64,
     cut_off: u64,
     read: u64,
+    collected: u64,
 }
 
 impl AddAssign for Done {
@@ -33,15 +39,17 @@ impl AddAssign for Done {
         self.refused += other.refused;
         self.cut_off += other.cut_off;
         self.read += other.read;
+        self.collected += other.collected;
     }
 }
 
 impl fmt::Display for Done {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { acknowledged, refused, cut_off, read } = self;
+        let Self { acknowledged, refused, cut_off, read, collected } = self;
         write!(
             out,
-            "{acknowledged} changes acknowledged, {refused} refused and {cut_off} cut off, {read} files read through mounts"
+            "{acknowledged} commands acknowledged ({collected} of them collections), {refused} refused and {cut_off} cut off, \
+             {read} files read through mounts"
         )
     }
 }
@@ -64,6 +72,7 @@ pub(crate) struct Load<'a> {
     refused: AtomicU64,
     cut_off: AtomicU64,
     read: AtomicU64,
+    collected: AtomicU64,
 }
 
 impl Load<'_> {
@@ -76,6 +85,7 @@ impl Load<'_> {
             refused: AtomicU64::new(0),
             cut_off: AtomicU64::new(0),
             read: AtomicU64::new(0),
+            collected: AtomicU64::new(0),
         };
         thread::scope(|scope| {
             for at in 0..2 {
@@ -86,6 +96,8 @@ impl Load<'_> {
                 scope.spawn(move || load.pull(at, chance(2)));
                 scope.spawn(move || load.flip(at, chance(3)));
                 scope.spawn(move || load.read(at, chance(4)));
+                scope.spawn(move || load.collect(at, chance(5)));
+                scope.spawn(move || load.keep_open(at, chance(6)));
             }
             thread::sleep(delay);
             load.nodes.iter().zip(who).filter(|(_, killed)| *killed).for_each(|(node, _)| node.strike());
@@ -97,6 +109,7 @@ impl Load<'_> {
             refused: count(&load.refused),
             cut_off: count(&load.cut_off),
             read: count(&load.read),
+            collected: count(&load.collected),
         };
         for (node, _) in nodes.iter_mut().zip(who).filter(|(_, killed)| *killed) {
             node.bury();
@@ -243,6 +256,52 @@ impl Load<'_> {
                     Err(_) => break,
                 }
                 self.read.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+impl Load<'_> {
+    /// Collects what nobody needs, again and again.
+    fn collect(&self, at: usize, mut chance: Chance) {
+        while !self.is_over() {
+            let ratio = ["0.3", "0.6", "1"][usize::try_from(chance.below(3)).unwrap()];
+            let mut arguments = vec!["gc", "--live-ratio", ratio];
+            if chance.below(4) == 0 {
+                arguments.extend(["--max-time", "5ms"]);
+            }
+            if self.tell(at, &arguments, &[]) == End::CutOff {
+                return;
+            }
+            self.collected.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Keeps files open through the mount and reads them now and then: what is open stays, whatever is removed and
+    /// collected meanwhile.
+    fn keep_open(&self, at: usize, mut chance: Chance) {
+        let node = &self.nodes[at];
+        let mut open: VecDeque<(Key, File)> = VecDeque::new();
+        while !self.is_over() {
+            thread::sleep(Duration::from_millis(3));
+            let certain = node.model().certain();
+            if let Some(key) = nth(certain.iter(), &mut chance) {
+                let path = node.mnt().join(key.0).join(key.1.to_string()).join("own");
+                open.extend(File::open(path).ok().map(|file| (*key, file)));
+            }
+            if open.len() > OPEN_MAX {
+                open.pop_front();
+            }
+            for (key, file) in &open {
+                let bytes = &node.trees.files(*key)["own"];
+                let from = usize::try_from(chance.below(bytes.len() as u64)).unwrap();
+                let mut part = vec![0; (bytes.len() - from).min(5000)];
+                let read = file.read_exact_at(&mut part, from as u64);
+                let is_alive = !node.killed.load(Ordering::SeqCst);
+                match read {
+                    Ok(()) => assert!(part == bytes[from..from + part.len()], "{key:?} has other bytes at {from}"),
+                    Err(error) => assert!(!is_alive, "{key:?}, which is open: {error}\n{}", node.log()),
+                }
             }
         }
     }

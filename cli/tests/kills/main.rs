@@ -1,5 +1,5 @@
 //! Daemons that are killed at any moment, in the middle of everything that they do: adds, pulls from one another in both
-//! directions, flips, removals, pruning, reads through mounts. After each kill the store is opened again and held against
+//! directions, flips, removals, pruning, collections, reads through mounts. After each kill the store is opened again and held against
 //! what its clients were told: what was acknowledged is there and every byte of it holds, and what was not is there whole
 //! or not at all.
 //!
