@@ -47,7 +47,7 @@ fn it_says_what_keeps_a_thing() {
     let said = world.good(&["gc", "--explain", "app@3"]);
     assert!(said.contains("channel app@stable"), "{said}");
     let artifact = world.json(&["show", "app@1"])["artifact"].as_str().unwrap().to_owned();
-    world.good(&["rm", "great@1"]);
+    world.good(&["rm", "app@1"]);
     let report = world.json(&["gc", "--explain", &artifact]);
     assert_eq!((&report["kept"], &report["kind"]), (&json!(true), &json!("artifact")));
     assert_eq!(report["keepers"][0]["reasons"][0]["kind"], "generation");
@@ -134,7 +134,7 @@ fn who_reads_without_a_daemon_reads_to_the_end() {
     let mut read = vec![0; 1000];
     out.read_exact(&mut read).unwrap();
     // The pipe is full, and the reader waits.
-    world.good(&["rm", "app@1"]);
+    world.good(&["rm", "great@1"]);
     let report = world.json(&["gc", "--explain", &artifact]);
     let by = report["keepers"][0]["reasons"][0]["by"].as_str().unwrap();
     assert!(by.contains(&reader.id().to_string()) && by.contains("cat great@1:data"), "{report}");
