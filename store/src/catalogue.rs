@@ -38,6 +38,7 @@ const ASIDE_MAX: usize = 3;
 pub struct Catalogue {
     dir: PathBuf,
     tables: Option<Tables>,
+    was_rebuilt: bool,
 }
 
 /// Why the catalogue cannot be used as it is.
@@ -78,7 +79,7 @@ impl Catalogue {
     /// The catalogue in the folder `dir`. Touches nothing yet.
     #[must_use]
     pub fn at(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), tables: None }
+        Self { dir: dir.to_owned(), tables: None, was_rebuilt: false }
     }
 
     /// The catalogue in the folder `dir`, opened, or built, and caught up.
@@ -97,6 +98,12 @@ impl Catalogue {
     /// [`Error::Io`] if the system refuses, or a catalogue that was just built does not work either.
     pub fn follow(&mut self, journal: &Journal) -> Result<()> {
         self.with(journal, |_| Ok(()))
+    }
+
+    /// Whether it was moved aside and made again, since this was made.
+    #[must_use]
+    pub fn was_rebuilt(&self) -> bool {
+        self.was_rebuilt
     }
 
     /// What `key` names.
@@ -135,6 +142,7 @@ impl Catalogue {
         };
         self.close();
         let aside = move_aside(&self.dir)?;
+        self.was_rebuilt = true;
         tracing::warn!(
             catalogue = %self.dir.display(),
             aside = %aside.display(),

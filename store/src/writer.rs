@@ -279,6 +279,12 @@ impl Writer {
         lock(&self.owned.names).journal.give_up_reserve()
     }
 
+    /// Does something with the runs of the index on disk.
+    pub(crate) fn while_no_run_is_written<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        let _alone = lock(&self.owned.running);
+        run()
+    }
+
     /// Writes an index run if many chunks are in none. Failing costs time at the next opening only.
     fn persist_index(&self) {
         let _alone = lock(&self.owned.running);

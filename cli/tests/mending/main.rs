@@ -8,4 +8,5 @@
 )]
 
 mod full;
+mod repair;
 mod world;
