@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use cairn_net::{Net, NetOptions, Peers, Source};
 use cairn_server::{Caller, Input, JobIo, Request};
-use cairn_store::{Error, ProfileName, Progress, Store, Writer, WriterOptions};
+use cairn_store::{
+    ArtifactId, Error, Held, HoldGuard, Lease, ProfileName, Progress, Store, Writer, WriterOptions,
+};
 
 use crate::args::Command;
 use crate::commands::token::TOKENS;
@@ -36,6 +38,15 @@ pub(crate) enum Place {
     },
     /// The daemon that this is has it open.
     Daemon(Arc<Daemon>),
+}
+
+/// What is read stays while this lives.
+#[must_use = "it holds nothing once it is dropped"]
+pub(crate) enum Reading {
+    /// Against whoever writes the store; none where this process may not write there.
+    Alone { _lease: Option<Lease> },
+    /// In the process that writes it.
+    InDaemon { _guard: HoldGuard },
 }
 
 /// What commands work with.
@@ -121,6 +132,19 @@ impl App {
     pub(crate) fn writer_of_existing(&self, progress: &Meter) -> anyhow::Result<Writer> {
         self.store()?;
         self.writer(progress)
+    }
+
+    /// Holds an artifact while it is read, so that no collection takes it though its names go. What was taken before is
+    /// said to be absent by whoever reads.
+    pub(crate) fn hold(&self, store: &Store, artifact: &ArtifactId) -> anyhow::Result<Reading> {
+        let held = Held::Artifact(*artifact);
+        Ok(match &self.place {
+            Place::Alone { command, .. } => Reading::Alone { _lease: store.lease(held, command)? },
+            Place::Daemon(daemon) => {
+                let by = format!("a command of process {}", self.caller.pid);
+                Reading::InDaemon { _guard: daemon.writer(who(self.caller.uid)).hold(held, by) }
+            }
+        })
     }
 
     /// Makes the store if it is not there.

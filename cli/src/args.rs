@@ -12,7 +12,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::{
-    add, cat, completions, daemon, demo, diff, export, fetch, generations, import, log, ls, mount, peers,
+    add, cat, completions, daemon, demo, diff, export, fetch, gc, generations, import, log, ls, mount, peers,
     pin, prune, ps, pull, push, remove, repair, rm, rollback, serve, show, stats, status, switch, tag, token,
     umount, unpin, use_, verify,
 };
@@ -110,6 +110,7 @@ pub(crate) enum Command {
     Verify(verify::VerifyArgs),
     Repair(repair::RepairArgs),
     Fetch(fetch::FetchArgs),
+    Gc(gc::GcArgs),
     Pull(pull::PullArgs),
     Push(push::PushArgs),
     #[command(subcommand)]

@@ -8,6 +8,7 @@ pub(crate) mod demo;
 pub(crate) mod diff;
 pub(crate) mod export;
 pub(crate) mod fetch;
+pub(crate) mod gc;
 pub(crate) mod generations;
 pub(crate) mod import;
 pub(crate) mod log;
@@ -72,6 +73,7 @@ pub(crate) fn run(app: &mut App, command: Command) -> anyhow::Result<Outcome> {
         Command::Verify(args) => verify::run(app, &args),
         Command::Repair(args) => repair::run(app, &args),
         Command::Fetch(args) => fetch::run(app, &args),
+        Command::Gc(args) => gc::run(app, &args),
         Command::Demo(args) => demo::run(app, args),
     }
 }

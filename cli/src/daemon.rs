@@ -7,6 +7,7 @@
 //!
 //! One that a mount began (`--auto`) ends by itself when there is no mount, and it alone decides when that is.
 
+mod collector;
 mod detach;
 mod handover;
 mod inherit;
@@ -32,6 +33,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 
+use self::collector::Collector;
+pub(crate) use self::collector::{CollectorArgs, LastCollection};
 use self::handover::{Gone, Successors};
 pub(crate) use self::inherit::Takeover;
 use self::inherit::{Inheritance, Inherited};
@@ -73,6 +76,8 @@ pub(crate) struct Daemon {
     /// Where peers are answered, if anywhere.
     served: OnceLock<Served>,
     background: Arc<Background>,
+    /// What collects by itself, if anything does.
+    collector: OnceLock<Arc<Collector>>,
 }
 
 impl Daemon {
@@ -84,9 +89,10 @@ impl Daemon {
     ) -> Arc<Self> {
         let shown = Arc::clone(&mounts);
         writer.observe(Box::new(move |view| shown.publish(view)));
+        writer.add_holder(Arc::clone(&mounts) as Arc<dyn cairn_store::Holder>);
         let (turn, started, changes) = (Turn::default(), Instant::now(), Timings::default());
-        let served = OnceLock::new();
-        Arc::new(Self { writer, mounts, turn, started, takeover, changes, served, background })
+        let (served, collector) = (OnceLock::new(), OnceLock::new());
+        Arc::new(Self { writer, mounts, turn, started, takeover, changes, served, background, collector })
     }
 
     /// Whom it took the store over from.
@@ -111,6 +117,21 @@ impl Daemon {
         let (url, everybody_reads) = (served.url(), served.anonymous_reads());
         tracing::info!(url, everybody_reads, "serves peers");
         Ok(())
+    }
+
+    /// Collects by itself from now on, if a rule says so.
+    fn collect_by(&self, rule: CollectorArgs) -> anyhow::Result<()> {
+        let own = self.writer.signed(app::who(own_uid()));
+        if let Some(collector) = Collector::start(own, rule)? {
+            // There is one daemon, and it begins once.
+            let _ = self.collector.set(collector);
+        }
+        Ok(())
+    }
+
+    /// Whether it collects by itself, and what came of it the last time.
+    pub(crate) fn last_collection(&self) -> Option<Option<LastCollection>> {
+        self.collector.get().map(|collector| collector.last())
     }
 
     /// Mounts a profile.
@@ -237,6 +258,7 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     }
     // The daemon before this one may not have been done.
     daemon.background().wake();
+    daemon.collect_by(settings.collector.clone())?;
     let status = format!("serving {}", path.display());
     tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready, NotifyState::Status(&status)]);
     tracing::info!(store = %path.display(), socket = %control.path().display(), "ready");
@@ -280,6 +302,7 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     drop(gone);
     let end = move || {
         let _alone = handover.stop();
+        daemon.collector.get().inspect(|collector| collector.end());
         mounts.end();
         daemon.background().end();
     };

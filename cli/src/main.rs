@@ -13,6 +13,7 @@ mod exchange;
 mod job;
 mod meter;
 mod output;
+mod priority;
 mod probe;
 mod progress;
 mod start;

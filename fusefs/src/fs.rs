@@ -123,7 +123,7 @@ impl Fs {
         Arc::clone(&self.shown.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn inode(&self, ino: Ino) -> Result<Inode, Errno> {
+    pub(crate) fn inode(&self, ino: Ino) -> Result<Inode, Errno> {
         self.inodes.get(ino).ok_or(Errno::STALE)
     }
 

@@ -235,6 +235,16 @@ impl Opens {
         self.shards.iter().map(|shard| len(shard) as u64).sum()
     }
 
+    /// What is open, each inode once.
+    pub(crate) fn open_files(&self) -> Vec<(Ino, FileSpec)> {
+        let mut open = Vec::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            open.extend(shard.iter().map(|(ino, open)| (Ino(*ino), open.file.spec.clone())));
+        }
+        open
+    }
+
     /// All open inodes, while nothing is opened or closed.
     pub(crate) fn save(&self) -> Vec<SavedOpen> {
         let mut saved = Vec::new();

@@ -11,6 +11,7 @@ mod files;
 mod flip;
 mod fs;
 mod handle;
+mod holds;
 mod inode;
 mod kernel;
 mod linger;

@@ -69,8 +69,8 @@ impl MountPoint {
         let own = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&fd));
         // As the kernel names it for every process that uses it.
         let dir = readlinkat(CWD, own, Vec::new()).map_err(failed)?.into_bytes();
-        let (device, is_whole) = look_at(fd.as_fd(), c"", AtFlags::EMPTY_PATH).map_err(failed)?;
-        Ok(Self { device, dir: OsString::from_vec(dir).into(), is_whole })
+        let Seen { device, is_root, .. } = look_at(fd.as_fd(), c"", AtFlags::EMPTY_PATH).map_err(failed)?;
+        Ok(Self { device, dir: OsString::from_vec(dir).into(), is_whole: is_root })
     }
 
     /// Where it is.
@@ -89,7 +89,13 @@ impl MountPoint {
     /// The use that a process makes of the file of which the kernel says `shown`, if it is one of this mount's.
     ///
     /// A mapping counts by its path alone too: with passthrough a kernel may give the device of the file behind it.
-    fn recognise(&self, kind: UseKind, shown: &[u8], device: Option<u64>) -> Option<FileUse> {
+    fn recognise(
+        &self,
+        kind: UseKind,
+        shown: &[u8],
+        device: Option<u64>,
+        ino: Option<u64>,
+    ) -> Option<FileUse> {
         let (path, gone) = shown.strip_suffix(GONE).map_or((shown, false), |path| (path, true));
         let below = self.below(path);
         let is_ours = match device {
@@ -98,7 +104,7 @@ impl MountPoint {
             None => below.is_some(),
         };
         let path = OsStr::from_bytes(below.unwrap_or(path)).into();
-        is_ours.then_some(FileUse { kind, path, gone })
+        is_ours.then_some(FileUse { kind, path, gone, ino })
     }
 }
 
@@ -142,6 +148,8 @@ pub struct FileUse {
     /// The kernel knows no name of it any more: it was removed, or a flip made it forget. A name that itself ends in
     /// ` (deleted)` looks the same.
     pub gone: bool,
+    /// Its inode number, where the kernel tells it.
+    pub ino: Option<u64>,
 }
 
 /// A process that uses files of the mount.
@@ -249,7 +257,7 @@ impl Looked<'_> {
                 readlinkat(&self.folder, link, Vec::new()).ok().map(std::ffi::CString::into_bytes)
             });
             let path = exact.unwrap_or_else(|| mapping.path());
-            let found = self.mount.recognise(UseKind::Map, &path, Some(mapping.device));
+            let found = self.mount.recognise(UseKind::Map, &path, Some(mapping.device), None);
             self.uses.extend(found);
         }
     }
@@ -314,21 +322,30 @@ fn use_of_link(
     if !shown.starts_with(b"/") {
         return Ok(None);
     }
-    let device = match look_at(folder, name, AtFlags::empty()) {
-        Ok((device, _)) => Some(device),
+    let seen = match look_at(folder, name, AtFlags::empty()) {
+        Ok(seen) => Some(seen),
         Err(gone @ (Errno::NOENT | Errno::SRCH)) => return Err(gone),
         Err(_) => None,
     };
-    Ok(mount.recognise(kind, &shown, device))
+    let (device, ino) = seen.map(|seen| (seen.device, seen.ino)).unzip();
+    Ok(mount.recognise(kind, &shown, device, ino))
 }
 
-/// The `st_dev` of a file, and whether it is the root of a mount. It asks for nothing else, so that no file system has
-/// to be asked, not even a dead one.
-fn look_at(folder: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Result<(u64, bool), Errno> {
+/// What the kernel knows of a file by itself.
+struct Seen {
+    /// Its `st_dev`.
+    device: u64,
+    ino: u64,
+    /// Whether it is the root of a mount.
+    is_root: bool,
+}
+
+/// Asks for nothing else, so that no file system has to be asked, not even a dead one.
+fn look_at(folder: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Result<Seen, Errno> {
     let flags = flags | AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
     let found = statx(folder, name, flags, StatxFlags::empty())?;
     let is_root = found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT);
-    Ok((makedev(found.stx_dev_major, found.stx_dev_minor), is_root))
+    Ok(Seen { device: makedev(found.stx_dev_major, found.stx_dev_minor), ino: found.stx_ino, is_root })
 }
 
 fn folder_flags() -> OFlags {

@@ -1,12 +1,13 @@
 //! Frames from a peer: what is accepted has only chunks that hash to their ids, within the bounds of a block.
 #![no_main]
 
+use cairn_fuzz::mend_frame;
 use cairn_store::block::BLOCK_MAX;
 use cairn_store::{ChunkId, Decoder, VerifiedFrame};
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|data: &[u8]| {
-    let Ok(frame) = VerifiedFrame::verify(data.to_vec(), &mut Decoder::default()) else { return };
+fn check(data: Vec<u8>) {
+    let Ok(frame) = VerifiedFrame::verify(data, &mut Decoder::default()) else { return };
     let mut bytes = 0;
     for (slot, (id, len)) in frame.chunks().iter().enumerate() {
         let chunk = frame.chunk(slot);
@@ -14,4 +15,11 @@ fuzz_target!(|data: &[u8]| {
         bytes += chunk.len();
     }
     assert!(bytes <= BLOCK_MAX);
+}
+
+fuzz_target!(|data: &[u8]| {
+    check(data.to_vec());
+    let mut mended = data.to_vec();
+    mend_frame(&mut mended);
+    check(mended);
 });

@@ -28,6 +28,7 @@ mod outflow;
 mod peer_api;
 mod peer_error;
 mod peer_limits;
+mod promises;
 mod routes;
 mod run;
 mod shutdown;

@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::peer_error::PeerRefusal;
 use crate::peer_limits::PeerLimits;
 use crate::peer_limits::clients::Clients;
+use crate::promises::Promises;
 use crate::routes::{delta, figures, objects, openapi, packs, publish, ready, refs, upload};
 use crate::work::Work;
 
@@ -48,6 +49,7 @@ pub struct PeerApi {
     pub(crate) bodies: BodyMemory,
     transfers: Arc<AtomicUsize>,
     uploads: Arc<AtomicUsize>,
+    promises: Promises,
     /// Requests whose answers have not left.
     open: AtomicUsize,
     /// Woken when there is none.
@@ -83,6 +85,7 @@ impl PeerApi {
             work: Work::new(),
             transfers: Arc::default(),
             uploads: Arc::default(),
+            promises: Promises::default(),
             open: AtomicUsize::new(0),
             idle: Notify::new(),
             is_draining: AtomicBool::new(false),
@@ -100,6 +103,13 @@ impl PeerApi {
     #[must_use]
     pub fn writer(&self) -> Option<&Writer> {
         self.writer.as_ref()
+    }
+
+    /// What is found here, or stored, from now on stays for a while: somebody is publishing.
+    pub(crate) fn promise(&self) {
+        if let Some(writer) = &self.writer {
+            self.promises.renew(writer);
+        }
     }
 
     /// What peers may take.

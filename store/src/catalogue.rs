@@ -20,6 +20,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use tables::Tables;
+pub(crate) use tables::decode_entry;
 
 use crate::id::ArtifactId;
 use crate::io::{Io, Os};

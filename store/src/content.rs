@@ -98,7 +98,7 @@ impl ChunkRef {
 }
 
 /// What a file holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Content {
     /// At most [`INLINE_BYTES_MAX`] bytes, possibly none.
     Inline(Vec<u8>),
@@ -131,6 +131,16 @@ pub(crate) const NODE_MAGIC: [u8; 4] = node::MAGIC;
 /// The objects that a node of a chunk list names.
 pub(crate) fn references(id: &ChunkId, source: &dyn ObjectSource) -> crate::Result<Vec<ChunkId>> {
     node::ContentNode::references(id, source)
+}
+
+/// The objects and chunks that a node of a chunk list names.
+pub(crate) fn below(
+    id: &ChunkId,
+    source: &dyn ObjectSource,
+    object: &mut dyn FnMut(ChunkId),
+    chunk: &mut dyn FnMut(ChunkId),
+) -> crate::Result<()> {
+    node::ContentNode::below(id, source, object, chunk)
 }
 
 #[cfg(test)]

@@ -143,7 +143,7 @@ impl Store {
     fn unknown(&self, wanted: &[ChunkRef]) -> Result<Vec<ChunkRef>> {
         let (mut lacking, mut seen) = (Vec::new(), HashSet::new());
         for chunk in wanted {
-            if !chunk.is_hole() && self.known_place(&chunk.id)?.is_none() && seen.insert(chunk.id) {
+            if !chunk.is_hole() && self.counted_place(&chunk.id)?.is_none() && seen.insert(chunk.id) {
                 lacking.push(*chunk);
             }
         }

@@ -88,11 +88,22 @@ impl Index {
     /// # Errors
     /// [`Error::Io`] when the packs cannot be listed or read.
     pub fn open(io: &Arc<dyn Io>, root: &Path) -> Result<Self> {
-        Self::open_except(&**io, root, &HashSet::new())
+        Self::open_without(&**io, root, &HashSet::new())
     }
 
-    fn open_except(io: &dyn Io, root: &Path, damaged: &HashSet<&PathBuf>) -> Result<Self> {
-        let packs = list_packs(io, &root.join("packs"))?;
+    /// Opens it as if some packs were not there.
+    pub(crate) fn open_without(io: &dyn Io, root: &Path, without: &HashSet<PackId>) -> Result<Self> {
+        Self::open_except(io, root, &HashSet::new(), without)
+    }
+
+    fn open_except(
+        io: &dyn Io,
+        root: &Path,
+        damaged: &HashSet<&PathBuf>,
+        without: &HashSet<PackId>,
+    ) -> Result<Self> {
+        let mut packs = list_packs(io, &root.join("packs"))?;
+        packs.retain(|pack| !without.contains(pack));
         let mut index =
             Self { runs: Vec::new(), unused: Vec::new(), loose: Vec::new(), packs, copies: OnceLock::new() };
         let mut uncovered = index.packs.clone();
@@ -178,7 +189,9 @@ impl Index {
         let dir = root.join("index");
         let threshold = if force { 1 } else { RUN_ENTRIES_MIN };
         let mut old: Vec<_> = self.runs.iter().collect();
-        let mut unused: Vec<_> = self.unused.iter().collect();
+        // First, so that it works where no room is left.
+        self.unused.iter().try_for_each(|path| remove(io, path))?;
+        let mut unused: Vec<&PathBuf> = Vec::new();
         for loose in &self.loose {
             let few = loose.len() < threshold && loose.packs().len() < RUN_PACKS_MIN;
             if few || loose.len() > run::ENTRIES_MAX {
@@ -219,6 +232,16 @@ impl Index {
     /// # Errors
     /// As [`Index::open`]. It is no error when a damaged run cannot be removed.
     pub fn without_damaged_runs(&self, io: &Arc<dyn Io>, root: &Path) -> Result<Option<Self>> {
+        self.without_damaged(&**io, root, &HashSet::new())
+    }
+
+    /// The same, as if some packs were not there.
+    pub(crate) fn without_damaged(
+        &self,
+        io: &dyn Io,
+        root: &Path,
+        without: &HashSet<PackId>,
+    ) -> Result<Option<Self>> {
         let damaged: HashSet<_> =
             self.runs.iter().filter(|(_, run)| !run.checksum_holds()).map(|(path, _)| path).collect();
         if damaged.is_empty() {
@@ -226,11 +249,11 @@ impl Index {
         }
         for path in &damaged {
             tracing::warn!(path = %path.display(), "an index run is damaged; it is rebuilt from the packs");
-            if let Err(error) = remove(&**io, path) {
+            if let Err(error) = remove(io, path) {
                 tracing::warn!(%error, "the damaged index run stays");
             }
         }
-        Self::open_except(&**io, root, &damaged).map(Some)
+        Self::open_except(io, root, &damaged, without).map(Some)
     }
 }
 

@@ -35,14 +35,16 @@ use self::assemble::Totals;
 use self::deposit::{Deposit, Deposited};
 use self::links::Links;
 use self::pipeline::{Context, Pipeline};
-pub(crate) use self::reliance::Reliance;
+use self::reliance::Reliance;
 use self::source::Item;
 use self::statcache::StatCache;
+pub(crate) use self::statcache::decode_rows as decode_stat_cache;
 use self::walk::Roots;
 pub use crate::artifact::MetadataPolicy;
 use crate::artifact::{Artifact, ArtifactKind, Chunking, RootMeta};
 use crate::chunker::{CdcBounds, PACKAGE_BOUNDS};
 use crate::error::{Error, Result};
+use crate::holds::Stake;
 use crate::id::{ArtifactId, TreeId};
 use crate::pool::Pool;
 use crate::progress::Progress;
@@ -132,13 +134,13 @@ pub struct Ingested {
     pub unchanged_files: u64,
     /// The platforms that executables in it are for.
     pub platforms_seen: BTreeSet<Platform>,
+    /// Keeps what it rests on from being collected until it is published or dropped.
+    pub(crate) stake: Stake,
 }
 
-/// Ingests `input` into the store that the caller holds the lock of. What is named meanwhile that may rest on its packs is
-/// in `reliance`.
+/// Ingests `input` into the store that the caller holds the lock of.
 pub(crate) fn ingest(
     store: &Store,
-    reliance: &Reliance,
     input: Input,
     options: &IngestOptions,
     progress: &dyn Progress,
@@ -147,22 +149,25 @@ pub(crate) fn ingest(
         let given = format!("{:?}", options.bounds);
         return Err(Error::Invalid { what: "chunking", given, reason: reason.to_owned() });
     }
-    let named = reliance.count();
+    // Before anything is looked up, so that what is found stays.
+    let stake = store.holds().begin();
+    let named = store.holds().named();
+    let local = store.local();
     let give_room_back = |deposit: &mut Deposit, error: &Error| {
         if error.is_disk_full() {
-            give_room_back(deposit, reliance, named);
+            give_room_back(store, deposit, named);
         }
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let started_ns = i128::try_from(now.as_nanos()).unwrap_or(i128::MAX);
     // What is not here must not be fetched for the sake of hints.
-    let store = &store.local();
-    let index = store.index_of_all()?;
+    let store = &local;
+    let held = Arc::new(Reliance::new(store.index_of_all()?, stake));
     let pool = Arc::new(Pool::new(options.threads));
     let packs = store.path().join("packs");
-    let mut deposit = Deposit::new(store.io(), &packs, Arc::clone(&index), Arc::clone(&pool));
+    let mut deposit = Deposit::new(store.io(), &packs, Arc::clone(&held), Arc::clone(&pool));
     let prior = prior_root(store, options);
-    let context = Context { options, progress, objects: store, index, pool, prior };
+    let context = Context { options, progress, objects: store, held, pool, prior };
     match input {
         Input::Paths(paths) => {
             let (roots, canonical) = resolve(&paths)?;
@@ -235,6 +240,7 @@ fn complete(
         metadata_bytes,
         unchanged_files: totals.unchanged_files,
         platforms_seen,
+        stake: deposit.stake().clone(),
     })
 }
 
@@ -244,10 +250,11 @@ fn chunking(CdcBounds { min, avg, max }: CdcBounds) -> Chunking {
 
 /// Removes all that was written, where a full disk stopped it: nothing names it, and the room is wanted back. After any
 /// other failure it stays, for the next attempt to find.
-fn give_room_back(deposit: &mut Deposit, reliance: &Reliance, named: u64) {
+fn give_room_back(store: &Store, deposit: &mut Deposit, named: u64) {
     deposit.discard_open();
-    if !reliance.remove_unless_named(named, || deposit.discard_sealed()) {
-        tracing::warn!("sealed packs stay: what was named meanwhile may need them");
+    let sealed = deposit.sealed();
+    if !store.discard(&sealed, named) {
+        tracing::warn!("sealed packs stay: what was named or found meanwhile may need them");
     }
 }
 

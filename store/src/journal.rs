@@ -296,6 +296,11 @@ impl Journal {
         written
     }
 
+    /// Whether a write failed, so that it is not known what the journal will say when it is opened next.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+
     /// Applies all of `ops` to the view, or none.
     fn apply_all(&mut self, ops: &[Op]) -> Result<Vec<Undo>> {
         let view = Arc::make_mut(&mut self.view);

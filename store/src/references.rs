@@ -39,6 +39,23 @@ pub fn references(id: &ChunkId, bytes: &[u8]) -> Result<Vec<ChunkId>> {
     }
 }
 
+/// Gives `object` the objects that an object names, as [`references`] does, and `chunk` the chunks of files that it names
+/// itself. Holes are none.
+pub(crate) fn below(
+    id: &ChunkId,
+    bytes: &[u8],
+    object: &mut dyn FnMut(ChunkId),
+    chunk: &mut dyn FnMut(ChunkId),
+) -> Result<()> {
+    match bytes.get(..4) {
+        Some(magic) if magic == tree::NODE_MAGIC => tree::below(id, &Alone(bytes.into()), object, chunk),
+        Some(magic) if magic == content::NODE_MAGIC => {
+            content::below(id, &Alone(bytes.into()), object, chunk)
+        }
+        _ => references(id, bytes).map(|found| found.into_iter().for_each(object)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

@@ -6,7 +6,7 @@
 //! it is then begun anew. A pack that comes out the same has the same name, and takes the damaged one's place. Readers
 //! that have the old pack open go on reading it; others find the new ones.
 //!
-//! No ingest runs meanwhile, since it might count on a pack that goes.
+//! No ingest runs meanwhile, since it might count on a pack that goes, and no collection.
 
 mod derived;
 mod foundations;
@@ -128,6 +128,8 @@ impl Writer {
         progress: &dyn Progress,
     ) -> Result<Repaired> {
         let _alone = self.wait_for_turn(progress)?;
+        let _no_collection = self.collections().wait_for_turn(progress)?;
+        self.collections().packs_change();
         let condemned = Condemned::new(self.local(), plan);
         let mut repaired = Repaired::default();
         progress.expect(plan.packs.iter().map(|pack| pack.file_bytes).sum(), plan.packs.len() as u64);

@@ -22,6 +22,7 @@ use crate::block::{BLOCK_TARGET, Block, Decompressor};
 use crate::content::ChunkRef;
 use crate::error::{Error, Result};
 use crate::fetch::{Fetch, Why};
+use crate::holds::Holds;
 use crate::id::{ArtifactId, ChunkId, PackId};
 use crate::index::{Index, IndexSummary, Overlay, Place};
 use crate::io::{Io, Os};
@@ -56,6 +57,8 @@ struct Inner {
     index: Mutex<Option<Arc<Index>>>,
     overlay: Overlay,
     damaged: DamagedPlaces,
+    /// Who counts on which packs, in this process. Beside a writer's it is of no use.
+    holds: Arc<Holds>,
     /// Guards the open packs. A leaf lock.
     packs: Mutex<HashMap<PackId, Arc<Pack>>>,
     /// Guards the decoded blocks, oldest first. A leaf lock.
@@ -172,6 +175,7 @@ impl Store {
             index: Mutex::new(None),
             overlay: Overlay::default(),
             damaged: DamagedPlaces::default(),
+            holds: Arc::default(),
             packs: Mutex::new(HashMap::new()),
             blocks: Mutex::default(),
             presence: Mutex::default(),
@@ -205,6 +209,11 @@ impl Store {
 
     pub(crate) fn fetch_slot(&self) -> &Mutex<Option<Arc<dyn Fetch>>> {
         &self.inner.fetch
+    }
+
+    /// Who counts on which packs.
+    pub(crate) fn holds(&self) -> &Arc<Holds> {
+        &self.inner.holds
     }
 
     pub(crate) fn packs_dir(&self) -> PathBuf {
@@ -271,6 +280,12 @@ impl Store {
         }
         packs.insert(id, Arc::clone(&pack));
         Ok(pack)
+    }
+
+    /// Whether a pack is not there any more: it was collected since its name was read.
+    pub(crate) fn is_gone(&self, id: PackId) -> bool {
+        let path = self.packs_dir().join(format!("{id}.{SEALED}"));
+        matches!(self.inner.io.open(&path), Err(error) if error.kind() == std::io::ErrorKind::NotFound)
     }
 
     /// A chunk's verified bytes. What is not here is fetched, if there is somebody to ask.
@@ -380,8 +395,18 @@ impl Store {
     /// # Errors
     /// [`Error::Io`].
     pub fn packs(&self) -> Result<Vec<PackSummary>> {
-        let listed = crate::index::list_packs(&*self.inner.io, &self.packs_dir())?;
-        listed.into_iter().map(|id| self.pack(id).map(|pack| summary(&pack))).collect()
+        let mut listed = crate::index::list_packs(&*self.inner.io, &self.packs_dir())?;
+        let condemned = self.holds().condemned();
+        listed.retain(|id| !condemned.contains(id));
+        let mut summaries = Vec::with_capacity(listed.len());
+        for id in listed {
+            match self.pack(id) {
+                Ok(pack) => summaries.push(summary(&pack)),
+                Err(_) if self.is_gone(id) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(summaries)
     }
 
     /// Figures about the index.

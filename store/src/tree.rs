@@ -35,5 +35,15 @@ pub(crate) fn references(
     node::TreeNode::references(id, source)
 }
 
+/// The objects and chunks that a node of a directory names.
+pub(crate) fn below(
+    id: &crate::ChunkId,
+    source: &dyn crate::ObjectSource,
+    object: &mut dyn FnMut(crate::ChunkId),
+    chunk: &mut dyn FnMut(crate::ChunkId),
+) -> crate::Result<()> {
+    node::TreeNode::below(id, source, object, chunk)
+}
+
 #[cfg(test)]
 mod tests;

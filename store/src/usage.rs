@@ -17,6 +17,8 @@ use crate::progress::Progress;
 use crate::store::Store;
 use crate::tree::{Node, entries};
 
+pub(crate) use cache::decode_any as decode_usage;
+
 mod cache;
 
 /// Bytes that only this artifact holds, for each artifact.

@@ -23,8 +23,9 @@ pub use pulled::PulledOptions;
 pub use refs::{PublishOptions, Published};
 
 use crate::catalogue::Catalogue;
+use crate::collect::Collections;
 use crate::error::{Error, Result};
-use crate::ingest::{self, IngestOptions, Ingested, Input, Reliance};
+use crate::ingest::{self, IngestOptions, Ingested, Input};
 use crate::intake::Intake;
 use crate::io::{Io, Os};
 use crate::journal::{Journal, Op};
@@ -65,10 +66,10 @@ struct Owned {
     /// Held while something is ingested. An ingest that is cancelled removes the packs that it sealed, and so no other
     /// may have found chunks in them. The outermost lock.
     ingesting: Mutex<()>,
+    /// What collections know of one another. One of them runs at a time, and not beside a repair.
+    collections: Collections,
     /// Held while an index run is written: its file has a fixed name until it is whole.
     running: Arc<Mutex<()>>,
-    /// What was named that may rest on the packs of an ingest. Taken before `names`.
-    reliance: Reliance,
     /// Where what comes from elsewhere goes.
     intake: Arc<Intake>,
     lock: Option<Lock>,
@@ -125,11 +126,14 @@ impl Writer {
     }
 
     /// The lock, for the process that is to be the next writer. Whoever calls this changes nothing from here until the
-    /// other has begun or failed, and then calls [`Writer::resume`]. What comes from elsewhere waits. What only one process can have open is closed; this opens it again if it goes on.
+    /// other has begun or failed, and then calls [`Writer::resume`]. What comes from elsewhere waits. A collection that
+    /// runs stops after the step that it is at. What only one process can have open is closed; this opens it again if it
+    /// goes on.
     ///
     /// None if the store is one that nobody else writes.
     #[must_use]
     pub fn hand_over(&self) -> Option<BorrowedFd<'_>> {
+        self.owned.collections.suspend();
         lock(&self.owned.names).hand_over();
         self.owned.intake.suspend();
         self.owned.lock.as_ref().map(Lock::as_fd)
@@ -139,6 +143,7 @@ impl Writer {
     pub fn resume(&self) {
         lock(&self.owned.names).resume();
         self.owned.intake.resume();
+        self.owned.collections.resume();
     }
 
     /// Opens a store on another file system, which nobody else writes: without lock and catalogue.
@@ -175,7 +180,7 @@ impl Writer {
             shown,
             ingesting,
             running,
-            reliance: Reliance::default(),
+            collections: Collections::default(),
             intake,
             lock: held,
         });
@@ -201,7 +206,7 @@ impl Writer {
     /// [`Error::Tree`] and [`Error::Input`] when the input cannot be read, [`Error::Cancelled`], [`Error::Io`].
     pub fn ingest(&self, input: Input, options: &IngestOptions, progress: &dyn Progress) -> Result<Ingested> {
         let _alone = self.wait_for_turn(progress)?;
-        let ingested = ingest::ingest(&self.store, &self.owned.reliance, input, options, progress)?;
+        let ingested = ingest::ingest(&self.store, input, options, progress)?;
         if ingested.metadata_bytes > 0 || ingested.stored_bytes > 0 {
             self.store.refresh_index();
         }
@@ -214,21 +219,25 @@ impl Writer {
         Arc::clone(&self.owned.intake)
     }
 
-    #[cfg(test)]
-    pub(crate) fn owned_reliance(&self) -> &Reliance {
-        &self.owned.reliance
+    pub(crate) fn collections(&self) -> &Collections {
+        &self.owned.collections
+    }
+
+    /// That no change failed of which it is not known whether it was made.
+    pub(crate) fn check_names_are_known(&self) -> Result<()> {
+        if lock(&self.owned.names).journal.is_poisoned() {
+            return Err(Error::Poisoned { path: self.store.journal_dir() });
+        }
+        Ok(())
+    }
+
+    /// Whether other processes may be reading the store: not on a simulated file system.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.owned.lock.is_some()
     }
 
     pub(crate) fn wait_for_turn(&self, progress: &dyn Progress) -> Result<MutexGuard<'_, ()>> {
-        loop {
-            match self.owned.ingesting.try_lock() {
-                Ok(turn) => return Ok(turn),
-                // It guards no data that a panic could have left half done.
-                Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
-                Err(TryLockError::WouldBlock) if progress.cancelled() => return Err(Error::Cancelled),
-                Err(TryLockError::WouldBlock) => std::thread::sleep(TURN_PAUSE),
-            }
-        }
+        wait_for(&self.owned.ingesting, progress)
     }
 
     /// What is named, with every change that this writer made. Reads nothing and waits for nobody.
@@ -285,13 +294,31 @@ impl Writer {
         run()
     }
 
-    /// Writes an index run if many chunks are in none. Failing costs time at the next opening only.
+    /// Writes an index run if many chunks are in none.
     fn persist_index(&self) {
+        self.write_index(false);
+    }
+
+    /// The same, however few they are if it is forced. Failing costs time at the next opening only.
+    pub(crate) fn write_index(&self, force: bool) {
         let _alone = lock(&self.owned.running);
         let persisted =
-            self.store.index().and_then(|index| index.persist(&**self.store.io(), self.store.path(), false));
+            self.store.index().and_then(|index| index.persist(&**self.store.io(), self.store.path(), force));
         if let Err(error) = persisted {
             tracing::warn!(%error, "cannot write the index; it is derived from the packs each time");
+        }
+    }
+}
+
+/// Takes a lock that guards a turn and no data; who waits may be cancelled.
+pub(crate) fn wait_for<'a>(turn: &'a Mutex<()>, progress: &dyn Progress) -> Result<MutexGuard<'a, ()>> {
+    loop {
+        match turn.try_lock() {
+            Ok(turn) => return Ok(turn),
+            // It guards no data that a panic could have left half done.
+            Err(TryLockError::Poisoned(turn)) => return Ok(turn.into_inner()),
+            Err(TryLockError::WouldBlock) if progress.cancelled() => return Err(Error::Cancelled),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(TURN_PAUSE),
         }
     }
 }

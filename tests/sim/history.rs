@@ -48,6 +48,8 @@ enum Trouble {
     /// Two operations, so many from one another.
     FailTwice(u64, u64, Fault),
     FullFrom(u64),
+    /// The disk has so many bytes left.
+    Left(u64),
 }
 
 impl Chapter {
@@ -55,12 +57,13 @@ impl Chapter {
         let range = [12, 60, 250][usize::try_from(chance.below(3)).unwrap_or(0)];
         let at = 1 + chance.below(range);
         let fault = if chance.below(2) == 0 { Fault::Io } else { Fault::NoSpace };
-        let trouble = match chance.below(12) {
+        let trouble = match chance.below(14) {
             0 => Trouble::None,
             1..5 => Trouble::CrashAtOperation(at),
             5..7 => Trouble::CrashAtSync(1 + chance.below(20)),
             7..9 => Trouble::Fails(at, fault),
             9 => Trouble::FailTwice(at, 1 + chance.below(12), fault),
+            10..12 => Trouble::Left(chance.below(12) * chance.below(12) * 512),
             _ => Trouble::FullFrom(at),
         };
         let recovery = |chance: &mut Chance| (1 + chance.below(45), chance.below(1 << 32));
@@ -198,7 +201,7 @@ impl Chapter {
         } else {
             machine.check();
             // Whoever met a failure may not go on.
-            if self.reopens || machine.sim.failures() > 0 {
+            if self.reopens || patience < PATIENCE || machine.sim.failures() > 0 {
                 machine.close();
             }
         }
@@ -217,6 +220,7 @@ impl Chapter {
                 sim.fail_at(at + distance, fault);
             }
             Trouble::FullFrom(at) => sim.full_from(at),
+            Trouble::Left(bytes) => sim.set_capacity(Some(sim.used() + bytes)),
         }
     }
 }

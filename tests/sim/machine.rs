@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cairn_store::collect::CollectOptions;
 use cairn_store::index::Index;
 use cairn_store::io::{Io, Sim};
 use cairn_store::{
-    Error, Kind, Node, ProfileName, Progress, PublishOptions, PulledOptions, Result, Store, UseOptions,
-    VerifyOptions, VerifyReport, View, Writer,
+    Error, Held, HoldGuard, Kind, Node, ProfileName, Progress, PublishOptions, PulledOptions, Result, Store,
+    UseOptions, VerifyOptions, VerifyReport, View, Writer,
 };
 use harness::stores::{at, options, read_file, with_threads, writer_on};
 
@@ -32,6 +33,8 @@ pub(crate) struct Machine<'a> {
     model: Model,
     /// Outcomes of changes that failed, any of which the next opening may find.
     perhaps: Vec<Model>,
+    /// What is held in the writer's process.
+    held: Vec<(usize, HoldGuard)>,
     /// Whether bits have turned that nobody has mended yet.
     rotten: bool,
     pub(crate) tally: Tally,
@@ -55,6 +58,7 @@ impl<'a> Machine<'a> {
             failures_before: 0,
             model: Model::default(),
             perhaps: Vec::new(),
+            held: Vec::new(),
             rotten: false,
             tally: Tally::default(),
         }
@@ -75,6 +79,7 @@ impl<'a> Machine<'a> {
 
     /// Ends the writer, as a process that ends does.
     pub(crate) fn close(&mut self) {
+        self.held.clear();
         self.writer = None;
     }
 
@@ -90,6 +95,9 @@ impl<'a> Machine<'a> {
 
     /// Whether an error of a step is to be expected: something failed since the store was opened.
     pub(crate) fn may_fail(&self, error: &Error) -> bool {
+        if self.sim.is_limited() && (error.is_disk_full() || matches!(error, Error::Poisoned { .. })) {
+            return true;
+        }
         let kinds = [Kind::Damaged, Kind::Unavailable, Kind::Absent];
         let is_damage =
             self.rotten && (kinds.contains(&error.kind()) || matches!(error, Error::Incomplete { .. }));
@@ -122,7 +130,9 @@ impl<'a> Machine<'a> {
         self.open()?;
         self.tally.steps += 1;
         let done = match (step.change(&self.model, self.world), step) {
-            (Some(change), _) => self.change(&change),
+            (Some(change), step) => self.change(&change, step),
+            (None, Step::Collect { percent, stop }) => self.collect(percent, stop, !self.held.is_empty()),
+            (None, Step::Hold { release }) => self.hold(release),
             (None, Step::AddCancelled { tree, after }) => self.add_cancelled(tree, after),
             (None, Step::Rot { pack, place }) => self.rot(pack, place),
             (None, Step::Repair) => self.repair(),
@@ -142,9 +152,16 @@ impl<'a> Machine<'a> {
         done
     }
 
-    fn change(&mut self, change: &Change) -> Result<()> {
+    fn change(&mut self, change: &Change, step: Step) -> Result<()> {
         let after = self.model.after(change, self.world);
         let writer = self.writer();
+        let guard = match (change, step) {
+            (Change::Pull { release, .. }, Step::PullAround { held: true, .. }) => {
+                let held = Held::Artifact(self.world.at(*release).artifact);
+                Some(writer.hold(held, "a pull".to_owned()))
+            }
+            _ => None,
+        };
         // What comes before names are touched.
         let ingested = match change {
             Change::Publish { release } => {
@@ -167,16 +184,30 @@ impl<'a> Machine<'a> {
             }
             _ => None,
         };
+        if matches!(step, Step::AddAround { .. } | Step::PullAround { .. }) {
+            self.collect(100, None, true)?;
+        }
+        let is_held = guard.is_some();
         self.perhaps.push(after.clone());
         let writer = self.writer();
-        match change {
+        let named = match change {
             Change::Publish { .. } => {
                 let options = PublishOptions { replace: true, channel: None };
                 let ingested = ingested.expect("it was ingested above");
                 writer.publish(&ingested, &options).map(drop)
             }
             change => rename(writer, self.world, change),
-        }?;
+        };
+        match named {
+            // What nobody held while it came may be gone, and is not named then.
+            Err(Error::Incomplete { .. } | Error::Absent { .. })
+                if matches!(step, Step::PullAround { .. }) && !is_held =>
+            {
+                self.perhaps.pop();
+                return Ok(());
+            }
+            named => named?,
+        }
         if matches!(change, Change::Pull { .. } | Change::Complete { .. }) {
             self.tally.pulls += 1;
         }
@@ -185,6 +216,63 @@ impl<'a> Machine<'a> {
             self.model = after;
             self.perhaps.clear();
         }
+        Ok(())
+    }
+
+    /// Collects what nobody needs; everything that is named or held can be read afterwards, by whoever knew it before.
+    /// Where nobody holds anything and nothing fails, nothing is left to collect.
+    fn collect(&mut self, percent: u64, stop: Option<u64>, somebody_holds: bool) -> Result<()> {
+        let writer = self.writer();
+        let threads = std::num::NonZero::new(1);
+        #[expect(clippy::cast_precision_loss, reason = "at most 100")]
+        let live_ratio = percent as f64 / 100.0;
+        let options = CollectOptions { live_ratio, threads, ..CollectOptions::default() };
+        let missing = |place: &usize| {
+            let missing = writer.store().missing(&self.world.at(*place).artifact, &()).ok();
+            missing.map_or(u64::MAX, |missing| missing.chunks + missing.objects)
+        };
+        let partial: Vec<u64> = self.model.partial.iter().map(missing).collect();
+        let plan = writer.plan_collection(&options, &())?;
+        let collected = match stop {
+            Some(stop) => writer.collect(&plan, &options, &Impatient(AtomicU64::new(stop))),
+            None => writer.collect(&plan, &options, &()),
+        };
+        let collected = match collected {
+            Err(Error::Cancelled) if stop.is_some() => return Ok(()),
+            collected => collected?,
+        };
+        for place in self.model.names.releases().into_iter().chain(self.held.iter().map(|(place, _)| *place))
+        {
+            if !self.model.partial.contains(&place) {
+                self.compare(writer.store(), place)?;
+            }
+        }
+        let after: Vec<u64> = self.model.partial.iter().map(missing).collect();
+        let is_sound = !self.rotten && self.sim.failures() == self.failures_before;
+        if is_sound {
+            let is_kept = partial.iter().zip(&after).all(|(before, after)| after <= before);
+            assert!(is_kept, "partial artifacts lose what is here of them: {partial:?}, {after:?}");
+        }
+        if is_sound && !somebody_holds && stop.is_none() && !self.sim.is_limited() {
+            assert!(collected.complete && collected.kept_back.is_empty(), "{collected:?}");
+            let again = writer.plan_collection(&options, &())?;
+            let is_sound = self.sim.failures() == self.failures_before;
+            assert!(!is_sound || again.is_nothing(), "{collected:?} of {plan:?}, and then {again:?}");
+        }
+        self.tally.collections += 1;
+        self.tally.dropped += collected.dropped.len() as u64;
+        self.tally.rewritten += collected.rewritten.len() as u64;
+        Ok(())
+    }
+
+    /// Holds something that is wholly here, whatever becomes of its names.
+    fn hold(&mut self, release: u64) -> Result<()> {
+        let whole: Vec<usize> =
+            self.model.names.releases().difference(&self.model.partial).copied().collect();
+        let Some(place) = pick(whole.len(), release).map(|at| whole[at]) else { return Ok(()) };
+        let held = Held::Artifact(self.world.at(place).artifact);
+        let guard = self.writer().hold(held, "a test".to_owned());
+        self.held.push((place, guard));
         Ok(())
     }
 
@@ -310,18 +398,50 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// The end: everything is taken away, and nothing is left. Nothing fails meanwhile.
+    /// The end: everything is taken away and collected, and nothing is left. Nothing fails meanwhile.
     pub(crate) fn end(&mut self) -> Result<()> {
         self.close();
         self.open()?;
+        if self.rotten {
+            self.repair()?;
+        }
+        self.take_all_away()?;
+        self.model = Model::default();
+        self.collect(100, None, false)?;
+        let packs = self.packs()?;
+        assert!(packs.is_empty(), "nothing is named, and {packs:?} stay");
         self.close();
         assert_eq!(self.sim.open_files(), 0, "files stay open when nobody has the store open");
-        for dir in ["", "packs", "journal", "index", "cache"] {
+        for dir in ["", "journal", "index", "cache"] {
             let dir = Path::new(STORE).join(dir);
-            for entry in self.sim.list(&dir).expect("it can be listed") {
+            for entry in self.sim.list(&dir).map_err(failed("list", &dir))? {
                 let is_left = entry.name.ends_with(".open") || entry.name.ends_with(".part");
                 assert!(!is_left, "{} is left", dir.join(entry.name).display());
             }
+        }
+        Ok(())
+    }
+
+    /// Takes every name away. Of a profile stays one generation, which has no packages.
+    fn take_all_away(&self) -> Result<()> {
+        let writer = self.writer();
+        for key in writer.names().refs.keys() {
+            writer.remove_ref(key, true)?;
+        }
+        for (profile, series) in &writer.names().profiles {
+            for number in &series.pins {
+                writer.unpin(profile, *number)?;
+            }
+            let current = series.current().expect("a profile shows something");
+            let remove: Vec<_> = current.packages.keys().cloned().collect();
+            if !remove.is_empty() {
+                writer.use_packages(&UseOptions {
+                    profile: profile.clone(),
+                    remove,
+                    ..UseOptions::default()
+                })?;
+            }
+            writer.prune(&writer.plan_prune(profile, 0)?)?;
         }
         Ok(())
     }

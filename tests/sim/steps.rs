@@ -67,6 +67,25 @@ pub(crate) enum Step {
         profile: u64,
         keep: u64,
     },
+    /// Collects what nobody needs, or begins to; with how much of a pack has to be needed.
+    Collect {
+        percent: u64,
+        stop: Option<u64>,
+    },
+    /// Ingests a tree, collects, and only then names it.
+    AddAround {
+        name: u64,
+        tree: u64,
+    },
+    /// Receives what is pulled, collects, and only then names it; perhaps held meanwhile.
+    PullAround {
+        version: u64,
+        held: bool,
+    },
+    /// Holds a release that is there, until the writer ends.
+    Hold {
+        release: u64,
+    },
     /// A bit of a pack turns.
     Rot {
         pack: u64,
@@ -103,7 +122,7 @@ pub(crate) enum Change {
 impl Step {
     pub(crate) fn by(chance: &mut Chance) -> Self {
         let mut any = || chance.below(1 << 16);
-        match any() % 40 {
+        match any() % 52 {
             0..8 => Self::Add { name: any(), tree: any() },
             8 => Self::AddCancelled { tree: any(), after: any() % 4 },
             9..11 => Self::Tag { release: any(), channel: any() },
@@ -126,6 +145,16 @@ impl Step {
             34 => Self::ReadAndHeal,
             35 => Self::WriteRun,
             36 => Self::RemoveRuns,
+            40..46 => {
+                let stop = Some(any() % 30).filter(|stop| *stop < 6);
+                Self::Collect {
+                    percent: [0, 60, 60, 100][usize::from(any() % 2 == 0) + usize::from(any() % 3 == 0) * 2],
+                    stop,
+                }
+            }
+            46..48 => Self::AddAround { name: any(), tree: any() },
+            48..50 => Self::PullAround { version: any(), held: any() % 2 == 0 },
+            50..52 => Self::Hold { release: any() },
             _ => Self::Reopen,
         }
     }
@@ -134,7 +163,7 @@ impl Step {
     pub(crate) fn change(self, model: &Model, world: &World) -> Option<Change> {
         let names = &model.names;
         let change = match self {
-            Self::Add { name, tree } => {
+            Self::Add { name, tree } | Self::AddAround { name, tree } => {
                 let (package, version) = (of(&LOCAL, name)?, of(&VERSIONS, name / 7)?);
                 let release = world.place(package, version, Some(pick(world.trees(), tree)?));
                 Change::Publish { release }
@@ -148,7 +177,7 @@ impl Step {
                 let (package, channel) = nth(names.channels.keys(), channel)?.clone();
                 Change::RemoveChannel { package, channel }
             }
-            Self::Pull { version } => {
+            Self::Pull { version } | Self::PullAround { version, .. } => {
                 Change::Pull { release: world.place(FAR, of(&VERSIONS, version)?, None), partial: false }
             }
             Self::PullObjects { version } => {

@@ -19,6 +19,11 @@ pub(crate) struct Tally {
     /// Times that the machine came up again.
     pub(crate) reboots: u64,
     pub(crate) pulls: u64,
+    pub(crate) collections: u64,
+    /// Packs that went.
+    pub(crate) dropped: u64,
+    /// Packs of which a part was written again.
+    pub(crate) rewritten: u64,
     pub(crate) rotten: u64,
     pub(crate) repairs: u64,
 }
@@ -33,6 +38,9 @@ impl AddAssign for Tally {
         self.in_recovery += other.in_recovery;
         self.reboots += other.reboots;
         self.pulls += other.pulls;
+        self.collections += other.collections;
+        self.dropped += other.dropped;
+        self.rewritten += other.rewritten;
         self.rotten += other.rotten;
         self.repairs += other.repairs;
     }
@@ -40,12 +48,13 @@ impl AddAssign for Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { histories, steps, failed, faults, crashes, in_recovery, reboots, pulls, rotten, repairs } =
-            self;
+        let Self { histories, steps, failed, faults, crashes, in_recovery, reboots, pulls, .. } = self;
+        let Self { collections, dropped, rewritten, rotten, repairs, .. } = self;
         write!(
             out,
             "{histories} histories of {steps} steps, {failed} of which failed; {faults} failed operations of the disk; \
              {crashes} crashes, {in_recovery} of them in a recovery; {reboots} reboots; {pulls} pulls; \
+             {collections} collections, {dropped} packs gone and {rewritten} written again; \
              {rotten} bits turned, {repairs} repairs"
         )
     }

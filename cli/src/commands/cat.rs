@@ -45,6 +45,7 @@ pub(crate) fn run(app: &mut App, args: &CatArgs) -> anyhow::Result<Outcome> {
     let mut out = app.take_output();
     let result = read_healing(app, |store| {
         let (_, id) = store.view()?.resolve(&args.file.spec, args.platform.platform.as_ref())?;
+        let _reading = app.hold(store, &id)?;
         let mut file = store.open_file(&id, &args.file.path)?;
         let mut window = vec![0; WINDOW_BYTES];
         loop {

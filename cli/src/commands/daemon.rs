@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::commands::serve::{ServeArgs, ServeOptions};
-use crate::daemon::MountArg;
+use crate::daemon::{CollectorArgs, MountArg};
 use crate::text;
 
 const EXAMPLES: &str = "\
@@ -21,6 +21,7 @@ Examples:
   cairn daemon --socket-group ops
   cairn daemon --takeover --detach
   cairn daemon --mount /opt/bins --listen 127.0.0.1:7001      serves peers too
+  cairn daemon --gc-keep-generations 10 --gc-keep-versions 30d --gc-free 20GB
   curl --unix-socket /var/lib/cairn/daemon.sock http://cairn/v1/health";
 
 /// Own the store, and carry out its commands and mounts until told to stop
@@ -59,6 +60,8 @@ pub(crate) struct DaemonArgs {
     pub(crate) lazy: bool,
     #[command(flatten)]
     pub(crate) serve: ServeOptions,
+    #[command(flatten)]
+    pub(crate) collector: CollectorArgs,
     /// Take the store and its live mounts over from the daemon that runs, which ends; nobody who uses them notices
     #[arg(long)]
     pub(crate) takeover: bool,
@@ -96,6 +99,7 @@ impl From<ServeArgs> for DaemonArgs {
             no_complete: false,
             lazy: false,
             serve: args.serve,
+            collector: args.collector,
             serves: true,
             other: None,
         }

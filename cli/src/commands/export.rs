@@ -165,6 +165,7 @@ pub(crate) fn export(app: &App, args: &ExportArgs) -> anyhow::Result<Exported> {
     let started = Instant::now();
     let (artifact, restored) = read_healing(app, |store| {
         let (_, artifact) = store.view()?.resolve(&args.spec, args.platform.platform.as_ref())?;
+        let _reading = app.hold(store, &artifact)?;
         let restored = store
             .restore(&artifact, dest, &options, &meter)
             .map_err(|error| on_conflict(error, "--force replaces what is there, as a whole"))?;

@@ -12,6 +12,7 @@ use crate::args::ProfileArg;
 use crate::changes::of_profile;
 use crate::commands::daemon::DaemonArgs;
 use crate::commands::serve::{ListenArg, ServeOptions};
+use crate::daemon::CollectorArgs;
 use crate::error::{Outcome, Usage};
 use crate::output::JsonPath;
 use crate::{text, wire};
@@ -90,6 +91,7 @@ impl From<MountArgs> for DaemonArgs {
             no_complete: false,
             lazy: args.lazy,
             serve: ServeOptions { listen: Some(ListenArg::Off), ..ServeOptions::default() },
+            collector: CollectorArgs::default(),
             serves: false,
             other: Some(args.options()),
         }

@@ -64,6 +64,7 @@ pub(crate) fn run(app: &mut App, args: &PushArgs) -> anyhow::Result<Outcome> {
     writer.origin()?;
     let store = writer.store().clone();
     let (key, artifact) = store.view()?.resolve(&args.spec, args.platform.platform.as_ref())?;
+    let _reading = app.hold(&store, &artifact)?;
     let key = key.ok_or_else(|| Absent {
         what: format!("version that names artifact {}", artifact.short()),
         hint: "push it by its name",

@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use crate::daemon::CollectorArgs;
 use crate::text;
 
 const EXAMPLES: &str = "\
@@ -33,6 +34,8 @@ const PORT: u16 = 7001;
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) serve: ServeOptions,
+    #[command(flatten)]
+    pub(crate) collector: CollectorArgs,
     /// How long commands and transfers may take to end when it stops or is taken over [default: 10s]
     #[arg(long, env = "CAIRN_GRACE", value_name = "DURATION", value_parser = text::parse_duration, hide_env_values = true)]
     pub(crate) grace: Option<Duration>,

@@ -1,5 +1,7 @@
 //! `cairn status`: who serves the store, what is mounted, and whether all is well.
 
+mod collection;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -11,7 +13,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::daemon::{Served, Takeover};
+use crate::daemon::{LastCollection, Served, Takeover};
 use crate::error::Outcome;
 use crate::exchange::{Completion, CompletionState};
 use crate::output::{JsonPath, OutputResult, Table};
@@ -37,6 +39,7 @@ struct Report<'a> {
     profiles: Vec<ProfileLine<'a>>,
     mounts: Vec<MountLine<'a>>,
     cache: Option<Cache>,
+    collection: Option<collection::Collection>,
     partial: Vec<PartialLine>,
     damage: Vec<DamageLine<'a>>,
     damage_count: u64,
@@ -165,6 +168,8 @@ struct Found {
     /// What is done about versions that are not whole; nothing where no daemon runs.
     completions: BTreeMap<ArtifactId, Completion>,
     lazy: BTreeSet<ProfileName>,
+    /// If the daemon collects by itself: the last time.
+    collection: Option<Option<LastCollection>>,
 }
 
 impl Found {
@@ -211,6 +216,7 @@ pub(crate) fn run(app: &mut App, _: &StatusArgs) -> anyhow::Result<Outcome> {
         others,
         completions: daemon.as_ref().map(|daemon| daemon.background().completions()).unwrap_or_default(),
         lazy: daemon.as_ref().map(|daemon| daemon.mounts().lazy()).unwrap_or_default(),
+        collection: daemon.as_ref().and_then(|daemon| daemon.last_collection()),
         cache: daemon.and_then(|daemon| daemon.mounts().cache()),
     };
     if app.json() {
@@ -311,6 +317,7 @@ fn report(found: &Found) -> Report<'_> {
             evicted: cache.evicted,
             unavailable: cache.unavailable.clone(),
         }),
+        collection: found.collection.as_ref().map(|last| collection::Collection::of(last.as_ref())),
         partial: found.partial().collect(),
         damage: damage.collect(),
         damage_count: found.cache.as_ref().map_or(0, |cache| cache.damage_count)
@@ -384,6 +391,9 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
         if let Some(why) = &cache.unavailable {
             facts.fact("cache", format!("takes nothing: {why}"));
         }
+    }
+    if let Some(last) = &found.collection {
+        facts.fact("collection", collection::told(last.as_ref()));
     }
     for partial in found.partial() {
         let what = if partial.refs.is_empty() { partial.artifact.clone() } else { partial.refs.join(", ") };

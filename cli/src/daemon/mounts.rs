@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use cairn_fusefs::{CacheOptions, CacheStatus, Files, Mount, MountError, MountOptions, MountStatus};
-use cairn_store::{ProfileName, View, Writer};
+use cairn_store::{Hold, Holder, ProfileName, View, Writer};
 use tokio::sync::Notify;
 
 /// The folder of the store where whole files are kept for the kernel.
@@ -200,6 +200,13 @@ impl Mounts {
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<Mount>>> {
         // Each change is one insertion or removal: a panic elsewhere leaves it sound.
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Holder for Mounts {
+    fn holds(&self) -> Vec<Hold> {
+        let mounts = self.lock().clone();
+        mounts.iter().flat_map(|mount| mount.holds()).collect()
     }
 }
 

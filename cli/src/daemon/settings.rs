@@ -10,6 +10,7 @@ use anyhow::Context;
 use cairn_store::{ProfileName, Writer};
 use serde::{Deserialize, Serialize};
 
+use super::collector::CollectorArgs;
 use crate::args::Global;
 use crate::commands::daemon::DaemonArgs;
 use crate::commands::serve::{ListenArg, ServeOptions, http_port};
@@ -57,6 +58,9 @@ pub(crate) struct Settings {
     /// Profiles of which versions are shown as soon as their names are here.
     #[serde(default)]
     pub(crate) lazy: BTreeSet<ProfileName>,
+    /// By what rule it collects by itself.
+    #[serde(default)]
+    pub(crate) collector: CollectorArgs,
 }
 
 impl Settings {
@@ -89,6 +93,10 @@ impl Settings {
             fetch_max_ms: args.fetch_max.map(millis).or_else(|| before?.fetch_max_ms),
             no_complete: args.no_complete || before.is_some_and(|before| before.no_complete),
             lazy: before.map(|before| before.lazy.clone()).unwrap_or_default(),
+            collector: match before {
+                Some(before) => args.collector.clone().or(&before.collector),
+                None => args.collector.clone(),
+            },
         })
     }
 

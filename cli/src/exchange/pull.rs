@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use cairn_fusefs::WorkingSet;
 use cairn_net::{Net, PeerUrl, Plan, Report, Resolved, Source, Watch};
 use cairn_store::{
-    ArtifactId, Platform, Progress, Published, PulledOptions, RefKey, Spec, Store, Why, Writer,
+    ArtifactId, Held, HoldGuard, Platform, Progress, Published, PulledOptions, RefKey, Spec, Store, Why,
+    Writer,
 };
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -54,6 +55,8 @@ pub(crate) struct Planned {
     replace: bool,
     began: Instant,
     net: Arc<Net>,
+    /// What is here of it stays until it is named.
+    hold: HoldGuard,
 }
 
 /// What was pulled.
@@ -81,6 +84,7 @@ pub(crate) fn plan(app: &App, writer: &Writer, wanted: &Wanted<'_>) -> anyhow::R
     writer
         .check_pulled(&resolved.artifact, &resolved.envelopes, &options)
         .map_err(|error| pulled_conflict(error, &resolved.key))?;
+    let hold = writer.hold(Held::Artifact(resolved.artifact), format!("a pull of {}", resolved.key));
     let plan = net.plan(writer, &resolved.holders, &resolved, &meter)?;
     let channel = match wanted.spec {
         Spec::Version { version_or_channel, .. } if *version_or_channel != resolved.key.version.as_str() => {
@@ -89,12 +93,12 @@ pub(crate) fn plan(app: &App, writer: &Writer, wanted: &Wanted<'_>) -> anyhow::R
         _ => None,
     };
     let (extent, replace) = (wanted.extent, wanted.replace);
-    Ok(Planned { plan, channel, extent, resolved, replace, began, net })
+    Ok(Planned { plan, channel, extent, resolved, replace, began, net, hold })
 }
 
 /// Does what was planned, and names the version.
 pub(crate) fn pull(app: &App, writer: &Writer, planned: Planned) -> anyhow::Result<Pulled> {
-    let Planned { plan, channel, extent, resolved, replace, began, net } = planned;
+    let Planned { plan, channel, extent, resolved, replace, began, net, hold } = planned;
     let is_partial = extent != Extent::Full && plan.chunks > 0;
     let (plain_bytes, stored_bytes) = (plan.plain_bytes, plan.stored_bytes);
     let report = match extent {
@@ -113,6 +117,7 @@ pub(crate) fn pull(app: &App, writer: &Writer, planned: Planned) -> anyhow::Resu
     let published = writer
         .publish_pulled(&resolved.artifact, &resolved.envelopes, &options)
         .map_err(|error| pulled_conflict(error, &resolved.key))?;
+    drop(hold);
     let Resolved { key, artifact, .. } = resolved;
     // What readers want may be all that lacked.
     let is_partial = is_partial && writer.names().partial.contains(&artifact);

@@ -46,7 +46,8 @@ impl Running {
         let mut before = None;
         loop {
             let found = users(mount).unwrap().processes.into_iter().find(|one| one.pid == self.0.id());
-            let uses = found.map(|one| one.uses).unwrap_or_default();
+            let mut uses = found.map(|one| one.uses).unwrap_or_default();
+            uses.iter_mut().for_each(|one| one.ino = None);
             if enough(&uses) && before.as_ref() == Some(&uses) {
                 return uses;
             }
@@ -100,7 +101,7 @@ fn sleep() -> PathBuf {
 }
 
 fn file(kind: UseKind, path: &str) -> FileUse {
-    FileUse { kind, path: path.into(), gone: false }
+    FileUse { kind, path: path.into(), gone: false, ino: None }
 }
 
 /// A shared library that every program can load: the one that has the C library, as this process has it mapped.
@@ -232,7 +233,7 @@ fn what_lay_under_the_mount_point_before_is_not_of_the_mount() {
 #[test]
 fn a_mapping_counts_by_its_path_and_by_its_device() {
     let mount = MountPoint::new(7, "/opt/bins".into());
-    let seen = |kind, path: &str, device| mount.recognise(kind, path.as_bytes(), device);
+    let seen = |kind, path: &str, device| mount.recognise(kind, path.as_bytes(), device, None);
     let path = "/opt/bins/uv/1/uv";
     assert_eq!(seen(UseKind::Map, path, Some(7)), Some(file(UseKind::Map, "uv/1/uv")));
     assert_eq!(seen(UseKind::Map, path, Some(8)), Some(file(UseKind::Map, "uv/1/uv")), "the backing device");

@@ -20,6 +20,7 @@ use crate::incoming;
 use crate::outflow::Outflow;
 use crate::peer_api::PeerApi;
 use crate::peer_error::PeerRefusal;
+use crate::tokens::Scope;
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
@@ -88,10 +89,14 @@ pub(crate) async fn chunks(
 /// Which of many chunks are here.
 pub(crate) async fn have(
     State(api): State<Arc<PeerApi>>,
+    Extension(guest): Extension<Guest>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, PeerRefusal> {
     let (ids, _memory) = ids(&api, &headers, body).await?;
+    if guest.scope(Scope::Publish).is_ok() {
+        api.promise();
+    }
     let store = api.store().clone();
     let bits = api.work.run(move || store.have(&ids)).await??;
     let headers = [(CONTENT_TYPE, HeaderValue::from_static(BITMAP_TYPE)), (CACHE_CONTROL, NO_STORE)];

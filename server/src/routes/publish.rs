@@ -66,6 +66,7 @@ pub(crate) async fn publish(
         return Err(PeerRefusal::NotUnderstood(format!("the statement is about {key}")));
     }
     let writer = api.writer().ok_or(PeerRefusal::ReadOnly)?;
+    api.promise();
     let who = guest.grant().id.as_ref().map_or("a peer".to_owned(), |id| format!("token {id}"));
     let writer = writer.signed(who);
     let published = api.work.run(move || put(&writer, &key, &artifact, given, replace)).await??;

@@ -65,6 +65,7 @@ async fn keep(
     frame: Vec<u8>,
     number: u64,
 ) -> Result<Kept, PeerRefusal> {
+    api.promise();
     let keep = move || {
         let frame = VerifiedFrame::verify(frame, &mut Decoder::default()).map_err(|error| {
             PeerRefusal::NotUnderstood(format!("frame {number} does not verify: {error}"))

@@ -11,6 +11,7 @@ use crate::artifact::Artifact;
 use crate::error::{Error, Result};
 use crate::id::ArtifactId;
 use crate::intake::Kept;
+use crate::lease::Held;
 use crate::presence::Missing;
 use crate::progress::Progress;
 use crate::refs::{ChannelKey, RefKey};
@@ -71,6 +72,11 @@ impl Writer {
         progress: &dyn Progress,
     ) -> Result<Imported> {
         self.check_archive(&archive, options)?;
+        let hold = |about: &Archived| {
+            self.hold(Held::Artifact(about.artifact), format!("an import of {}", about.key))
+        };
+        // Until it is named.
+        let _held: Vec<_> = archive.artifacts().iter().map(hold).collect();
         let intake = self.intake();
         let read = read(archive, progress, &mut |part| match part {
             ArchivePart::Artifact(_) => Ok(Kept::default()),

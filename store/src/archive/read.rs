@@ -47,7 +47,7 @@ pub enum ArchivePart {
     /// What follows belongs to this artifact, the next of [`ArchiveReader::artifacts`].
     Artifact(ArtifactId),
     /// Chunks, hashed.
-    Frame(PackKind, VerifiedFrame),
+    Frame(PackKind, Box<VerifiedFrame>),
 }
 
 /// An archive that is being read.
@@ -142,8 +142,8 @@ impl<'a> ArchiveReader<'a> {
             Tag::Metadata | Tag::Data if self.came.artifacts == 0 => {
                 return Err(self.broken(at, "a frame that belongs to no artifact"));
             }
-            Tag::Metadata => ArchivePart::Frame(PackKind::Metadata, self.frame(body, at)?),
-            Tag::Data => ArchivePart::Frame(PackKind::Data, self.frame(body, at)?),
+            Tag::Metadata => ArchivePart::Frame(PackKind::Metadata, Box::new(self.frame(body, at)?)),
+            Tag::Data => ArchivePart::Frame(PackKind::Data, Box::new(self.frame(body, at)?)),
         };
         match tag {
             Tag::Metadata => self.came.metadata_frames += 1,

@@ -69,6 +69,14 @@ fn parse_record(bytes: &[u8]) -> Result<RefRecord, Trouble> {
     postcard::from_bytes(bytes).map_err(|_| disagree("a ref cannot be decoded"))
 }
 
+/// A ref by its key and its value, and the key that is written for it: for who feeds decoders with anything.
+pub(crate) fn decode_entry(key: &[u8], value: &[u8]) -> Option<(RefKey, RefRecord, Vec<u8>)> {
+    let parsed = parse_ref_key(key)?;
+    let record = parse_record(value).ok()?;
+    let written = ref_key(&parsed);
+    Some((parsed, record, written))
+}
+
 fn encode_record(record: &RefRecord) -> Result<Vec<u8>, Trouble> {
     postcard::to_stdvec(record).map_err(|error| disagree(error.to_string()))
 }

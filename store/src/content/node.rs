@@ -82,15 +82,41 @@ impl ContentNode {
         Ok(node)
     }
 
-    /// The nodes that a node names, whatever stands above it.
-    pub(super) fn references(id: &ChunkId, source: &dyn ObjectSource) -> Result<Vec<ChunkId>> {
+    /// The nodes and chunks that a node names, whatever stands above it: gives each to `object` or `chunk`.
+    pub(super) fn below(
+        id: &ChunkId,
+        source: &dyn ObjectSource,
+        object: &mut dyn FnMut(ChunkId),
+        chunk: &mut dyn FnMut(ChunkId),
+    ) -> Result<()> {
+        let node = Self::read_alone(id, source)?;
+        for index in 0..node.count {
+            if node.level > 0 {
+                object(node.child(index)?.id);
+                continue;
+            }
+            let found = node.chunk(index)?;
+            if !found.is_hole() {
+                chunk(found.id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a node, whatever stands above it.
+    fn read_alone(id: &ChunkId, source: &dyn ObjectSource) -> Result<Self> {
         let bytes = source.get(id)?;
         let decode = || {
             let header = NodeHeader::decode(&mut Cursor::new(&bytes), MAGIC)?;
             let node = Self { bytes: Arc::clone(&bytes), id: *id, level: header.level, count: header.count };
             node.check().map(|_| node)
         };
-        let node = decode().map_err(|defect: Defect| defect.of("content", id))?;
+        decode().map_err(|defect: Defect| defect.of("content", id))
+    }
+
+    /// The nodes that a node names, whatever stands above it.
+    pub(super) fn references(id: &ChunkId, source: &dyn ObjectSource) -> Result<Vec<ChunkId>> {
+        let node = Self::read_alone(id, source)?;
         if node.level == 0 {
             return Ok(Vec::new());
         }

@@ -61,6 +61,8 @@ impl Writer {
     /// artifact is, [`Error::Io`].
     pub fn use_packages(&self, options: &UseOptions) -> Result<Switched> {
         check_names(options)?;
+        // What is found to be here stays until it is named.
+        let _nothing_goes = self.holds().naming_what_is_here();
         // What takes time is done before names are locked. An artifact never changes.
         let (set, not_whole) = self.packages(options)?;
         let (mut names, view) = self.lock_names();

@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::elf;
+use super::reliance::Reliance;
 use super::scan::{Cut, State, classify};
 use super::source::{Folder, Item, Source};
 use crate::chunker::{CdcBounds, Cutter, HEAD_LEN};
 use crate::content::INLINE_BYTES_MAX;
 use crate::error::Result;
-use crate::index::Index;
 use crate::pool::Buffers;
 
 /// Files up to this length are small.
@@ -40,7 +40,7 @@ pub(super) fn read(
     files: &[(Arc<Folder>, Item)],
     bounds: CdcBounds,
     buffers: &Buffers,
-    index: &Index,
+    held: &Reliance,
 ) -> Batch {
     let room = files.iter().map(|(_, item)| usize::try_from(item.stamp.size).unwrap_or(0)).sum();
     let mut buffer = buffers.take();
@@ -65,7 +65,7 @@ pub(super) fn read(
             at += cut.len as usize;
         }
     }
-    let states = classify(&chunks, index);
+    let states = classify(&chunks, held);
     // A file that cannot be read has no cuts, so these are all of them, in order.
     batch.cuts.iter_mut().zip(states).for_each(|(cut, state)| cut.state = state);
     batch

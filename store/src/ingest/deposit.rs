@@ -7,13 +7,14 @@ use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::reliance::Reliance;
 use crate::block::{BlockBuilder, Frame};
 use crate::error::{Error, Result};
+use crate::holds::Stake;
 use crate::id::{ChunkId, PackId};
-use crate::index::Index;
 use crate::io::Io;
 use crate::object::ObjectSink;
-use crate::pack::{Filling, PackKind, SEALED};
+use crate::pack::{Filling, PackKind};
 use crate::pool::{Buffers, Pending, Pool, Rank};
 
 /// What a deposit has taken.
@@ -27,9 +28,9 @@ pub(super) struct Deposited {
 
 /// The packs that an ingest writes.
 pub(super) struct Deposit {
-    index: Arc<Index>,
+    held: Arc<Reliance>,
     pool: Arc<Pool>,
-    /// Chunks and objects taken that the index does not have.
+    /// Chunks and objects taken that are not held.
     seen: HashSet<ChunkId>,
     data: Stream,
     metadata: Stream,
@@ -37,13 +38,14 @@ pub(super) struct Deposit {
 }
 
 impl Deposit {
-    pub(super) fn new(io: &Arc<dyn Io>, packs: &Path, index: Arc<Index>, pool: Arc<Pool>) -> Self {
-        let stream = |kind| Stream::new(Arc::clone(io), packs.to_owned(), kind);
+    pub(super) fn new(io: &Arc<dyn Io>, packs: &Path, held: Arc<Reliance>, pool: Arc<Pool>) -> Self {
+        let stake = held.stake().clone();
+        let stream = |kind| Stream::new(Arc::clone(io), packs.to_owned(), kind, stake.clone());
         let (data, metadata) = (stream(PackKind::Data), stream(PackKind::Metadata));
-        Self { index, pool, seen: HashSet::new(), data, metadata, taken: Deposited::default() }
+        Self { held, pool, seen: HashSet::new(), data, metadata, taken: Deposited::default() }
     }
 
-    /// Takes a chunk that the index does not have.
+    /// Takes a chunk that is not held.
     pub(super) fn put_new_chunk(&mut self, id: ChunkId, bytes: &[u8]) -> Result<()> {
         if !self.seen.insert(id) {
             return Ok(());
@@ -70,18 +72,20 @@ impl Deposit {
         }
     }
 
-    /// Removes the packs that were sealed and were not there before.
-    pub(super) fn discard_sealed(&mut self) {
-        for stream in [&mut self.metadata, &mut self.data] {
-            stream.discard_sealed();
-        }
+    pub(super) fn stake(&self) -> &Stake {
+        self.held.stake()
+    }
+
+    /// The packs that were sealed and were not there before.
+    pub(super) fn sealed(&self) -> Vec<PackId> {
+        [&self.metadata, &self.data].into_iter().flat_map(|stream| stream.sealed.iter().copied()).collect()
     }
 }
 
 impl ObjectSink for Deposit {
     fn put(&mut self, bytes: Vec<u8>) -> Result<ChunkId> {
         let id = ChunkId::of(&bytes);
-        if self.index.lookup(&id).is_none() && self.seen.insert(id) {
+        if !self.held.has(&id) && self.seen.insert(id) {
             self.metadata.push(&self.pool, id, &bytes)?;
             if self.metadata.is_full() {
                 self.data.seal(&self.pool)?;
@@ -105,10 +109,11 @@ struct Stream {
     stored: u64,
     /// Packs that were not there before.
     sealed: Vec<PackId>,
+    stake: Stake,
 }
 
 impl Stream {
-    fn new(io: Arc<dyn Io>, dir: PathBuf, kind: PackKind) -> Self {
+    fn new(io: Arc<dyn Io>, dir: PathBuf, kind: PackKind, stake: Stake) -> Self {
         let (builder, pending) = (BlockBuilder::default(), VecDeque::new());
         Self {
             io,
@@ -120,6 +125,7 @@ impl Stream {
             filling: None,
             stored: 0,
             sealed: Vec::new(),
+            stake,
         }
     }
 
@@ -173,7 +179,7 @@ impl Stream {
         }
         // Kept until it is sealed, so that it can be discarded if that fails.
         if let Some(filling) = &mut self.filling {
-            let id = filling.seal()?;
+            let id = filling.seal(&|id| self.stake.claim(id))?;
             if !filling.replaced() {
                 self.sealed.push(id);
             }
@@ -186,12 +192,6 @@ impl Stream {
         self.pending.clear();
         if let Some(filling) = self.filling.take() {
             self.remove(filling.path());
-        }
-    }
-
-    fn discard_sealed(&mut self) {
-        for id in std::mem::take(&mut self.sealed) {
-            self.remove(&self.dir.join(format!("{id}.{SEALED}")));
         }
     }
 

@@ -4,13 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::elf;
+use super::reliance::Reliance;
 use super::scan::{Cut, Hint, Scanned, State, Window};
 use super::source::{Folder, Item, Source};
 use super::stitch::Stitch;
 use crate::chunker::{CdcBounds, Cutter, HEAD_LEN};
 use crate::content::{ChunkRef, Content, ContentBuilder, chunks_from};
 use crate::error::Result;
-use crate::index::Index;
 use crate::object::ObjectSource;
 use crate::pool::{Pending, Pool, Rank};
 
@@ -95,7 +95,7 @@ impl Large {
     pub(super) fn begin_window(
         &mut self,
         pool: &Pool,
-        index: &Arc<Index>,
+        held: &Arc<Reliance>,
         objects: &dyn ObjectSource,
     ) -> u64 {
         let start = self.next;
@@ -108,8 +108,8 @@ impl Large {
             return 0;
         }
         let window = Window { source: Arc::clone(&self.source), cutter: self.cutter, start, end, hints };
-        let index = Arc::clone(index);
-        let pending = pool.submit(Rank::Beginning, move |tools| window.scan(&tools.buffers, &index));
+        let held = Arc::clone(held);
+        let pending = pool.submit(Rank::Beginning, move |tools| window.scan(&tools.buffers, &held));
         self.windows.push_back((end, Step::Scanning(pending)));
         end - start
     }
@@ -156,11 +156,11 @@ impl Large {
     pub(super) fn join_window(
         &mut self,
         pool: &Pool,
-        index: &Index,
+        held: &Reliance,
         deposit: &mut Deposit,
     ) -> Result<(u64, u64)> {
         let Some((end, step)) = self.windows.pop_front() else { return Ok((0, 0)) };
-        let (held, scanned) = match step {
+        let (in_memory, scanned) = match step {
             Step::Scanning(pending) => {
                 let scanned = pending.wait()?;
                 (end - scanned.start, scanned)
@@ -170,10 +170,10 @@ impl Large {
             }
         };
         let content = &mut self.content;
-        self.stitch.take(&scanned, end, index, |cut, bytes| push(cut, bytes, content, deposit))?;
+        self.stitch.take(&scanned, end, held, |cut, bytes| push(cut, bytes, content, deposit))?;
         let covered = end.min(self.source.size()) - scanned.start;
         pool.buffers().give(scanned.buffer);
-        Ok((held, covered))
+        Ok((in_memory, covered))
     }
 
     /// Checks that the file stayed as it was, and gives what it holds and its ELF machine.

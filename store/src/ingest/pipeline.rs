@@ -15,13 +15,13 @@ use super::batch::{self, BATCH_BYTES, BATCH_FILES, Batch, SMALL_MAX};
 use super::deposit::Deposit;
 use super::large::{Large, Prior, WINDOW_MAX, push};
 use super::links::{Link, Links};
+use super::reliance::Reliance;
 use super::source::{Folder, Item};
 use super::statcache::StatCache;
 use super::walk::Event;
 use crate::content::{ChunkRef, Content, ContentBuilder, chunks};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, TreeId};
-use crate::index::Index;
 use crate::object::ObjectSource;
 use crate::pool::{Pending, Pool, Rank};
 use crate::progress::Progress;
@@ -39,7 +39,7 @@ pub(super) struct Context<'a> {
     pub(super) options: &'a IngestOptions,
     pub(super) progress: &'a dyn Progress,
     pub(super) objects: &'a dyn ObjectSource,
-    pub(super) index: Arc<Index>,
+    pub(super) held: Arc<Reliance>,
     pub(super) pool: Arc<Pool>,
     /// The root of an earlier version, for hints.
     pub(super) prior: Option<TreeId>,
@@ -233,24 +233,24 @@ impl<'a> Pipeline<'a> {
             Batching::Collecting(files, _) => std::mem::take(files),
             _ => return,
         };
-        let (bounds, index) = (self.context.options.bounds, Arc::clone(&self.context.index));
+        let (bounds, held) = (self.context.options.bounds, Arc::clone(&self.context.held));
         let pending = self
             .context
             .pool
-            .submit(Rank::Beginning, move |tools| batch::read(&files, bounds, &tools.buffers, &index));
+            .submit(Rank::Beginning, move |tools| batch::read(&files, bounds, &tools.buffers, &held));
         *batch.borrow_mut() = Batching::Running(pending);
     }
 
     /// Whether every chunk that is named, and every node that names them, is in a sealed pack: in one that is still filled
-    /// it might be lost yet. Long lists are read: where a pack was lost or not all of a file was fetched, whoever adds
+    /// it might be lost yet. From now on these packs stay. Long lists are read: where a pack was lost or not all of a file was fetched, whoever adds
     /// the file again makes it whole.
     fn is_held(&self, content: &Content, size: u64) -> bool {
-        let held = |chunk: &ChunkRef| chunk.is_hole() || self.context.index.lookup(&chunk.id).is_some();
+        let held = |chunk: &ChunkRef| chunk.is_hole() || self.context.held.has(&chunk.id);
         match content {
             Content::Inline(_) => true,
             Content::Chunks(list) => list.iter().all(held),
             Content::Long { .. } => {
-                let sealed = Sealed { objects: self.context.objects, index: &self.context.index };
+                let sealed = Sealed { objects: self.context.objects, held: &self.context.held };
                 chunks(content, size, &sealed).all(|chunk| chunk.is_ok_and(|(_, chunk)| held(&chunk)))
             }
         }
@@ -272,8 +272,8 @@ impl<'a> Pipeline<'a> {
             && (large.windows_begun() == 0
                 || large.windows_begun() < enough && self.in_flight + WINDOW_MAX <= self.in_flight_max)
         {
-            let Context { pool, index, objects, .. } = &self.context;
-            self.in_flight += large.begin_window(pool, index, *objects);
+            let Context { pool, held, objects, .. } = &self.context;
+            self.in_flight += large.begin_window(pool, held, *objects);
         }
     }
 
@@ -347,8 +347,8 @@ impl<'a> Pipeline<'a> {
 
     fn settle_large(&mut self, folder: Arc<Folder>, item: Item, mut large: Box<Large>) -> Result<()> {
         self.begin_windows(&mut large);
-        let Context { pool, index, .. } = &self.context;
-        let (freed, covered) = large.join_window(pool, index, &mut self.deposit)?;
+        let Context { pool, held, .. } = &self.context;
+        let (freed, covered) = large.join_window(pool, held, &mut self.deposit)?;
         self.in_flight -= freed;
         let is_done = large.is_done();
         self.context.progress.advance(covered, u64::from(is_done));
@@ -379,12 +379,12 @@ impl<'a> Pipeline<'a> {
 /// Objects in packs that were sealed when the ingest began.
 struct Sealed<'a> {
     objects: &'a dyn ObjectSource,
-    index: &'a Index,
+    held: &'a Reliance,
 }
 
 impl ObjectSource for Sealed<'_> {
     fn get(&self, id: &ChunkId) -> Result<Arc<[u8]>> {
-        if self.index.lookup(id).is_none() {
+        if !self.held.has(id) {
             return Err(Error::Absent { what: format!("object {id}") });
         }
         self.objects.get(id)

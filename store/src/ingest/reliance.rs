@@ -1,40 +1,44 @@
-//! What is named may rest on packs that an ingest under way has sealed: whoever pulls an artifact finds their chunks and
-//! does not fetch them. An ingest that a full disk stops must then leave them.
+//! What an ingest may count on: chunks in packs that were sealed when it began, each of which stays from the first chunk
+//! that is found in it until the result is named or given up. A chunk of a pack that is about to be collected counts as
+//! absent, and is stored again.
 
-use std::sync::Mutex;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::error::Result;
-use crate::store::lock;
+use crate::holds::Stake;
+use crate::id::{ChunkId, PackId};
+use crate::index::Index;
 
-/// Counts what was named that may rest on packs of others.
-#[derive(Default)]
-pub(crate) struct Reliance(
-    /// Guards the count, and what is found to be here until it is named. The names' lock is taken under it.
-    Mutex<u64>,
-);
+/// What is here, for one ingest.
+pub(super) struct Reliance {
+    index: Arc<Index>,
+    stake: Stake,
+    /// Guards what is known of packs: whether they stay. A leaf lock but for that of the holds.
+    packs: RwLock<HashMap<PackId, bool>>,
+}
 
 impl Reliance {
-    /// Finds out what is here and names it: until that is done no pack goes.
-    pub(crate) fn name<T>(&self, name: impl FnOnce() -> Result<T>) -> Result<T> {
-        let mut count = lock(&self.0);
-        let named = name();
-        // Where it failed it may have been named all the same.
-        *count += 1;
-        named
+    /// The stake is older than the index.
+    pub(super) fn new(index: Arc<Index>, stake: Stake) -> Self {
+        Self { index, stake, packs: RwLock::default() }
     }
 
-    /// How often something was named so far.
-    pub(super) fn count(&self) -> u64 {
-        *lock(&self.0)
+    pub(super) fn stake(&self) -> &Stake {
+        &self.stake
     }
 
-    /// Removes packs, unless something was named since `count`; whether it did.
-    pub(super) fn remove_unless_named(&self, count: u64, remove: impl FnOnce()) -> bool {
-        let now = lock(&self.0);
-        if *now == count {
-            remove();
-        }
-        *now == count
+    /// Whether a chunk or object is here, and stays.
+    pub(super) fn has(&self, id: &ChunkId) -> bool {
+        self.index.lookup(id).is_some_and(|place| self.stays(place.pack))
+    }
+
+    fn stays(&self, pack: PackId) -> bool {
+        let known = self.packs.read().unwrap_or_else(PoisonError::into_inner).get(&pack).copied();
+        known.unwrap_or_else(|| {
+            let stays = self.stake.rely(&pack);
+            self.packs.write().unwrap_or_else(PoisonError::into_inner).insert(pack, stays);
+            stays
+        })
     }
 }
 
@@ -79,7 +83,7 @@ mod tests {
             let (meanwhile, disk) = (Arc::clone(&writer), sim.clone());
             let at_end = move || {
                 if named {
-                    meanwhile.owned_reliance().name(|| Ok(())).unwrap();
+                    drop(meanwhile.holds().naming_what_is_here());
                 }
                 disk.full_from(1);
             };

@@ -12,12 +12,12 @@ use std::iter::Peekable;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
+use super::reliance::Reliance;
 use super::source::Source;
 use crate::chunker::Cutter;
 use crate::error::Result;
 use crate::hash;
 use crate::id::ChunkId;
-use crate::index::Index;
 use crate::pool::Buffers;
 
 /// Bytes that are read at a time, so that they are cut and hashed while they are in the cache.
@@ -34,7 +34,7 @@ pub(super) struct Cut {
 pub(super) enum State {
     /// Zero bytes only.
     Hole,
-    /// In the index as it was when the ingest began.
+    /// In a pack that stays until the ingest is named or given up.
     Held(ChunkId),
     /// Not there.
     New(ChunkId),
@@ -63,17 +63,17 @@ pub(super) struct Scanned {
 }
 
 /// Classifies the bytes of chunks.
-pub(super) fn classify(chunks: &[&[u8]], index: &Index) -> Vec<State> {
+pub(super) fn classify(chunks: &[&[u8]], held: &Reliance) -> Vec<State> {
     let solid: Vec<&[u8]> = chunks.iter().copied().filter(|bytes| !is_zero(bytes)).collect();
     let mut ids = hash::ids(&solid).into_iter();
     let holes = chunks.iter().map(|bytes| is_zero(bytes));
     holes
-        .map(|hole| if hole { State::Hole } else { look_up(ids.next().expect("one for each"), index) })
+        .map(|hole| if hole { State::Hole } else { look_up(ids.next().expect("one for each"), held) })
         .collect()
 }
 
-fn look_up(id: ChunkId, index: &Index) -> State {
-    if index.lookup(&id).is_some() { State::Held(id) } else { State::New(id) }
+fn look_up(id: ChunkId, held: &Reliance) -> State {
+    if held.has(&id) { State::Held(id) } else { State::New(id) }
 }
 
 /// Whether all bytes are zero.
@@ -99,7 +99,7 @@ pub(super) struct Window {
 
 impl Window {
     /// Reads, cuts and hashes.
-    pub(super) fn scan(self, buffers: &Buffers, index: &Index) -> Result<Scanned> {
+    pub(super) fn scan(self, buffers: &Buffers, held: &Reliance) -> Result<Scanned> {
         let Self { source, cutter, start, end, hints } = self;
         let size = source.size();
         let bound = (end + cutter.max() as u64).min(size);
@@ -121,7 +121,7 @@ impl Window {
             while at < stop && (filled == room || filled - at >= cutter.max()) {
                 let len = match hints.take(at) {
                     Some((len, id)) => {
-                        cuts.push(Cut { len, state: look_up(id, index) });
+                        cuts.push(Cut { len, state: look_up(id, held) });
                         len as usize
                     }
                     None => {
@@ -135,7 +135,7 @@ impl Window {
                 at += len;
             }
             let chunks: Vec<&[u8]> = unknown.iter().map(|(_, range)| &buffer[range.clone()]).collect();
-            for ((nth, _), state) in unknown.iter().zip(classify(&chunks, index)) {
+            for ((nth, _), state) in unknown.iter().zip(classify(&chunks, held)) {
                 cuts[*nth].state = state;
             }
             unknown.clear();

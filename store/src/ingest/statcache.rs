@@ -158,6 +158,11 @@ fn decode(bytes: &[u8]) -> Option<Vec<Row>> {
     postcard::from_bytes(&rows).ok()
 }
 
+/// How many files a cache remembers, if it is one: for who feeds decoders with anything.
+pub(crate) fn decode_rows(bytes: &[u8]) -> Option<usize> {
+    decode(bytes).map(|rows| rows.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

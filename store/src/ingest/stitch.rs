@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use super::reliance::Reliance;
 use super::scan::{Cut, Scanned, State, classify};
 use super::source::Source;
 use crate::chunker::Cutter;
 use crate::error::Result;
-use crate::index::Index;
 
 /// The place in a file up to which its chunks are known.
 pub(super) struct Stitch {
@@ -28,7 +28,7 @@ impl Stitch {
         &mut self,
         window: &Scanned,
         end: u64,
-        index: &Index,
+        held: &Reliance,
         mut each: impl FnMut(Cut, &[u8]) -> Result<()>,
     ) -> Result<()> {
         let end = end.min(self.source.size());
@@ -47,14 +47,14 @@ impl Stitch {
                 each(cut, &window.buffer[start..start + cut.len as usize])?;
                 self.at += u64::from(cut.len);
             } else {
-                self.bridge(index, &mut each)?;
+                self.bridge(held, &mut each)?;
             }
         }
         Ok(())
     }
 
     /// One chunk where the window is out of step, read again.
-    fn bridge(&mut self, index: &Index, each: &mut impl FnMut(Cut, &[u8]) -> Result<()>) -> Result<()> {
+    fn bridge(&mut self, held: &Reliance, each: &mut impl FnMut(Cut, &[u8]) -> Result<()>) -> Result<()> {
         let left = usize::try_from(self.source.size() - self.at).unwrap_or(usize::MAX);
         self.scratch.resize(self.cutter.max(), 0);
         let bytes = &mut self.scratch[..left.min(self.cutter.max())];
@@ -62,7 +62,7 @@ impl Stitch {
         let len = self.cutter.cut(bytes);
         let cut = Cut {
             len: u32::try_from(len).expect("a short chunk"),
-            state: classify(&[&bytes[..len]], index)[0],
+            state: classify(&[&bytes[..len]], held)[0],
         };
         each(cut, &bytes[..len])?;
         self.at += len as u64;

@@ -117,7 +117,7 @@ fn cut(context: &Context<'_>, deposit: &mut Deposit, feed: &mut Feed) -> Result<
             pieces.push(&feed.buffer[at..at + len]);
             at += len;
         }
-        for (bytes, state) in pieces.iter().zip(classify(&pieces, &context.index)) {
+        for (bytes, state) in pieces.iter().zip(classify(&pieces, &context.held)) {
             let len = u32::try_from(bytes.len()).expect("a short chunk");
             push(Cut { len, state }, bytes, &mut builder, deposit)?;
         }
@@ -168,9 +168,9 @@ fn spool(
             return Err(Error::Cancelled);
         }
         while large.has_more() && large.windows_begun() < context.pool.threads() + 1 {
-            large.begin_window(&context.pool, &context.index, context.objects);
+            large.begin_window(&context.pool, &context.held, context.objects);
         }
-        let (_, covered) = large.join_window(&context.pool, &context.index, deposit)?;
+        let (_, covered) = large.join_window(&context.pool, &context.held, deposit)?;
         context.progress.advance(covered, 0);
     }
     let (content, machine) = large.finish(deposit)?;

@@ -209,7 +209,7 @@ impl Packs {
     /// Seals the pack that waits longest; false if none does.
     pub(super) fn seal_next(&self) -> bool {
         let Some(mut open) = lock(&self.state).waiting.pop_front() else { return false };
-        let sealed = open.filling.seal();
+        let sealed = open.filling.seal(&|id| self.store.holds().claim(id));
         let mut state = lock(&self.state);
         match sealed {
             Ok(id) => {

@@ -44,6 +44,11 @@ impl Filling {
         Ok(row)
     }
 
+    /// Bytes written so far.
+    pub(crate) fn len(&self) -> u64 {
+        self.writer.len()
+    }
+
     /// Whether it is time to seal it.
     pub(crate) fn is_full(&self) -> bool {
         self.writer.is_full()
@@ -54,15 +59,16 @@ impl Filling {
         self.writer.path()
     }
 
-    /// Seals it, as [`PackWriter::seal`] does. A sync in the background that failed fails this.
+    /// Seals it, as [`PackWriter::seal`] does; `claim` is told its id before it gets its name. A sync in the background that
+    /// failed fails this.
     ///
     /// # Errors
     /// As [`PackWriter::seal`].
-    pub(crate) fn seal(&mut self) -> Result<PackId> {
+    pub(crate) fn seal(&mut self, claim: &dyn Fn(&PackId)) -> Result<PackId> {
         if let Some(syncer) = self.syncer.take() {
             syncer.finish().map_err(Error::io("sync", self.writer.path()))?;
         }
-        self.writer.seal()
+        self.writer.seal_as(claim)
     }
 
     /// Whether sealing it replaced a pack of the same id, which others may need.

@@ -195,6 +195,11 @@ impl<'a> Tables<'a> {
         Ok(Self { id: trailer.id, kind: trailer.kind, frames, chunks, frames_end })
     }
 
+    /// Its frames, in file order.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = FrameRow> {
+        self.frames.iter().map(frame_row)
+    }
+
     pub(crate) fn footer(&self) -> Footer {
         let chunk =
             |row: &ChunkRowBytes| ChunkRow { id: id_at(row), frame: u16_at(row, 32), slot: u16_at(row, 34) };

@@ -125,6 +125,28 @@ impl Pack {
         Ok(buffer[end - rows * CHUNK_ROW_LEN..end].as_chunks().0)
     }
 
+    /// The checked footer of a sealed pack, in `buffer`, and the length of its file; or what does not hold.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn tables<'a>(
+        io: &dyn Io,
+        path: &Path,
+        id: PackId,
+        buffer: &'a mut Vec<u8>,
+    ) -> Result<(std::result::Result<Tables<'a>, &'static str>, u64)> {
+        let file = io.open(path).map_err(Error::io("open", path))?;
+        let len = file.len().map_err(Error::io("read", path))?;
+        let header = read_header(&*file, path, len)?;
+        let tables = read_tables(&*file, path, len, id, buffer)?;
+        Ok((
+            tables.and_then(|tables| {
+                if header == Ok(tables.kind) { Ok(tables) } else { Err("the pack's header is not one") }
+            }),
+            len,
+        ))
+    }
+
     /// Its id.
     #[must_use]
     pub fn id(&self) -> PackId {

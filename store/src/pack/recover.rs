@@ -35,7 +35,7 @@ pub fn recover(io: &dyn Io, dir: &Path, path: &Path) -> Result<Option<PackId>> {
     let writable = io.open_write(path).map_err(Error::io("open", path))?;
     writable.set_len(footer.frames_end()).map_err(Error::io("cut", path))?;
     write_again(&*file, &*writable, path, footer.frames_end())?;
-    seal(io, dir, path, &*writable, &footer).map(|(id, _)| Some(id))
+    seal(io, dir, path, &*writable, &footer, &|_| ()).map(|(id, _)| Some(id))
 }
 
 /// Writes the frames as they are, so that sealing syncs them: after a sync that failed under an earlier writer, the

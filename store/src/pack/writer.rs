@@ -111,6 +111,11 @@ impl PackWriter {
     /// # Errors
     /// [`Error::Io`], [`Error::Poisoned`]. The unsealed file stays, for the next writer to recover.
     pub fn seal(&mut self) -> Result<PackId> {
+        self.seal_as(&|_| ())
+    }
+
+    /// The same; `claim` is told its id before it gets its name.
+    pub(crate) fn seal_as(&mut self, claim: &dyn Fn(&PackId)) -> Result<PackId> {
         if self.poisoned {
             return Err(Error::Poisoned { path: self.path.clone() });
         }
@@ -123,7 +128,7 @@ impl PackWriter {
             }
             is_same
         });
-        let (id, replaced) = seal(&*self.io, &self.dir, &self.path, &*self.file, &self.footer)?;
+        let (id, replaced) = seal(&*self.io, &self.dir, &self.path, &*self.file, &self.footer, claim)?;
         self.replaced = replaced;
         Ok(id)
     }
@@ -143,10 +148,12 @@ pub(super) fn seal(
     path: &Path,
     file: &dyn WriteFile,
     footer: &Footer,
+    claim: &dyn Fn(&PackId),
 ) -> Result<(PackId, bool)> {
     let (bytes, id) = footer.encode();
     file.write_all_at(&bytes, footer.frames_end()).map_err(Error::io("write to", path))?;
     file.sync().map_err(Error::io("sync", path))?;
+    claim(&id);
     let sealed = dir.join(format!("{id}.{SEALED}"));
     let replaced = io.open(&sealed).is_ok();
     io.rename(path, &sealed).map_err(Error::io("rename", path))?;

@@ -1,13 +1,14 @@
 //! Where chunks lie: in the index, in packs that it does not know yet, and, where one copy is damaged, in another pack.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::{Placed, Store, lock};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId};
 use crate::index::{Index, Overlay, Place};
+use crate::pack::SEALED;
 
 /// Places that are remembered as damaged, at most; of those beyond, the damage is found again at each read.
 const DAMAGED_MAX: usize = 1 << 18;
@@ -59,12 +60,25 @@ impl Store {
         match &*known {
             Some(index) => Ok(Arc::clone(index)),
             None => {
-                let index = Arc::new(Index::open(&self.inner.io, &self.inner.path)?);
+                // Whoever condemns packs meanwhile waits for this, and then sets an index of its own.
+                let index = Arc::new(self.open_index(&self.holds().condemned())?);
                 self.inner.overlay.absorbed(index.packs());
                 *known = Some(Arc::clone(&index));
                 Ok(index)
             }
         }
+    }
+
+    /// Opens the index of the packs that there are now, without some.
+    pub(crate) fn open_index(&self, without: &HashSet<PackId>) -> Result<Index> {
+        Index::open_without(&*self.inner.io, &self.inner.path, without)
+    }
+
+    /// From now on look-ups ask this index.
+    pub(crate) fn set_index(&self, index: Arc<Index>) {
+        let mut known = lock(&self.inner.index);
+        self.inner.overlay.absorbed(index.packs());
+        *known = Some(index);
     }
 
     /// The places of chunks, if they were asked for already and nobody opens them at the moment.
@@ -76,7 +90,7 @@ impl Store {
     /// be in the overlay and not in the index.
     pub(crate) fn index_now(&self) -> Result<(Arc<Index>, HashSet<PackId>)> {
         let index = self.index()?;
-        let listed = crate::index::list_packs(&*self.inner.io, &self.packs_dir())?;
+        let listed = self.list_packs()?;
         if listed == *index.packs() {
             return Ok((index, listed));
         }
@@ -91,6 +105,16 @@ impl Store {
         Ok((index, packs))
     }
 
+    /// The packs that there are now, but those that are about to go.
+    fn list_packs(&self) -> Result<HashSet<PackId>> {
+        let mut listed = crate::index::list_packs(&*self.inner.io, &self.packs_dir())?;
+        let condemned = self.holds().condemned();
+        if !condemned.is_empty() {
+            listed.retain(|pack| !condemned.contains(pack));
+        }
+        Ok(listed)
+    }
+
     /// The places of chunks in all packs that are sealed now.
     pub(crate) fn index_of_all(&self) -> Result<Arc<Index>> {
         let (index, packs) = self.index_now()?;
@@ -101,14 +125,28 @@ impl Store {
         self.index()
     }
 
+    /// The places of chunks in all packs that are sealed now, from runs none of which is damaged: what it does not find is
+    /// in no pack.
+    pub(crate) fn sound_index(&self) -> Result<Arc<Index>> {
+        self.index_of_all()?;
+        self.repair_index()?;
+        self.index()
+    }
+
     /// Opens the index with the packs that there are now, so that the overlay need not know them. Readers go on with the
     /// one that they have meanwhile.
     pub(crate) fn absorb_sealed(&self) -> Result<Arc<Index>> {
-        let index = Arc::new(Index::open(&self.inner.io, &self.inner.path)?);
-        let mut known = lock(&self.inner.index);
-        self.inner.overlay.absorbed(index.packs());
-        *known = Some(Arc::clone(&index));
-        Ok(index)
+        loop {
+            let before = self.holds().condemnations();
+            let index = Arc::new(self.open_index(&self.holds().condemned())?);
+            let mut known = lock(&self.inner.index);
+            // An index that was opened while packs were condemned may show them.
+            if self.holds().condemnations() == before {
+                self.inner.overlay.absorbed(index.packs());
+                *known = Some(Arc::clone(&index));
+                return Ok(index);
+            }
+        }
     }
 
     /// What is here and not in the index yet.
@@ -164,11 +202,31 @@ impl Store {
         Ok(Some(sound.unwrap_or(place)))
     }
 
-    /// Where a chunk lies soundly, as far as is known without looking for new packs.
+    /// Where a chunk lies soundly, as far as is known without looking for new packs, and without those that are about to
+    /// go: for whoever will count on it being here.
     pub(crate) fn sound_place(&self, id: &ChunkId) -> Result<Option<Place>> {
-        match self.known_place(id)? {
+        let place = match self.known_place(id)? {
             Some(place) if self.inner.damaged.has(&place) => {
-                self.copy_of(id, |other| !self.inner.damaged.has(other))
+                self.copy_of(id, |other| !self.inner.damaged.has(other))?
+            }
+            place => place,
+        };
+        self.counted_on(id, place)
+    }
+
+    /// Where a chunk lies, as far as is known without looking for new packs, and without those that are about to go: for
+    /// whoever will count on it being here.
+    pub(crate) fn counted_place(&self, id: &ChunkId) -> Result<Option<Place>> {
+        let place = self.known_place(id)?;
+        self.counted_on(id, place)
+    }
+
+    fn counted_on(&self, id: &ChunkId, place: Option<Place>) -> Result<Option<Place>> {
+        let counts = |place: &Place| self.holds().rely(&place.pack);
+        match place {
+            Some(place) if !counts(&place) => {
+                // The index has let go of that pack meanwhile, or will in a moment.
+                Ok(self.known_place(id)?.filter(|again| *again != place && counts(again)))
             }
             place => Ok(place),
         }
@@ -196,6 +254,16 @@ impl Store {
         self.inner.damaged.note(place);
     }
 
+    /// Whether nothing was found damaged since the store was opened.
+    pub(crate) fn knows_no_damage(&self) -> bool {
+        self.inner.damaged.count.load(Ordering::Acquire) == 0
+    }
+
+    /// Whether this place was found damaged.
+    pub(crate) fn is_known_damaged(&self, place: &Place) -> bool {
+        self.inner.damaged.has(place)
+    }
+
     /// From now on all places in a pack count as damaged: it is about to be replaced.
     pub(crate) fn condemn(&self, pack: PackId) {
         self.inner.damaged.change(|known| _ = known.packs.insert(pack));
@@ -204,6 +272,54 @@ impl Store {
     /// The pack is gone, or stays after all.
     pub(crate) fn spare(&self, pack: &PackId) {
         self.inner.damaged.change(|known| _ = known.packs.remove(pack));
+    }
+
+    /// Removes packs that were just sealed and are of no use, unless somebody may count on one of them; `named` is what
+    /// [`crate::holds::Holds::named`] gave before the first was sealed. Whether they went, or are let go of.
+    pub(crate) fn discard(&self, packs: &[PackId], named: u64) -> bool {
+        if packs.is_empty() {
+            return true;
+        }
+        if !self.holds().commit().condemn_own(packs, named) {
+            return false;
+        }
+        for pack in packs {
+            if let Err(error) = self.remove_condemned(pack) {
+                tracing::warn!(%pack, %error, "cannot remove a pack that is of no use");
+            }
+        }
+        self.refresh_index();
+        true
+    }
+
+    /// The packs in which something was found damaged.
+    pub(crate) fn damaged_packs(&self) -> BTreeMap<PackId, String> {
+        if self.knows_no_damage() {
+            return BTreeMap::new();
+        }
+        let known = self.inner.damaged.known.read().unwrap_or_else(PoisonError::into_inner);
+        let places = known.places.iter().map(|place| place.pack);
+        let packs = places.chain(known.packs.iter().copied());
+        packs.map(|pack| (pack, "something in it was found damaged".to_owned())).collect()
+    }
+
+    /// Removes a condemned pack, unless somebody has made it anew; whether it did. The directory is not synced.
+    pub(crate) fn remove_condemned(&self, pack: &PackId) -> Result<bool> {
+        if !self.holds().begin_removal(pack) {
+            return Ok(false);
+        }
+        let path = self.packs_dir().join(format!("{pack}.{SEALED}"));
+        let removed = match self.inner.io.remove(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", path)(error))
+            }
+            _ => Ok(true),
+        };
+        self.holds().end_removal(pack, removed.is_ok());
+        if removed.is_ok() {
+            self.forget_pack(*pack);
+        }
+        removed
     }
 
     /// Lets go of a pack that is not to be read any more, or only as the other file that has its name now.
@@ -224,13 +340,17 @@ impl Store {
 
     /// Opens the index without its damaged runs, if it has any.
     fn repair_index(&self) -> Result<bool> {
-        let Some(repaired) = self.index()?.without_damaged_runs(&self.inner.io, &self.inner.path)? else {
-            return Ok(false);
-        };
-        let mut known = lock(&self.inner.index);
-        self.inner.overlay.absorbed(repaired.packs());
-        *known = Some(Arc::new(repaired));
-        Ok(true)
+        loop {
+            let (index, before) = (self.index()?, self.holds().condemnations());
+            let (io, path, without) = (&*self.inner.io, &self.inner.path, self.holds().condemned());
+            let Some(repaired) = index.without_damaged(io, path, &without)? else { return Ok(false) };
+            let mut known = lock(&self.inner.index);
+            if self.holds().condemnations() == before {
+                self.inner.overlay.absorbed(repaired.packs());
+                *known = Some(Arc::new(repaired));
+                return Ok(true);
+            }
+        }
     }
 
     /// Where a chunk lies and what it shares its frame with, if it is here.

@@ -176,6 +176,15 @@ impl<'a> EntryRef<'a> {
         }
     }
 
+    /// The chunks that the entry itself names.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = ChunkRef> {
+        let list = match &self.body {
+            BodyRef::Chunks { list, .. } => ChunkRef::decode_list(list),
+            _ => Vec::new(),
+        };
+        list.into_iter()
+    }
+
     /// Takes the entry at `at` in `bytes` and returns it with the position behind it.
     pub(super) fn decode(bytes: &'a [u8], at: usize) -> Result<(Self, usize), Defect> {
         let mut cursor = Cursor::starting_at(bytes, at);

@@ -137,6 +137,27 @@ impl TreeNode {
         Ok(found)
     }
 
+    /// The objects and chunks that a node names, whatever stands above it: gives each to `object` or `chunk`.
+    pub(super) fn below(
+        id: &ChunkId,
+        source: &dyn ObjectSource,
+        object: &mut dyn FnMut(ChunkId),
+        chunk: &mut dyn FnMut(ChunkId),
+    ) -> Result<()> {
+        let mut node = Self::read(id, source, |node| node.check_children().map(drop))?;
+        if node.is_leaf() {
+            while let Some(entry) = node.next_entry()? {
+                entry.object().into_iter().for_each(&mut *object);
+                entry.chunks().filter(|chunk| !chunk.is_hole()).for_each(|found| chunk(found.id));
+            }
+        } else {
+            while let Some(child) = node.next_child()? {
+                object(child.id);
+            }
+        }
+        Ok(())
+    }
+
     /// Checks all children of a node above the leaves, and returns the number of entries below the node.
     fn check_children(&self) -> Result<u64, Defect> {
         if self.level == 0 {

@@ -57,8 +57,10 @@ impl Writer {
         let about = self.artifact(artifact)?;
         words.check_artifact(&about)?;
         self.owned.intake.flush()?;
-        let name = || self.name_pulled(artifact, &words, &about, options);
-        let published = self.owned.reliance.name(name)?;
+        let published = {
+            let _nothing_goes = self.holds().naming_what_is_here();
+            self.name_pulled(artifact, &words, &about, options)?
+        };
         if published.seq.is_some() {
             self.persist_index();
         }
@@ -136,18 +138,17 @@ impl Writer {
             return Ok(());
         }
         self.owned.intake.flush()?;
-        self.owned.reliance.name(|| {
-            let missing = self.missing(artifact, &())?;
-            if !missing.is_nothing() {
-                return Err(Error::Incomplete { what: format!("artifact {artifact}"), missing });
-            }
-            let (mut names, view) = self.lock_names();
-            if view.partial.contains(artifact) {
-                drop(view);
-                self.change(&mut names, vec![Op::SetWhole { artifact: *artifact }])?;
-            }
-            Ok(())
-        })
+        let _nothing_goes = self.holds().naming_what_is_here();
+        let missing = self.missing(artifact, &())?;
+        if !missing.is_nothing() {
+            return Err(Error::Incomplete { what: format!("artifact {artifact}"), missing });
+        }
+        let (mut names, view) = self.lock_names();
+        if view.partial.contains(artifact) {
+            drop(view);
+            self.change(&mut names, vec![Op::SetWhole { artifact: *artifact }])?;
+        }
+        Ok(())
     }
 
     /// What this store is called in statements. The first call draws the name.

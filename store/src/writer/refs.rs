@@ -29,12 +29,39 @@ pub struct Published {
 }
 
 impl Writer {
-    /// Names an artifact.
+    /// Names an artifact. What was ingested stays in the store until this, or until the last clone of `ingested` is
+    /// dropped; whoever publishes it once more may find that it is gone.
     ///
     /// # Errors
     /// [`Error::Conflict`] when the version exists with other content and is not to be replaced, or when a version and a
-    /// channel would have one name, [`Error::Io`].
+    /// channel would have one name; [`Error::Absent`] and [`Error::Incomplete`] when it was published before, taken away,
+    /// and collected; [`Error::Io`].
     pub fn publish(&self, ingested: &Ingested, options: &PublishOptions) -> Result<Published> {
+        let published = {
+            let _nothing_goes = self.holds().naming();
+            if !ingested.stake.is_of(self.holds()) {
+                self.check_is_here(ingested)?;
+            }
+            let published = self.name_ingested(ingested, options)?;
+            ingested.stake.end();
+            published
+        };
+        if published.seq.is_some() {
+            self.persist_index();
+        }
+        Ok(published)
+    }
+
+    /// That all of it is here, where nothing has kept it.
+    fn check_is_here(&self, ingested: &Ingested) -> Result<()> {
+        let missing = self.missing(&ingested.artifact, &())?;
+        if missing.is_nothing() {
+            return Ok(());
+        }
+        Err(Error::Incomplete { what: ingested.key.to_string(), missing })
+    }
+
+    fn name_ingested(&self, ingested: &Ingested, options: &PublishOptions) -> Result<Published> {
         let (mut names, view) = self.lock_names();
         let key = &ingested.key;
         let old = view.refs.get(key).map(|record| record.artifact);
@@ -68,9 +95,8 @@ impl Writer {
         if ops.is_empty() {
             return Ok(Published { seq: None, replaced: None, unchanged });
         }
+        drop(view);
         let seq = self.change(&mut names, ops)?;
-        drop(names);
-        self.persist_index();
         Ok(Published { seq: Some(seq), replaced, unchanged })
     }
 
