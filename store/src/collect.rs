@@ -286,7 +286,7 @@ impl Writer {
         progress: &dyn Progress,
     ) -> Result<Collected> {
         let collections = self.collections();
-        let _turn = collections.wait_for_turn(progress)?;
+        let turn = collections.wait_for_turn(progress)?;
         if collections.is_suspended() {
             return Err(Error::Unavailable {
                 what: "collection".to_owned(),
@@ -300,7 +300,11 @@ impl Writer {
             });
         }
         collections.packs_change();
-        Sweep::new(self, &plan.found, options, progress).run(&plan.packs)
+        let collected = Sweep::new(self, &plan.found, options, progress).run(&plan.packs);
+        drop(turn);
+        // It may have been given up for what made this worth while.
+        self.fill_reserve();
+        collected
     }
 
     /// Marks what is named or held and was not marked yet: what is named first, since a reader holds first and looks

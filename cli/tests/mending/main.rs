@@ -9,4 +9,5 @@
 
 mod full;
 mod repair;
+mod scrub;
 mod world;
