@@ -8,8 +8,15 @@
 //!
 //! No ingest runs meanwhile, since it might count on a pack that goes, and no collection.
 
+mod derived;
+mod foundations;
+mod reread;
+
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
+
+pub use foundations::Foundations;
+pub use reread::{Folders, Reread};
 
 use crate::block::{BlockBuilder, Compressor};
 use crate::blocks::Decoder;
@@ -69,6 +76,8 @@ impl RepairPlan {
 pub struct Repaired {
     /// Packs that went to the quarantine.
     pub packs: Vec<PackId>,
+    /// Packs that came out the same again, and took their own place.
+    pub mended: Vec<PackId>,
     /// Chunks of theirs that were sound and are in other packs now.
     pub kept_chunks: u64,
     /// Chunks that could not be read and can be now.
@@ -134,6 +143,7 @@ impl Writer {
         self.intake().flush()?;
         let mended = self.mended(plan)?;
         mended.iter().for_each(|pack| self.spare(pack));
+        repaired.mended = mended.iter().copied().collect();
         for pack in plan.packs.iter().filter(|pack| !mended.contains(&pack.pack)) {
             if self.is_replaced(pack.pack)? {
                 repaired.packs.push(pack.pack);
