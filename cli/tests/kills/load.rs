@@ -1,7 +1,7 @@
 //! Everybody who works on two stores at once, until one of their daemons dies or both do.
 
-use std::fmt;
 use std::collections::VecDeque;
+use std::fmt;
 use std::fs::{self, File};
 use std::ops::AddAssign;
 use std::os::unix::fs::FileExt;
@@ -299,7 +299,9 @@ impl Load<'_> {
                 let read = file.read_exact_at(&mut part, from as u64);
                 let is_alive = !node.killed.load(Ordering::SeqCst);
                 match read {
-                    Ok(()) => assert!(part == bytes[from..from + part.len()], "{key:?} has other bytes at {from}"),
+                    Ok(()) => {
+                        assert!(part == bytes[from..from + part.len()], "{key:?} has other bytes at {from}")
+                    }
                     Err(error) => assert!(!is_alive, "{key:?}, which is open: {error}\n{}", node.log()),
                 }
             }
