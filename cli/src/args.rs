@@ -12,9 +12,9 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::{
-    add, cat, completions, daemon, demo, diff, export, fetch, gc, generations, import, log, ls, mount, peers,
-    pin, prune, ps, pull, push, remove, repair, rm, rollback, serve, show, stats, status, switch, tag, token,
-    umount, unpin, use_, verify,
+    add, cat, completions, daemon, demo, diff, export, fetch, gc, generations, hold, import, log, ls, mount,
+    peers, pin, prune, ps, pull, push, remove, repair, rm, rollback, serve, show, stats, status, switch, tag,
+    token, umount, unpin, use_, verify,
 };
 use crate::exchange::AccessArgs;
 use crate::{text, wire};
@@ -53,6 +53,7 @@ pub(crate) enum Invocation {
     Job(Command),
     Daemon(daemon::DaemonArgs),
     Serve(serve::ServeArgs),
+    Hold(hold::HoldArgs),
     Completions(completions::CompletionsArgs),
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod export;
 pub(crate) mod fetch;
 pub(crate) mod gc;
 pub(crate) mod generations;
+pub(crate) mod hold;
 pub(crate) mod import;
 pub(crate) mod log;
 pub(crate) mod ls;

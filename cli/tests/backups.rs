@@ -16,12 +16,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cairn_store::catalogue::Catalogue;
 use cairn_store::io::Os;
-use cairn_store::{Journal, Store, View};
+use cairn_store::{CollectOptions, Journal, Store, View};
 use harness::bytes::noise;
 use harness::program::{command, finish, text, until};
 use harness::scratch::Scratch;
 use harness::seed::Chance;
-use harness::stores::verify;
+use harness::stores::{add, options, verify, writer};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Copies of each kind.
@@ -71,7 +71,7 @@ impl World {
     fn change(&self, chance: &mut Chance, number: u64) {
         let version = format!("1.{number}");
         let older = format!("app@1.{}", number.saturating_sub(1 + chance.below(6)));
-        let arguments: Vec<&str> = match chance.below(10) {
+        let arguments: Vec<&str> = match chance.below(11) {
             0..=4 => {
                 let folder = self.path("tree");
                 let _ = fs::remove_dir_all(&folder);
@@ -86,6 +86,7 @@ impl World {
             6 => vec!["tag", &older, "stable"],
             7 => vec!["use", &older],
             8 => vec!["rollback"],
+            9 => vec!["gc"],
             _ => vec!["prune", "--keep", "3"],
         };
         let output = self.run(&arguments);
@@ -194,9 +195,11 @@ impl World {
     }
 }
 
-/// Runs a program to its end; vanishing files and such that change are what it may complain of.
+/// Runs a program that copies, in the folder of a store and with that held, to its end; vanishing files and such that
+/// change are what it may complain of.
 fn tool(program: &str, folder: &Path, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).current_dir(folder).output().unwrap();
+    let held = [&["hold", "--", program], arguments].concat();
+    let output = finish(command(env!("CARGO_BIN_EXE_cairn"), &held, folder, folder).spawn().unwrap());
     let code = output.status.code();
     let may = match program {
         // Some files vanished.
@@ -233,27 +236,23 @@ fn in_order(from: &Path) -> Vec<String> {
 #[test]
 fn cp_in_order_copies_a_state_that_was() {
     World::new().check_all(&|from, to| {
-        for name in in_order(from) {
-            // What is derived comes and goes; packs and the journal do not.
-            let output = Command::new("cp").args(["-a", &name]).arg(to).current_dir(from).output().unwrap();
-            let kept = matches!(name.as_str(), "cairn-store" | "journal");
-            assert!(output.status.success() || !kept, "{name}: {}", text(&output.stderr));
-        }
+        // Whatever is there, in one command: what is derived comes and goes meanwhile, and is made anew.
+        let script =
+            r#"to=$1; shift; cp -a "$@" "$to" 2>&1 | grep -v "No such file" >&2; test -d "$to/packs""#;
+        let names = in_order(from);
+        let mut arguments = vec!["-c", script, "sh", to.to_str().unwrap()];
+        arguments.extend(names.iter().map(String::as_str));
+        tool("sh", from, &arguments);
     });
 }
 
 #[test]
 fn one_cp_of_what_counts_copies_a_state_that_was() {
     World::new().check_all(&|from, to| {
-        let output = Command::new("cp")
-            .args(["-a", "cairn-store", "journal", "packs"])
-            .arg(to)
-            .current_dir(from)
-            .output()
-            .unwrap();
+        let to = to.to_str().unwrap();
         // A pack that is being filled gets its name meanwhile.
-        let told = text(&output.stderr);
-        assert!(told.lines().all(|line| line.contains(".open'")), "{told}");
+        let script = r#"cp -a cairn-store journal packs "$1" 2>&1 | grep -v "\.open': No such file" >&2; test -d "$1/packs""#;
+        tool("sh", from, &["-c", script, "sh", to]);
     });
 }
 
@@ -268,7 +267,9 @@ fn tar_in_order_copies_a_state_that_was() {
         let mut arguments = vec!["--create", "--file", archive.to_str().unwrap()];
         arguments.extend(names.iter().map(String::as_str));
         tool("tar", from, &arguments);
-        tool("tar", to, &["--extract", "--file", "backup.tar"]);
+        let output =
+            Command::new("tar").args(["--extract", "--file", "backup.tar"]).current_dir(to).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
         fs::remove_file(archive).unwrap();
     });
 }
@@ -298,7 +299,8 @@ fn rsync_brings_a_copy_up_to_date() {
         tool("rsync", from, &["-a", "--delete", "--no-specials", "--exclude=/packs", "./", path]);
         tool("rsync", from, &["-a", "packs", path]);
         // What it is at this moment, to be looked at later.
-        tool("cp", &backup, &["-a", ".", to.to_str().unwrap()]);
+        let copied = Command::new("cp").args(["-a", "."]).arg(to).current_dir(&backup).output().unwrap();
+        assert!(copied.status.success(), "{}", text(&copied.stderr));
     });
     let states = world.states();
     copies.iter().for_each(|(path, began)| world.check(path, *began, &states));
@@ -315,4 +317,47 @@ fn a_daemon_is_not_disturbed_and_ends_well() {
     assert!(daemon.wait().unwrap().success());
     let report = verify(&Store::open(&world.path("store")).unwrap());
     assert!(report.is_clean(), "{:?}", report.damage);
+}
+
+#[test]
+fn a_command_runs_while_everything_is_held() {
+    let scratch = Scratch::new();
+    let path = scratch.join("store");
+    let hold = |arguments: &[&str]| {
+        let arguments = [&["hold", "--"], arguments].concat();
+        command(env!("CARGO_BIN_EXE_cairn"), &arguments, scratch.path(), &path)
+    };
+    let run = |arguments: &[&str]| finish(hold(arguments).spawn().unwrap());
+    let ended = run(&["true"]);
+    assert_eq!(ended.status.code(), Some(3), "there is no store: {}", text(&ended.stderr));
+    drop(writer(&path));
+    // Its exit code, and what it prints, are the command's.
+    let ended = run(&["sh", "-c", "ls $CAIRN_STORE/leases; echo said >&2; exit 7"]);
+    assert_eq!((ended.status.code(), text(&ended.stderr).as_str()), (Some(7), "said\n"));
+    assert_eq!(text(&ended.stdout).lines().count(), 1);
+    assert_eq!(run(&["sh", "-c", "kill -9 $$"]).status.code(), Some(137));
+    let ended = run(&["no such command"]);
+    assert_eq!(ended.status.code(), Some(127));
+    assert!(text(&ended.stderr).contains("there is no command no such command"), "{}", text(&ended.stderr));
+    assert_eq!(run(&["/dev/null"]).status.code(), Some(126));
+    assert_eq!(Scratch::names(&path.join("leases")).len(), 0);
+
+    // What nothing needs stays as long as it runs, and it is told what this process is told.
+    let to = writer(&path);
+    let added = add(&to, &scratch.file("file", &noise(1, 300_000)), &options("app", "1"));
+    to.remove_ref(&added.key, true).unwrap();
+    let collect = || {
+        let options = CollectOptions::default();
+        to.collect(&to.plan_collection(&options, &()).unwrap(), &options, &()).unwrap();
+        to.packs().unwrap().len()
+    };
+    let script = "trap 'exit 9' TERM; echo ready; while :; do sleep 0.02; done";
+    let mut holding = hold(&["sh", "-c", script]).spawn().unwrap();
+    let mut ready = [0; 6];
+    std::io::Read::read_exact(holding.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    let packs = to.packs().unwrap().len();
+    assert_eq!(collect(), packs);
+    kill_process(Pid::from_child(&holding), Signal::TERM).unwrap();
+    assert_eq!(finish(holding).status.code(), Some(9));
+    assert_eq!((packs, collect()), (2, 0));
 }

@@ -15,7 +15,7 @@ mod publish;
 mod roots;
 mod xattrs;
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
 use cairn_store::id::TreeId;
 use cairn_store::{ArtifactId, Error, Name, Platform, ProfileName, Store, View};
@@ -32,6 +32,7 @@ use crate::errno::Errno;
 use crate::files::FileSpec;
 use crate::inode::{Being, INO_BITS, Identities, Identity, Inode, Inodes, New, What};
 use crate::names::{COOKIE_BITS, Shown, Shows};
+use crate::sync::{Mutex, RwLock};
 
 /// Longest name, in bytes.
 const NAME_LEN_MAX: usize = 255;
@@ -382,5 +383,8 @@ fn package_name(name: &[u8]) -> Option<Name> {
 
 #[cfg(test)]
 mod model_tests;
+#[cfg(feature = "shuttle")]
+#[cfg(test)]
+mod order_tests;
 #[cfg(test)]
 mod tests;

@@ -24,6 +24,7 @@ pub mod processes;
 mod read;
 mod session;
 mod slow;
+mod sync;
 pub mod takeover;
 #[cfg(test)]
 mod testing;

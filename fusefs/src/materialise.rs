@@ -19,6 +19,9 @@ mod entries;
 mod flights;
 mod folder;
 mod health;
+#[cfg(feature = "shuttle")]
+#[cfg(test)]
+mod order_tests;
 mod syncer;
 #[cfg(test)]
 mod tests;

@@ -22,6 +22,10 @@ fuzz_target!(|data: &[u8]| {
     let Some((head, rest)) = data.split_first_chunk::<16>() else { return };
     let word = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().expect("8 bytes"));
     let (size, count) = (word(0), word(8));
+    // No other is found in a directory.
+    if !(33..=size).contains(&count) || size > i64::MAX as u64 {
+        return;
+    }
     let nodes = Nodes(parts(rest));
     for bytes in &nodes.0 {
         let _ = references(&ChunkId::of(bytes), bytes);

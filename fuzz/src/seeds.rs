@@ -1,6 +1,6 @@
 //! Writes what fuzzing begins with: a few small inputs for each target, made by the code that the targets test.
 //!
-//! `cargo run --release --bin seeds -- corpus`, in this folder. Names are hashes of what they hold, as libFuzzer has
+//! `cargo run --release --example seeds -- corpus`, in this folder. Names are hashes of what they hold, as libFuzzer has
 //! them, so that what did not change is written as it was.
 
 use std::collections::BTreeMap;

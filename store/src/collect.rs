@@ -25,6 +25,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::num::NonZero;
@@ -183,14 +184,34 @@ pub(crate) struct Collections {
     useless_since: Mutex<HashMap<PackId, Instant>>,
 }
 
-impl Collections {
-    pub(crate) fn wait_for_turn(&self, progress: &dyn Progress) -> Result<MutexGuard<'_, ()>> {
-        wait_for(&self.turn, progress)
-    }
+/// The right to let packs go. Once it has begun, what was marked before its end may not be where it was.
+pub(crate) struct Turn<'a> {
+    _alone: MutexGuard<'a, ()>,
+    epoch: &'a AtomicU64,
+    has_begun: Cell<bool>,
+}
 
-    /// What was marked until now may not be where it was.
-    pub(crate) fn packs_change(&self) {
+impl Turn<'_> {
+    /// From now on packs go: what was marked until now is of no use to anybody else.
+    pub(crate) fn begin(&self) {
+        self.has_begun.set(true);
         self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.has_begun.get() {
+            self.epoch.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Collections {
+    /// Waits until nobody else lets packs go.
+    pub(crate) fn wait_for_turn(&self, progress: &dyn Progress) -> Result<Turn<'_>> {
+        let alone = wait_for(&self.turn, progress)?;
+        Ok(Turn { _alone: alone, epoch: &self.epoch, has_begun: Cell::new(false) })
     }
 
     /// Ends the collection that runs after its step, and lets none begin.
@@ -299,7 +320,7 @@ impl Writer {
                 detail: "packs went since it was planned; plan it again".to_owned(),
             });
         }
-        collections.packs_change();
+        turn.begin();
         let collected = Sweep::new(self, &plan.found, options, progress).run(&plan.packs);
         drop(turn);
         // It may have been given up for what made this worth while.

@@ -43,7 +43,7 @@
 //! ```
 //!
 //! What is where: [`store`] and [`writer`] are the front doors; [`ingest`], [`restore`], [`read`], [`verify`], [`diff`],
-//! [`usage`], [`stats`] and [`archive`] are what they do; [`refs`] and [`journal`] are names and their history; [`artifact`],
+//! [`usage`], [`stats`], [`collect`] and [`archive`] are what they do; [`refs`] and [`journal`] are names and their history; [`artifact`],
 //! [`tree`], [`content`] and [`object`] are what names lead to; [`chunker`], [`block`], [`pack`] and [`index`] are how
 //! bytes lie on disk; [`io`] is the disk, real or simulated. docs/format.md has every byte of it.
 

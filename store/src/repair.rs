@@ -128,8 +128,8 @@ impl Writer {
         progress: &dyn Progress,
     ) -> Result<Repaired> {
         let _alone = self.wait_for_turn(progress)?;
-        let _no_collection = self.collections().wait_for_turn(progress)?;
-        self.collections().packs_change();
+        let no_collection = self.collections().wait_for_turn(progress)?;
+        no_collection.begin();
         let condemned = Condemned::new(self.local(), plan);
         let mut repaired = Repaired::default();
         progress.expect(plan.packs.iter().map(|pack| pack.file_bytes).sum(), plan.packs.len() as u64);

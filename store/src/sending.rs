@@ -152,9 +152,17 @@ impl Store {
                     total += len;
                     continue;
                 };
-                let pack = match open.take().filter(|pack| pack.id() == id) {
-                    Some(pack) => pack,
-                    None => self.pack(id)?,
+                let is_it = |pack: &Arc<Pack>| pack.id() == id;
+                let (pack, frame) = match (open.take().filter(is_it), place) {
+                    (Some(pack), _) => (pack, frame),
+                    (None, Some(place)) => match self.open_place(&chunk.id, place)? {
+                        Some((pack, now)) => (pack, now.frame),
+                        None => {
+                            total += len;
+                            continue;
+                        }
+                    },
+                    (None, None) => continue,
                 };
                 let row = pack.row(frame);
                 total +=
@@ -231,9 +239,8 @@ impl Sending {
         let (kind, bytes) =
             match self.store.pack(pack).and_then(|pack| Ok((pack.footer().kind, pack.frame(frame)?))) {
                 Ok(read) => read,
-                Err(Error::Damaged { .. }) => {
-                    return self.send_others(PackKind::Data, (pack, frame), &chunks);
-                }
+                // Collected since it was looked up, or damaged as a whole.
+                Err(Error::Damaged { .. }) => return self.send_others(None, (pack, frame), &chunks),
                 Err(error) => return Err(error),
             };
         match is_to_be_copied(&bytes, &chunks) {
@@ -243,7 +250,7 @@ impl Sending {
                 Ok(())
             }
             Ok(false) => self.encode_anew(kind, &bytes, (pack, frame), &chunks),
-            Err(_) => self.send_others(kind, (pack, frame), &chunks),
+            Err(_) => self.send_others(Some(kind), (pack, frame), &chunks),
         }
     }
 
@@ -259,7 +266,7 @@ impl Sending {
         let decoded = tools.decode(bytes);
         let Ok(block) = decoded else {
             self.store.sending_tools().give(tools);
-            return self.send_others(kind, at, chunks);
+            return self.send_others(Some(kind), at, chunks);
         };
         let mut bad = Vec::new();
         for (slot, id) in chunks {
@@ -270,13 +277,13 @@ impl Sending {
         }
         tools.give_back(block);
         self.store.sending_tools().give(tools);
-        if bad.is_empty() { Ok(()) } else { self.send_others(kind, at, &bad) }
+        if bad.is_empty() { Ok(()) } else { self.send_others(Some(kind), at, &bad) }
     }
 
-    /// Sends chunks that their frame does not hold from wherever else they are.
+    /// Sends chunks that their frame does not hold from wherever else they are, as what they are, or what they are there.
     fn send_others(
         &mut self,
-        kind: PackKind,
+        kind: Option<PackKind>,
         (pack, frame): (PackId, u16),
         chunks: &[(u16, ChunkId)],
     ) -> Result<()> {
@@ -285,6 +292,10 @@ impl Sending {
             self.store.note_damaged(Place { pack, frame, slot });
             match self.store.chunk(id) {
                 Ok(bytes) => {
+                    let kind = match kind {
+                        Some(kind) => kind,
+                        None => self.kind_of(id)?,
+                    };
                     let mut tools = self.store.sending_tools().take();
                     self.add_to_group(kind, *id, &bytes, &mut tools);
                     self.store.sending_tools().give(tools);
@@ -297,6 +308,13 @@ impl Sending {
             self.ready.push_back(Piece::Absent(absent));
         }
         Ok(())
+    }
+
+    /// What a chunk is where it lies now.
+    fn kind_of(&self, id: &ChunkId) -> Result<PackKind> {
+        let place = self.store.locate(id)?;
+        let opened = place.map(|place| self.store.open_place(id, place)).transpose()?.flatten();
+        Ok(opened.map_or(PackKind::Data, |(pack, _)| pack.footer().kind))
     }
 
     fn add_to_group(&mut self, kind: PackKind, id: ChunkId, bytes: &[u8], tools: &mut Tools) {

@@ -1,5 +1,7 @@
 //! docs/format.md is enough to read a store: a reader in another language, written from it alone, gives the same trees.
 
+mod frozen;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

@@ -3,6 +3,7 @@
 mod archives;
 mod at_once;
 mod bad_input;
+mod collecting;
 mod cutting;
 mod file_systems;
 mod identity;

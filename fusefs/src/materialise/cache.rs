@@ -6,8 +6,8 @@
 //! there.
 
 use std::os::fd::OwnedFd;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use rustix::io::{Errno, Result};
@@ -16,6 +16,7 @@ use super::entries::{Entries, Victim};
 use super::folder::{Folder, Part};
 use super::health::Health;
 use crate::files::FileId;
+use crate::sync::{Mutex, MutexGuard};
 
 /// A file's use is noted on disk no more often than this, in seconds.
 const NOTE_EVERY: u64 = 3600;
@@ -83,19 +84,20 @@ impl Cache {
         self.open_by(id, Folder::try_open_file)
     }
 
-    fn open_by(
+    pub(super) fn open_by(
         &self,
         id: &FileId,
         open: impl FnOnce(&Folder, &FileId, bool) -> Result<OwnedFd>,
     ) -> Option<Opened> {
-        let synced = self.entries().touch(id)?;
-        match open(&self.folder, id, synced) {
+        let touch = self.entries().touch(id)?;
+        match open(&self.folder, id, touch.synced) {
             Ok(file) => {
                 let is_to_be_noted = self.entries().is_to_be_noted(id, self.seconds(), NOTE_EVERY);
                 Some(Opened { file, is_to_be_noted })
             }
+            // It was evicted, and may have been made again by now.
             Err(Errno::NOENT) => {
-                self.entries().remove(id);
+                self.entries().remove_as_of(id, touch);
                 None
             }
             // It would have had to wait.
@@ -109,9 +111,9 @@ impl Cache {
 
     /// Notes on disk that a file is in use.
     pub(super) fn mark_used(&self, id: &FileId) {
-        let synced = self.entries().touch(id);
-        if let Some(synced) = synced {
-            self.folder.mark_used(id, synced);
+        let touch = self.entries().touch(id);
+        if let Some(touch) = touch {
+            self.folder.mark_used(id, touch.synced);
         }
     }
 
@@ -122,10 +124,18 @@ impl Cache {
         id: &FileId,
         reservation: Reservation<'_>,
     ) -> Result<OwnedFd> {
-        let _naming = self.naming();
-        let (opened, bytes) = part.publish(id)?;
-        reservation.commit(*id, bytes);
-        Ok(opened)
+        let naming = self.naming();
+        // One that was evicted while it was given its lasting name may still have it: nobody would look for it there.
+        let before = self.folder.detach(id, true);
+        let published = part.publish(id).map(|(opened, bytes)| {
+            reservation.commit(*id, bytes);
+            opened
+        });
+        drop(naming);
+        if let Some(name) = before {
+            self.folder.discard(&name);
+        }
+        published
     }
 
     /// Removes files that are not in the table any more.

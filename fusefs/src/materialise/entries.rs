@@ -29,6 +29,15 @@ pub(super) struct Victim {
     pub(super) synced: bool,
 }
 
+/// A file as it was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Touch {
+    /// Whether it has its lasting name.
+    pub(super) synced: bool,
+    /// Which of all uses this was.
+    turn: u64,
+}
+
 /// There is no room, whatever is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NoRoom;
@@ -79,15 +88,15 @@ impl Entries {
         self.files.len() - self.order.len()
     }
 
-    /// Whether a file is there, and if so whether it has its lasting name. It is the last to go then.
-    pub(super) fn touch(&mut self, id: &FileId) -> Option<bool> {
+    /// A file, if it is there. It is the last to go then.
+    pub(super) fn touch(&mut self, id: &FileId) -> Option<Touch> {
         let turn = self.turn();
         let entry = self.files.get_mut(id)?;
         if self.order.remove(&entry.turn).is_some() {
             self.order.insert(turn, *id);
         }
         entry.turn = turn;
-        Some(entry.synced)
+        Some(Touch { synced: entry.synced, turn })
     }
 
     /// Whether the use of a file, noted on disk `every` seconds at most, is to be noted now.
@@ -194,6 +203,13 @@ impl Entries {
         if let Some(entry) = self.files.remove(id) {
             self.order.remove(&entry.turn);
             self.bytes -= entry.bytes;
+        }
+    }
+
+    /// A file that was found then is gone, unless somebody has found or made it since.
+    pub(super) fn remove_as_of(&mut self, id: &FileId, touch: Touch) {
+        if self.files.get(id).is_some_and(|entry| entry.turn == touch.turn) {
+            self.remove(id);
         }
     }
 

@@ -9,6 +9,7 @@ use super::format::ArchiveTotals;
 use super::read::{ArchivePart, ArchiveReader, Archived, Base};
 use crate::artifact::Artifact;
 use crate::error::{Error, Result};
+use crate::holds::HoldGuard;
 use crate::id::ArtifactId;
 use crate::intake::Kept;
 use crate::lease::Held;
@@ -71,6 +72,15 @@ impl Writer {
         options: &ImportOptions,
         progress: &dyn Progress,
     ) -> Result<Imported> {
+        // Nothing leads to what is kept of them until they are named.
+        let hold = |about: &Archived| {
+            self.hold(Held::Artifact(about.artifact), format!("an import of {}", about.key))
+        };
+        let bases = archive
+            .bases()
+            .iter()
+            .map(|base| self.hold(Held::Artifact(base.artifact), format!("an import without {}", base.key)));
+        let _held: Vec<HoldGuard> = archive.artifacts().iter().map(hold).chain(bases).collect();
         self.check_archive(&archive, options)?;
         let hold = |about: &Archived| {
             self.hold(Held::Artifact(about.artifact), format!("an import of {}", about.key))

@@ -20,6 +20,16 @@ pub(super) enum Copies {
     Stopped,
 }
 
+/// Where a chunk counts, seen from a pack that is to go.
+enum Elsewhere {
+    /// Nobody needs it.
+    NotNeeded,
+    /// In these places, one of which is where whoever needs it finds it.
+    At(BTreeSet<Place>),
+    /// It is needed, and in no other pack any more.
+    Nowhere,
+}
+
 impl Sweep<'_> {
     /// Reads the other copies of what is needed and lies in packs that are to go, too. Where one does not hold, the chunk
     /// in the pack that was to go is needed.
@@ -29,8 +39,12 @@ impl Sweep<'_> {
         let mut wanted: BTreeMap<Place, Vec<(ChunkId, Place)>> = BTreeMap::new();
         for pack in packs.iter().filter_map(|pack| found.marks.pack(pack)) {
             for (id, here) in pack.unneeded(self.writer)? {
-                for place in self.places_that_count(&id, pack, index) {
-                    wanted.entry(place).or_default().push((id, here));
+                match self.elsewhere(&id, pack, index) {
+                    Elsewhere::NotNeeded => {}
+                    Elsewhere::Nowhere => found.marks.need(&here),
+                    Elsewhere::At(places) => {
+                        places.into_iter().for_each(|place| wanted.entry(place).or_default().push((id, here)))
+                    }
                 }
             }
         }
@@ -53,15 +67,26 @@ impl Sweep<'_> {
         Ok(Copies::Read)
     }
 
-    /// The places outside of a pack that were marked as those where a chunk is needed, or may have been.
-    fn places_that_count(&self, id: &ChunkId, pack: &Marked, index: &Index) -> BTreeSet<Place> {
-        let is_needed = |place: &Place| match self.found.marks.pack(&place.pack) {
-            Some(other) => index.packs().contains(&other.id) && other.is_needed(place.frame, place.slot),
-            // Younger than the marks, so whoever needs it may have it from there.
-            None => true,
+    /// Where else than in a pack a chunk counts that is not marked there.
+    fn elsewhere(&self, id: &ChunkId, pack: &Marked, index: &Index) -> Elsewhere {
+        let marks = &self.found.marks;
+        let is_other = |place: &Place| place.pack != pack.id;
+        let is_needed = |place: &Place| {
+            marks.pack(&place.pack).is_some_and(|other| other.is_needed(place.frame, place.slot))
         };
-        let places = [self.found.index.lookup(id), index.lookup(id)];
-        places.into_iter().flatten().filter(|place| place.pack != pack.id && is_needed(place)).collect()
+        let marked = self.found.index.lookup(id).filter(is_other).filter(is_needed);
+        // In a pack that is younger than the marks: whoever needs it may have it from there.
+        let counts =
+            |place: &Place| marks.pack(&place.pack).is_none() || is_needed(place) || marked.is_some();
+        let now = index.lookup(id).filter(is_other).filter(counts);
+        let is_there = |place: &Place| index.packs().contains(&place.pack);
+        let places: BTreeSet<Place> = marked.filter(is_there).into_iter().chain(now).collect();
+        match (places.is_empty(), marked) {
+            (false, _) => Elsewhere::At(places),
+            // The pack in which it was marked went since, with somebody who had just made it.
+            (true, Some(_)) => Elsewhere::Nowhere,
+            (true, None) => Elsewhere::NotNeeded,
+        }
     }
 
     /// Reads places in one frame; gives those that do not hold, or nothing if it is to stop.

@@ -122,11 +122,13 @@ impl<'a> Sweep<'a> {
     /// stay.
     pub(super) fn let_go(&mut self, mut leaving: Vec<Leaving>) -> Result<Next> {
         let mut prepared: Option<(Vec<PackId>, Arc<Index>)> = None;
-        let mut is_first = true;
+        let mut looked_at = None;
         for _ in 0..ATTEMPTS_MAX {
             if leaving.is_empty() {
                 return Ok(Next::GoOn);
             }
+            // Before the index is asked: where somebody else removes a pack that he has just made, copies are read again.
+            let condemnations = self.writer.store().holds().condemnations();
             let index = self.writer.local().sound_index()?;
             let look = self.writer.look(self.found, &index, self.options, self.progress);
             let look = match look {
@@ -138,8 +140,8 @@ impl<'a> Sweep<'a> {
                 self.keep_back(leaving.iter().map(|(pack, _)| *pack), &why);
                 return Ok(Next::GoOn);
             }
-            if is_first || look.is_news {
-                is_first = false;
+            if looked_at != Some(condemnations) || look.is_news {
+                looked_at = Some(condemnations);
                 let packs: Vec<PackId> = leaving.iter().map(|(pack, _)| *pack).collect();
                 let before = self.needed(&packs);
                 if self.read_copies(&packs, &index)? == Copies::Stopped {
@@ -162,7 +164,7 @@ impl<'a> Sweep<'a> {
                     Arc::new(self.writer.store().open_index(&without)?)
                 }
             };
-            if self.condemn(&packs, &look, &without)? {
+            if self.condemn(&packs, (&look, condemnations), &without)? {
                 return self.remove(&leaving);
             }
             prepared = Some((packs, without));
@@ -196,12 +198,21 @@ impl<'a> Sweep<'a> {
         self.result.kept_back.append(&mut back);
     }
 
-    /// Condemns packs if nothing was named or held since the look; whether it did. From then on look-ups ask `without`.
-    fn condemn(&self, packs: &[PackId], look: &Look, without: &Arc<Index>) -> Result<bool> {
-        let commit = self.writer.store().holds().commit();
+    /// Condemns packs if nothing was named, held or condemned since the look; whether it did. From then on look-ups ask `without`.
+    fn condemn(
+        &self,
+        packs: &[PackId],
+        (look, condemnations): (&Look, u64),
+        without: &Arc<Index>,
+    ) -> Result<bool> {
+        let holds = self.writer.store().holds();
+        let commit = holds.commit();
         // What is being named by whoever had found it before this is named by now, or not at all.
         self.writer.check_names_are_known()?;
-        if self.writer.names().seq != look.seq || commit.condemn(packs, look.held_changes).is_err() {
+        if self.writer.names().seq != look.seq
+            || holds.condemnations() != condemnations
+            || commit.condemn(packs, look.held_changes).is_err()
+        {
             return Ok(false);
         }
         self.writer.store().set_index(Arc::clone(without));

@@ -1,5 +1,6 @@
 //! What goes and what stays, on a simulated machine.
 
+mod crash;
 mod run;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,13 +8,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{CollectOptions, CollectPlan, Collected, Verdict};
-use crate::error::Result;
-use crate::id::ArtifactId;
+use super::{CollectOptions, CollectPlan, Collected, Verdict, WhyKept};
+use crate::content::{ChunkRef, Content};
+use crate::error::{Error, Result};
+use crate::id::{ArtifactId, ChunkId, PackId};
 use crate::ingest::{IngestOptions, Ingested, Input};
 use crate::io::{Io, Os, Sim};
+use crate::lease::{Held, Hold, Holder};
 use crate::refs::RefKey;
 use crate::store::Store;
+use crate::tree::Node;
 use crate::verify::VerifyOptions;
 use crate::writer::{PublishOptions, Writer, WriterOptions};
 

@@ -27,6 +27,8 @@ const MAGIC: [u8; 8] = *b"CSTC\x02\0\0\0";
 const HEADER_LEN: usize = MAGIC.len() + 32;
 /// Times and inode numbers compress well and fast; ids do not at any level.
 const ZSTD_LEVEL: i32 = 1;
+/// How many times longer rows may be than what they are compressed to; ids alone keep it below ten.
+const RATIO_MAX: usize = 256;
 /// Grain of timestamps that carry fractions of a second: a kernel tick, with room to spare.
 const FINE_GRAIN_NS: i128 = 20_000_000;
 /// Grain of file systems that keep whole or even seconds only.
@@ -154,7 +156,11 @@ fn decode(bytes: &[u8]) -> Option<Vec<Row>> {
         return None;
     }
     let (len, packed) = body.split_first_chunk::<8>()?;
-    let rows = zstd::bulk::decompress(packed, usize::try_from(u64::from_le_bytes(*len)).ok()?).ok()?;
+    let len = usize::try_from(u64::from_le_bytes(*len)).ok()?;
+    if len / RATIO_MAX > packed.len() {
+        return None;
+    }
+    let rows = zstd::bulk::decompress(packed, len).ok()?;
     postcard::from_bytes(&rows).ok()
 }
 
@@ -170,6 +176,17 @@ mod tests {
     use crate::io::Os;
 
     const SECOND: i128 = 1_000_000_000;
+
+    #[test]
+    fn a_length_that_lies_costs_nothing() {
+        let rows = postcard::to_stdvec(&Vec::<Row>::new()).unwrap();
+        let packed = zstd::bulk::compress(&rows, ZSTD_LEVEL).unwrap();
+        for (len, is_one) in [(1, true), (u64::MAX, false), (1 << 45, false), (u64::from(u32::MAX), false)] {
+            let body = [&len.to_le_bytes(), &packed[..]].concat();
+            let bytes = [&MAGIC[..], blake3::hash(&body).as_bytes(), &body].concat();
+            assert_eq!(decode_rows(&bytes).is_some(), is_one, "{len}");
+        }
+    }
 
     fn stamp(mtime: (i64, u32)) -> Stamp {
         Stamp { dev: 1, ino: 2, size: 3, mtime, ctime: mtime }

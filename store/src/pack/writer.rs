@@ -36,7 +36,13 @@ impl PackWriter {
     pub fn create(io: Arc<dyn Io>, dir: &Path, kind: PackKind) -> Result<Self> {
         let path = dir.join(format!("{:016x}.{UNSEALED}", unique()));
         let file = io.create(&path).map_err(Error::io("create", &path))?;
-        file.write_all_at(&encode_header(kind), 0).map_err(Error::io("write to", &path))?;
+        if let Err(error) = file.write_all_at(&encode_header(kind), 0) {
+            // Nobody knows of it yet, and the room may be wanted.
+            if let Err(error) = io.remove(&path) {
+                tracing::debug!(path = %path.display(), %error, "a pack that was not begun stays");
+            }
+            return Err(Error::io("write to", path)(error));
+        }
         let footer = Footer { kind, frames: Vec::new(), chunks: Vec::new() };
         Ok(Self {
             io,

@@ -8,7 +8,7 @@ use super::{Placed, Store, lock};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId};
 use crate::index::{Index, Overlay, Place};
-use crate::pack::SEALED;
+use crate::pack::{Pack, SEALED};
 
 /// Places that are remembered as damaged, at most; of those beyond, the damage is found again at each read.
 const DAMAGED_MAX: usize = 1 << 18;
@@ -249,9 +249,26 @@ impl Store {
         self.copy_of(id, |place| place.pack != pack && !self.inner.damaged.has(place))
     }
 
-    /// Remembers that a place does not hold what it should: from now on other places of the chunk are preferred.
+    /// The pack of a chunk's place. Where it was collected since its place was looked up, the place where the chunk is
+    /// now, if it is anywhere.
+    pub(crate) fn open_place(&self, id: &ChunkId, place: Place) -> Result<Option<(Arc<Pack>, Place)>> {
+        match self.pack(place.pack) {
+            Ok(pack) => Ok(Some((pack, place))),
+            Err(_) if self.is_gone(place.pack) => {
+                self.renew_index()?;
+                let Some(place) = self.locate(id)? else { return Ok(None) };
+                Ok(Some((self.pack(place.pack)?, place)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Remembers that a place does not hold what it should: from now on other places of the chunk are preferred. A pack
+    /// that is gone had nothing wrong, and may be made anew.
     pub(crate) fn note_damaged(&self, place: Place) {
-        self.inner.damaged.note(place);
+        if self.inner.overlay.pack(&place.pack).is_some() || !self.is_gone(place.pack) {
+            self.inner.damaged.note(place);
+        }
     }
 
     /// Whether nothing was found damaged since the store was opened.
@@ -359,7 +376,8 @@ impl Store {
     /// [`crate::Error::Damaged`], [`crate::Error::Io`].
     pub fn place(&self, id: &ChunkId) -> Result<Option<Placed>> {
         let Some(place) = self.locate(id)? else { return Ok(None) };
-        let row = self.pack(place.pack)?.row(place.frame).ok_or_else(|| self.misplaced(id, place))?;
+        let Some((pack, place)) = self.open_place(id, place)? else { return Ok(None) };
+        let row = pack.row(place.frame).ok_or_else(|| self.misplaced(id, place))?;
         Ok(Some(Placed {
             pack: place.pack,
             frame_offset: row.offset,

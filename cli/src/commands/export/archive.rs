@@ -17,7 +17,7 @@ use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use super::ExportArgs;
-use crate::app::App;
+use crate::app::{App, Reading};
 use crate::error::{Outcome, Usage, on_conflict};
 use crate::meter::Meter;
 use crate::output::{JsonPath, OutputResult, Table};
@@ -73,7 +73,7 @@ impl<'a> About<'a> {
 pub(super) fn run(app: &mut App, args: &ExportArgs, file: &Path) -> anyhow::Result<Outcome> {
     let began = Instant::now();
     let meter = app.meter("exporting");
-    let (store, plan) = plan(app, args, &meter)?;
+    let (store, plan, _reading) = plan(app, args, &meter)?;
     let is_output = file.as_os_str() == OUTPUT;
     let (totals, len) = if is_output {
         let mut out = app.take_output();
@@ -99,7 +99,8 @@ pub(super) fn run(app: &mut App, args: &ExportArgs, file: &Path) -> anyhow::Resu
     Ok(Outcome::Done)
 }
 
-fn plan(app: &App, args: &ExportArgs, meter: &Meter) -> anyhow::Result<(Store, ArchivePlan)> {
+/// What goes in, which stays for as long as the last of the results lives.
+fn plan(app: &App, args: &ExportArgs, meter: &Meter) -> anyhow::Result<(Store, ArchivePlan, Vec<Reading>)> {
     let mut specs = vec![args.spec.clone()];
     for spec in &args.rest {
         let text = spec.to_str().ok_or_else(|| Usage {
@@ -111,6 +112,12 @@ fn plan(app: &App, args: &ExportArgs, meter: &Meter) -> anyhow::Result<(Store, A
     let request =
         ArchiveRequest { specs, since: args.since.clone(), platform: args.platform.platform.clone() };
     let store = app.store()?;
+    let view = store.view()?;
+    let named =
+        request.specs.iter().chain(&request.since).map(|spec| view.resolve(spec, request.platform.as_ref()));
+    // What is not named is told of when it is looked for again, held.
+    let reading =
+        named.flatten().map(|(_, artifact)| app.hold(&store, &artifact)).collect::<Result<_, _>>()?;
     let plan = match store.plan_archive(&request, meter) {
         // It has not stated anything yet, and needs a name for that.
         Err(Error::Unavailable { .. }) => {
@@ -119,7 +126,7 @@ fn plan(app: &App, args: &ExportArgs, meter: &Meter) -> anyhow::Result<(Store, A
         }
         plan => plan?,
     };
-    Ok((store, plan))
+    Ok((store, plan, reading))
 }
 
 /// Whoever reads standard output has enough: that ends a command quietly.
