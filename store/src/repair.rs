@@ -166,7 +166,7 @@ impl Writer {
             if progress.cancelled() {
                 return Err(Error::Cancelled);
             }
-            if let Some(frame) = sound_part(&pack, number, &mut tools)? {
+            if let Some((frame, _)) = sound_part(&pack, number, &mut tools)? {
                 kept += intake.keep(kind, &frame)?.chunks;
             }
             progress.advance(row.len.into(), 0);
@@ -217,7 +217,7 @@ impl Writer {
         let Some(pack) = open(&store, id)? else { return Ok(false) };
         let mut tools = Tools::default();
         for number in (0u16..).take(pack.footer().frames.len()) {
-            let Some(frame) = sound_part(&pack, number, &mut tools)? else { continue };
+            let Some((frame, _)) = sound_part(&pack, number, &mut tools)? else { continue };
             for (chunk, _) in frame.chunks() {
                 if store.sound_copy_outside(id, chunk)?.is_none() {
                     return Ok(false);
@@ -284,11 +284,11 @@ fn open(store: &Store, id: PackId) -> Result<Option<Pack>> {
 fn examine(store: &Store, id: PackId) -> Result<Option<DamagedPack>> {
     let Some(pack) = open(store, id)? else { return Ok(None) };
     let mut tools = Tools::default();
-    let mut sound = HashSet::new();
+    let (mut sound, mut all_as_it_was) = (HashSet::new(), true);
     for number in (0u16..).take(pack.footer().frames.len()) {
-        if let Some(frame) = sound_part(&pack, number, &mut tools)? {
-            sound.extend(frame.chunks().iter().map(|(id, _)| *id));
-        }
+        let Some((frame, is_as_it_was)) = sound_part(&pack, number, &mut tools)? else { continue };
+        all_as_it_was &= is_as_it_was;
+        sound.extend(frame.chunks().iter().map(|(id, _)| *id));
     }
     let rows = &pack.footer().chunks;
     let bad = rows.iter().filter(|row| !sound.contains(&row.id));
@@ -298,17 +298,17 @@ fn examine(store: &Store, id: PackId) -> Result<Option<DamagedPack>> {
             row.id
         })
         .collect();
-    let is_whole = damaged.is_empty() && pack.damage().is_empty();
+    let is_whole = damaged.is_empty() && all_as_it_was && pack.damage().is_empty();
     let (file_bytes, sound_chunks) = (pack.file_bytes(), sound.len() as u64);
     Ok((!is_whole).then_some(DamagedPack { pack: id, file_bytes, sound_chunks, damaged }))
 }
 
-/// A frame as it is, or of its sound chunks; nothing where none is.
-fn sound_part(pack: &Pack, number: u16, tools: &mut Tools) -> Result<Option<VerifiedFrame>> {
+/// A frame as it is, or a new one of its sound chunks, and which of both; nothing where none is sound.
+fn sound_part(pack: &Pack, number: u16, tools: &mut Tools) -> Result<Option<(VerifiedFrame, bool)>> {
     match pack.frame(number) {
         Ok(bytes) => {
             if let Ok(frame) = VerifiedFrame::verify(bytes, &mut tools.decoder) {
-                return Ok(Some(frame));
+                return Ok(Some((frame, true)));
             }
         }
         Err(error) if is_damage(&error) => {}
@@ -330,5 +330,5 @@ fn sound_part(pack: &Pack, number: u16, tools: &mut Tools) -> Result<Option<Veri
     }
     let (frame, _) = builder.finish(&mut tools.compressor);
     // What was hashed a moment ago holds.
-    Ok(VerifiedFrame::verify(frame.bytes, &mut tools.decoder).ok())
+    Ok(VerifiedFrame::verify(frame.bytes, &mut tools.decoder).ok().map(|frame| (frame, false)))
 }
