@@ -274,6 +274,9 @@ impl Store {
             error => error,
         })?;
         let pack = Arc::new(pack);
+        if pack.is_unreadable() {
+            return Ok(pack);
+        }
         let mut packs = lock(&self.inner.packs);
         if packs.len() >= OPEN_PACKS_MAX {
             packs.clear();

@@ -17,6 +17,9 @@ use crate::store::is_damage;
 /// read is enough for most packs.
 const TAIL_LEN: u64 = 160 << 10;
 
+/// What does not hold where the disk, and not what is on it, is to blame.
+const UNREADABLE: &str = "the disk cannot read the footer";
+
 /// A pack that is open for reading.
 pub struct Pack {
     id: PackId,
@@ -171,6 +174,11 @@ impl Pack {
         &self.damage
     }
 
+    /// Whether the disk failed when it was opened: it may be all there when it is opened again.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.damage.iter().any(|(_, detail)| detail == UNREADABLE)
+    }
+
     /// Bytes of the file when it was opened.
     #[must_use]
     pub fn file_bytes(&self) -> u64 {
@@ -274,7 +282,7 @@ fn read_tables<'a>(
     buffer: &'a mut Vec<u8>,
 ) -> Result<std::result::Result<Tables<'a>, &'static str>> {
     match read_tail(file, path, len, len.min(TAIL_LEN), buffer) {
-        Err(error) if is_damage(&error) => return Ok(Err("the disk cannot read the footer")),
+        Err(error) if is_damage(&error) => return Ok(Err(UNREADABLE)),
         read => read?,
     }
     let trailer = match buffer.last_chunk().ok_or("the pack is cut short").and_then(Trailer::decode) {
@@ -287,7 +295,7 @@ fn read_tables<'a>(
     };
     if footer_len > TAIL_LEN {
         match read_tail(file, path, len, footer_len, buffer) {
-            Err(error) if is_damage(&error) => return Ok(Err("the disk cannot read the footer")),
+            Err(error) if is_damage(&error) => return Ok(Err(UNREADABLE)),
             read => read?,
         }
     }
