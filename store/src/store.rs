@@ -274,7 +274,8 @@ impl Store {
             error => error,
         })?;
         let pack = Arc::new(pack);
-        if pack.is_unreadable() {
+        // What a scan has found is kept: it may be all that there will ever be.
+        if pack.is_unreadable() && pack.footer().frames.is_empty() {
             return Ok(pack);
         }
         let mut packs = lock(&self.inner.packs);

@@ -101,7 +101,8 @@ impl Pack {
     }
 
     /// The chunk table of a sealed pack, for the index: one read of the end of the file, into `buffer`, in nearly all
-    /// cases. A pack whose footer is damaged is opened, which finds its frames by scanning.
+    /// cases. A pack whose footer is damaged is opened, which finds its frames by scanning. False beside it where the disk
+    /// failed, so that it may have more.
     ///
     /// # Errors
     /// As [`Pack::open`].
@@ -110,7 +111,8 @@ impl Pack {
         path: &Path,
         id: PackId,
         buffer: &'a mut Vec<u8>,
-    ) -> Result<&'a [ChunkRowBytes]> {
+    ) -> Result<(&'a [ChunkRowBytes], bool)> {
+        let mut is_whole = true;
         let file = io.open(path).map_err(Error::io("open", path))?;
         let len = file.len().map_err(Error::io("read", path))?;
         let rows = match read_tables(&*file, path, len, id, buffer)? {
@@ -120,12 +122,13 @@ impl Pack {
                 for (offset, detail) in &pack.damage {
                     tracing::warn!(pack = %id, offset, detail, "a pack is damaged; its frames were found by scanning");
                 }
+                is_whole = !pack.is_unreadable();
                 *buffer = pack.footer.encode().0;
                 pack.footer.chunks.len()
             }
         };
         let end = buffer.len() - TRAILER_LEN;
-        Ok(buffer[end - rows * CHUNK_ROW_LEN..end].as_chunks().0)
+        Ok((buffer[end - rows * CHUNK_ROW_LEN..end].as_chunks().0, is_whole))
     }
 
     /// The checked footer of a sealed pack, in `buffer`, and the length of its file; or what does not hold.
@@ -345,7 +348,8 @@ mod tests {
             let opened = Pack::open(&sim, &path, id).unwrap();
             assert_eq!((opened.footer(), opened.damage()), (&footer, &[][..]));
             for mut buffer in [Vec::new(), vec![1; 10], vec![1; 1 << 20]] {
-                let rows = Pack::chunk_table(&sim, &path, id, &mut buffer).unwrap();
+                let (rows, is_whole) = Pack::chunk_table(&sim, &path, id, &mut buffer).unwrap();
+                assert!(is_whole);
                 let ids: Vec<_> = rows.iter().map(|row| row[..32].to_vec()).collect();
                 assert_eq!(ids, footer.chunks.iter().map(|row| row.id.0.to_vec()).collect::<Vec<_>>());
             }
