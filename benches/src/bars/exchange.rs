@@ -1,7 +1,7 @@
 //! 12 to 15: what moves between two stores and how fast, over loopback and over lines that are thin, long or bad.
 
 mod lazy;
-pub(super) mod nodes;
+pub(crate) mod nodes;
 mod speed;
 mod swarm;
 mod upgrade;

@@ -1,3 +1,5 @@
+//! What the command frees, what it says, and what it leaves alone.
+
 use std::fs;
 use std::io::Read;
 

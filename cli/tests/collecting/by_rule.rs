@@ -1,3 +1,5 @@
+//! Daemons that collect by themselves.
+
 use harness::program::until;
 
 use crate::world::{OWN_BYTES, World};

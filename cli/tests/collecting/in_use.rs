@@ -1,3 +1,5 @@
+//! What processes use through a mount stays until they let go of it.
+
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
