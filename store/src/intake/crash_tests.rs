@@ -320,6 +320,9 @@ fn what_no_flush_came_for_is_found_again_as_far_as_it_was_written() {
     }
 }
 
+/// Where the first frame of a pack begins: without its magic nothing of it is salvaged.
+const FRAME_MAGIC: usize = crate::pack::format::HEADER_LEN + 1;
+
 #[test]
 fn a_damaged_pack_that_comes_out_the_same_again_is_read_again() {
     let sim = Sim::new(1);
@@ -328,12 +331,12 @@ fn a_damaged_pack_that_comes_out_the_same_again_is_read_again() {
     writer.intake().flush().unwrap();
     let [pack] = writer.packs().unwrap().try_into().unwrap();
     let path = Path::new(STORE).join(format!("packs/{}.pack", pack.id));
-    sim.rot(&path, usize::try_from(pack.file_bytes / 3).unwrap(), 1);
+    sim.rot(&path, FRAME_MAGIC, 1);
     drop(writer);
     let writer = open(&sim).unwrap();
     let report = writer.verify(&VerifyOptions::default(), &()).unwrap();
     let mut plan = writer.plan_repair(&report).unwrap();
-    // All of it is in one frame, none of which holds, and nothing names what it has.
+    // All of it is in one frame, none of which can be told, and nothing names what it has.
     assert_eq!((plan.packs.len(), plan.lost.len()), (1, 5));
     plan.wanted = plan.lost.iter().map(|id| ChunkRef { id: *id, len: 0 }).collect();
     let repaired = writer.repair(&plan, Some(&Whole(writer.intake())), &()).unwrap();
@@ -375,7 +378,7 @@ fn two_damaged_packs_do_not_stand_for_one_another() {
         let pack = *packs.difference(&known).next().unwrap();
         known = packs;
         let path = Path::new(STORE).join(format!("packs/{pack}.pack"));
-        sim.rot(&path, sim.read(&path).unwrap().len() / 3, 1);
+        sim.rot(&path, FRAME_MAGIC, 1);
         if healed == 0 {
             writer.refresh_index();
             let (kind, frame) = (PackKind::Data, frame_of(texts().rev()));
