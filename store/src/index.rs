@@ -22,6 +22,7 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use loose::Loose;
 use merge::Part;
@@ -42,6 +43,8 @@ const RUN_PACKS_MIN: usize = 64;
 /// A new run takes in older ones that are less than this many times its size, so that their number stays logarithmic.
 const RUN_RATIO: usize = 4;
 
+/// How long after a disk could not be read it is asked for the same again.
+const ASKED_AGAIN: Duration = Duration::from_secs(1);
 /// Copies that are remembered, at most: some 80 MB.
 const COPIES_MAX: usize = 1 << 19;
 
@@ -65,6 +68,7 @@ pub struct Index {
     /// Entries of packs that no run on disk covers.
     loose: Vec<Loose>,
     packs: HashSet<PackId>,
+    opened: Instant,
     /// Places of chunks that are in several packs, but for those that a look-up gives; gathered when they are wanted.
     copies: OnceLock<HashMap<ChunkId, Vec<Place>>>,
 }
@@ -104,8 +108,14 @@ impl Index {
     ) -> Result<Self> {
         let mut packs = list_packs(io, &root.join("packs"))?;
         packs.retain(|pack| !without.contains(pack));
-        let mut index =
-            Self { runs: Vec::new(), unused: Vec::new(), loose: Vec::new(), packs, copies: OnceLock::new() };
+        let mut index = Self {
+            runs: Vec::new(),
+            unused: Vec::new(),
+            loose: Vec::new(),
+            packs,
+            opened: Instant::now(),
+            copies: OnceLock::new(),
+        };
         let mut uncovered = index.packs.clone();
         for (path, run) in open_runs(io, &root.join("index"), &mut index.unused)? {
             let known = run.packs().iter().all(|pack| index.packs.contains(pack));
@@ -130,6 +140,11 @@ impl Index {
         in_runs.or_else(|| self.loose.iter().find_map(|loose| loose.lookup(id)))
     }
 
+    /// Whether the disk failed when it was opened, and it is time to ask it again.
+    pub(crate) fn is_to_be_read_again(&self) -> bool {
+        !self.loose.iter().all(Loose::is_whole) && self.opened.elapsed() >= ASKED_AGAIN
+    }
+
     /// The packs that it covers.
     #[must_use]
     pub fn packs(&self) -> &HashSet<PackId> {
@@ -148,7 +163,7 @@ impl Index {
         for pack in &self.packs {
             let path = dir.join(format!("{pack}.{SEALED}"));
             let rows = match Pack::chunk_table(io, &path, *pack, &mut buffer) {
-                Ok(rows) => rows,
+                Ok((rows, _)) => rows,
                 Err(error) => {
                     tracing::debug!(%pack, %error, "a pack is passed over in the search for copies");
                     continue;
@@ -194,7 +209,8 @@ impl Index {
         let mut unused: Vec<&PathBuf> = Vec::new();
         for loose in &self.loose {
             let few = loose.len() < threshold && loose.packs().len() < RUN_PACKS_MIN;
-            if few || loose.len() > run::ENTRIES_MAX {
+            // A run of packs that the disk did not give would hide what they hold.
+            if few || !loose.is_whole() || loose.len() > run::ENTRIES_MAX {
                 continue;
             }
             let mut parts = vec![Part::of_loose(loose)];

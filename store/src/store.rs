@@ -274,6 +274,10 @@ impl Store {
             error => error,
         })?;
         let pack = Arc::new(pack);
+        // What a scan has found is kept: it may be all that there will ever be.
+        if pack.is_unreadable() && pack.footer().frames.is_empty() {
+            return Ok(pack);
+        }
         let mut packs = lock(&self.inner.packs);
         if packs.len() >= OPEN_PACKS_MAX {
             packs.clear();

@@ -5,6 +5,7 @@
 
 pub mod bytes;
 pub mod compare;
+pub mod faults;
 pub mod mount;
 pub mod neighbour;
 pub mod plan;

@@ -19,4 +19,5 @@ mod interrupted;
 mod lazy;
 mod pulling;
 mod several;
+mod stopped;
 mod world;

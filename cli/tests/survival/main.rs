@@ -12,6 +12,7 @@
     reason = "a test panics where it fails, and makes its trees as their owner would"
 )]
 
+mod bad_disk;
 mod full;
 mod killed;
 mod other_user;

@@ -134,7 +134,7 @@ impl Marked {
     pub(super) fn unneeded(&self, store: &Store) -> Result<Vec<(ChunkId, Place)>> {
         let path = store.packs_dir().join(format!("{}.{SEALED}", self.id));
         let mut buffer = Vec::new();
-        let rows = Pack::chunk_table(&**store.io(), &path, self.id, &mut buffer)?;
+        let (rows, _) = Pack::chunk_table(&**store.io(), &path, self.id, &mut buffer)?;
         let place = |row: &[u8; ID_LEN + 4]| {
             let (frame, slot) = (u16_at(row, ID_LEN), u16_at(row, ID_LEN + 2));
             (id_at(row), Place { pack: self.id, frame, slot })

@@ -9,7 +9,7 @@
 
 use std::num::NonZero;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -36,6 +36,8 @@ const RESERVED_MAX: usize = 64 << 10;
 pub(super) struct Loose {
     ranges: Vec<Range>,
     packs: Vec<PackId>,
+    /// Whether the disk gave all footers, be they damaged or not.
+    is_whole: bool,
 }
 
 /// The entries whose ids have the same first byte, ascending.
@@ -72,13 +74,16 @@ impl Loose {
         let room = if threads == 1 { 0 } else { packs.len() * PACK_CHUNKS_GUESS / RANGES };
         let dealt: Vec<_> =
             (0..RANGES).map(|_| Mutex::new(Vec::with_capacity(room.min(RESERVED_MAX)))).collect();
-        let next = AtomicUsize::new(0);
+        let (next, is_whole) = (AtomicUsize::new(0), AtomicBool::new(true));
         on_threads(threads, || {
             let mut buffer = Vec::new();
             while let Some((number, pack)) = take(&next, packs) {
                 let path = dir.join(format!("{pack}.{SEALED}"));
                 match Pack::chunk_table(io, &path, *pack, &mut buffer) {
-                    Ok(rows) => deal(rows, number, &dealt),
+                    Ok((rows, is_all)) => {
+                        is_whole.fetch_and(is_all, Ordering::Relaxed);
+                        deal(rows, number, &dealt);
+                    }
                     Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
                         gone.lock().unwrap_or_else(PoisonError::into_inner).push(*pack);
                     }
@@ -100,7 +105,7 @@ impl Loose {
             }
             own.into_iter().for_each(sort_all);
         });
-        Ok(Self { ranges, packs: packs.to_vec() })
+        Ok(Self { ranges, packs: packs.to_vec(), is_whole: is_whole.into_inner() })
     }
 
     /// Where a chunk lies.
@@ -110,6 +115,12 @@ impl Loose {
         let sorted =
             Sorted { entries: &range.entries, bits: range.fanout_bits, skipped_bits: RANGE_BITS, starts };
         entry::place(sorted.find(id)?, &self.packs)
+    }
+
+    /// Whether it has all that these packs have, as far as their footers hold. Else the disk failed, and it is to be read
+    /// again.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// Number of entries.

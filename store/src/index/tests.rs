@@ -463,6 +463,26 @@ fn a_pack_with_a_damaged_footer_is_scanned() {
 }
 
 #[test]
+fn packs_that_the_disk_did_not_give_are_in_no_run() {
+    for failing in 1..=12 {
+        let mut model = Model::new();
+        for number in 0..3 {
+            model.add((number * 10..number * 10 + 10).map(chunk));
+        }
+        // A footer is read, read again, and scanned for.
+        for operation in failing..failing + 6 {
+            model.sim.fail_at(operation, Fault::Io);
+        }
+        let index = Index::open(&model.io, Path::new(ROOT));
+        model.sim.heal();
+        if let Ok(index) = index {
+            index.persist(&*model.io, Path::new(ROOT), true).unwrap();
+        }
+        model.check(&model.open());
+    }
+}
+
+#[test]
 fn a_writer_that_stops_anywhere_leaves_an_index_that_is_as_good() {
     let mut model = Model::new();
     model.add((0..10).map(chunk));

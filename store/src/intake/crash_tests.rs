@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::tests::{frame, writer_on};
+use crate::block::FrameHeader;
 use crate::content::ChunkRef;
 use crate::error::{Error, Result};
 use crate::fetch::{Fetch, Why};
@@ -14,6 +15,7 @@ use crate::id::ChunkId;
 use crate::intake::Intake;
 use crate::io::{Fault, Io, Sim};
 use crate::pack::PackKind;
+use crate::pack::format::HEADER_LEN;
 use crate::store::Store;
 use crate::verify::VerifyOptions;
 use crate::writer::Writer;
@@ -320,8 +322,11 @@ fn what_no_flush_came_for_is_found_again_as_far_as_it_was_written() {
     }
 }
 
-/// Where the first frame of a pack begins: without its magic nothing of it is salvaged.
-const FRAME_MAGIC: usize = crate::pack::format::HEADER_LEN + 1;
+/// Spoils all that a pack's only frame of five texts holds, and not the frame's table.
+fn spoil(sim: &Sim, path: &Path) {
+    let payload = HEADER_LEN + FrameHeader::encoded_len(5, 0);
+    (payload..payload + 20).for_each(|byte| sim.rot(path, byte, 0xff));
+}
 
 #[test]
 fn a_damaged_pack_that_comes_out_the_same_again_is_read_again() {
@@ -331,12 +336,12 @@ fn a_damaged_pack_that_comes_out_the_same_again_is_read_again() {
     writer.intake().flush().unwrap();
     let [pack] = writer.packs().unwrap().try_into().unwrap();
     let path = Path::new(STORE).join(format!("packs/{}.pack", pack.id));
-    sim.rot(&path, FRAME_MAGIC, 1);
+    spoil(&sim, &path);
     drop(writer);
     let writer = open(&sim).unwrap();
     let report = writer.verify(&VerifyOptions::default(), &()).unwrap();
     let mut plan = writer.plan_repair(&report).unwrap();
-    // All of it is in one frame, none of which can be told, and nothing names what it has.
+    // All of it is in one frame, none of which holds, and nothing names what it has.
     assert_eq!((plan.packs.len(), plan.lost.len()), (1, 5));
     plan.wanted = plan.lost.iter().map(|id| ChunkRef { id: *id, len: 0 }).collect();
     let repaired = writer.repair(&plan, Some(&Whole(writer.intake())), &()).unwrap();
@@ -378,7 +383,7 @@ fn two_damaged_packs_do_not_stand_for_one_another() {
         let pack = *packs.difference(&known).next().unwrap();
         known = packs;
         let path = Path::new(STORE).join(format!("packs/{pack}.pack"));
-        sim.rot(&path, FRAME_MAGIC, 1);
+        spoil(&sim, &path);
         if healed == 0 {
             writer.refresh_index();
             let (kind, frame) = (PackKind::Data, frame_of(texts().rev()));
@@ -398,6 +403,48 @@ fn two_damaged_packs_do_not_stand_for_one_another() {
     let writer = open(&sim).unwrap();
     assert!(texts().all(|number| *writer.chunk(&id(number)).unwrap() == *text(number)));
     assert!(writer.verify(&VerifyOptions::default(), &()).unwrap().is_clean());
+}
+
+#[test]
+fn a_disk_that_failed_when_a_pack_was_opened_is_asked_again() {
+    let sim = Sim::new(1);
+    let writer = open(&sim).unwrap();
+    writer.intake().keep(PackKind::Data, &frame_of(20..25)).unwrap();
+    writer.intake().flush().unwrap();
+    for operation in 1..12 {
+        let store = Store::open_with(Arc::new(sim.clone()), Path::new(STORE)).unwrap();
+        assert!(store.lacks(&[ChunkRef { id: id(22), len: 0 }]).unwrap().is_empty());
+        sim.fail_at(operation, Fault::Io);
+        let _ = store.chunk(&id(22));
+        sim.heal();
+        assert_eq!(*store.chunk(&id(22)).unwrap(), *text(22), "operation {operation}");
+    }
+}
+
+#[test]
+fn whatever_bit_of_a_pack_turns_is_found_and_mended() {
+    let whole = Sim::new(1);
+    let writer = open(&whole).unwrap();
+    writer.intake().keep(PackKind::Data, &frame_of(20..25)).unwrap();
+    writer.intake().flush().unwrap();
+    let pack = writer.packs().unwrap().remove(0);
+    drop(writer);
+    let path = Path::new(STORE).join(format!("packs/{}.pack", pack.id));
+    for byte in 0..usize::try_from(pack.file_bytes).unwrap() {
+        let sim = whole.reboot(0);
+        sim.rot(&path, byte, 1 << (byte % 8));
+        let writer = open(&sim).unwrap();
+        let report = writer.verify(&VerifyOptions::default(), &()).unwrap();
+        assert!(!report.is_clean(), "byte {byte}");
+        let mut plan = writer.plan_repair(&report).unwrap();
+        plan.wanted = plan.lost.iter().map(|id| ChunkRef { id: *id, len: 0 }).collect();
+        writer.repair(&plan, Some(&Whole(writer.intake())), &()).unwrap();
+        drop(writer);
+        let writer = open(&sim).unwrap();
+        let report = writer.verify(&VerifyOptions::default(), &()).unwrap();
+        assert!(report.is_clean(), "byte {byte}: {plan:?}, and then {:?}", report.damage);
+        assert!((20..25).all(|number| *writer.chunk(&id(number)).unwrap() == *text(number)), "byte {byte}");
+    }
 }
 
 /// Brings a whole frame, as it was sent at first.

@@ -17,6 +17,9 @@ use crate::store::is_damage;
 /// read is enough for most packs.
 const TAIL_LEN: u64 = 160 << 10;
 
+/// What does not hold where the disk, and not what is on it, is to blame.
+const UNREADABLE: &str = "the disk cannot read the footer";
+
 /// A pack that is open for reading.
 pub struct Pack {
     id: PackId,
@@ -98,7 +101,8 @@ impl Pack {
     }
 
     /// The chunk table of a sealed pack, for the index: one read of the end of the file, into `buffer`, in nearly all
-    /// cases. A pack whose footer is damaged is opened, which finds its frames by scanning.
+    /// cases. A pack whose footer is damaged is opened, which finds its frames by scanning. False beside it where the disk
+    /// failed, so that it may have more.
     ///
     /// # Errors
     /// As [`Pack::open`].
@@ -107,7 +111,8 @@ impl Pack {
         path: &Path,
         id: PackId,
         buffer: &'a mut Vec<u8>,
-    ) -> Result<&'a [ChunkRowBytes]> {
+    ) -> Result<(&'a [ChunkRowBytes], bool)> {
+        let mut is_whole = true;
         let file = io.open(path).map_err(Error::io("open", path))?;
         let len = file.len().map_err(Error::io("read", path))?;
         let rows = match read_tables(&*file, path, len, id, buffer)? {
@@ -117,12 +122,13 @@ impl Pack {
                 for (offset, detail) in &pack.damage {
                     tracing::warn!(pack = %id, offset, detail, "a pack is damaged; its frames were found by scanning");
                 }
+                is_whole = !pack.is_unreadable();
                 *buffer = pack.footer.encode().0;
                 pack.footer.chunks.len()
             }
         };
         let end = buffer.len() - TRAILER_LEN;
-        Ok(buffer[end - rows * CHUNK_ROW_LEN..end].as_chunks().0)
+        Ok((buffer[end - rows * CHUNK_ROW_LEN..end].as_chunks().0, is_whole))
     }
 
     /// The checked footer of a sealed pack, in `buffer`, and the length of its file; or what does not hold.
@@ -169,6 +175,11 @@ impl Pack {
     #[must_use]
     pub fn damage(&self) -> &[(u64, String)] {
         &self.damage
+    }
+
+    /// Whether the disk failed when it was opened: it may be all there when it is opened again.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.damage.iter().any(|(_, detail)| detail == UNREADABLE)
     }
 
     /// Bytes of the file when it was opened.
@@ -274,7 +285,7 @@ fn read_tables<'a>(
     buffer: &'a mut Vec<u8>,
 ) -> Result<std::result::Result<Tables<'a>, &'static str>> {
     match read_tail(file, path, len, len.min(TAIL_LEN), buffer) {
-        Err(error) if is_damage(&error) => return Ok(Err("the disk cannot read the footer")),
+        Err(error) if is_damage(&error) => return Ok(Err(UNREADABLE)),
         read => read?,
     }
     let trailer = match buffer.last_chunk().ok_or("the pack is cut short").and_then(Trailer::decode) {
@@ -287,7 +298,7 @@ fn read_tables<'a>(
     };
     if footer_len > TAIL_LEN {
         match read_tail(file, path, len, footer_len, buffer) {
-            Err(error) if is_damage(&error) => return Ok(Err("the disk cannot read the footer")),
+            Err(error) if is_damage(&error) => return Ok(Err(UNREADABLE)),
             read => read?,
         }
     }
@@ -337,7 +348,8 @@ mod tests {
             let opened = Pack::open(&sim, &path, id).unwrap();
             assert_eq!((opened.footer(), opened.damage()), (&footer, &[][..]));
             for mut buffer in [Vec::new(), vec![1; 10], vec![1; 1 << 20]] {
-                let rows = Pack::chunk_table(&sim, &path, id, &mut buffer).unwrap();
+                let (rows, is_whole) = Pack::chunk_table(&sim, &path, id, &mut buffer).unwrap();
+                assert!(is_whole);
                 let ids: Vec<_> = rows.iter().map(|row| row[..32].to_vec()).collect();
                 assert_eq!(ids, footer.chunks.iter().map(|row| row.id.0.to_vec()).collect::<Vec<_>>());
             }

@@ -89,7 +89,11 @@ impl Store {
     /// The places of chunks in the packs that there are now, which are given too. Packs that were sealed a moment ago may
     /// be in the overlay and not in the index.
     pub(crate) fn index_now(&self) -> Result<(Arc<Index>, HashSet<PackId>)> {
-        let index = self.index()?;
+        let mut index = self.index()?;
+        if index.is_to_be_read_again() {
+            self.refresh_index();
+            index = self.index()?;
+        }
         let listed = self.list_packs()?;
         if listed == *index.packs() {
             return Ok((index, listed));
