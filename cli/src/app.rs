@@ -113,12 +113,19 @@ impl App {
 
     /// The store for writing, made if it is not there. Waits for another writer as long as `--wait` says.
     pub(crate) fn writer(&self, progress: &Meter) -> anyhow::Result<Writer> {
+        if let Place::Daemon(daemon) = &self.place {
+            return Ok(daemon.writer(who(self.caller.uid)));
+        }
+        Ok(Writer::open(&self.store_path()?, &self.writer_options(), progress)?)
+    }
+
+    /// How this process opens a store for writing.
+    pub(crate) fn writer_options(&self) -> WriterOptions {
         let command = match &self.place {
-            Place::Alone { command, .. } => command,
-            Place::Daemon(daemon) => return Ok(daemon.writer(who(self.caller.uid))),
+            Place::Alone { command, .. } => command.clone(),
+            Place::Daemon(_) => "cairn daemon".to_owned(),
         };
-        let options = WriterOptions { wait: self.wait, command: command.clone(), who: who(self.caller.uid) };
-        Ok(Writer::open(&self.store_path()?, &options, progress)?)
+        WriterOptions { wait: self.wait, command, who: who(self.caller.uid) }
     }
 
     /// Like [`App::writer`], for a store that must be there already.

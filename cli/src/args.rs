@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::{
     add, cat, completions, daemon, demo, diff, export, fetch, gc, generations, hold, import, log, ls, mount,
-    peers, pin, prune, ps, pull, push, remove, rm, rollback, serve, show, stats, status, switch, tag, token,
-    umount, unpin, use_, verify,
+    peers, pin, prune, ps, pull, push, remove, repair, rm, rollback, serve, show, stats, status, switch, tag,
+    token, umount, unpin, use_, verify,
 };
 use crate::exchange::AccessArgs;
 use crate::{text, wire};
@@ -109,6 +109,7 @@ pub(crate) enum Command {
     Log(log::LogArgs),
     Stats(stats::StatsArgs),
     Verify(verify::VerifyArgs),
+    Repair(repair::RepairArgs),
     Fetch(fetch::FetchArgs),
     Gc(gc::GcArgs),
     Pull(pull::PullArgs),
@@ -134,6 +135,8 @@ impl Command {
             || matches!(self, Self::Import(_) if !self.takes_input())
             || matches!(self, Self::Mount(_) | Self::Umount(_))
             || matches!(self, Self::Token(command) if command.file().is_some())
+            || matches!(self, Self::Verify(args) if args.from.folders().next().is_some())
+            || matches!(self, Self::Repair(args) if args.from.folders().next().is_some())
             || self.access().is_some_and(|access| access.ca.is_some())
     }
 
@@ -145,6 +148,7 @@ impl Command {
             Self::Pull(args) => Some(&args.from.access),
             Self::Push(args) => Some(&args.access),
             Self::Verify(args) => Some(&args.from.access),
+            Self::Repair(args) => Some(&args.from.access),
             Self::Use(args) => Some(&args.from.access),
             _ => None,
         }
@@ -157,6 +161,7 @@ impl Command {
             Self::Pull(args) => Some(&mut args.from.access),
             Self::Push(args) => Some(&mut args.access),
             Self::Verify(args) => Some(&mut args.from.access),
+            Self::Repair(args) => Some(&mut args.from.access),
             Self::Use(args) => Some(&mut args.from.access),
             _ => None,
         }
@@ -192,6 +197,8 @@ impl Command {
                 [&mut args.to].into_iter().chain(&mut args.cache).chain(&mut args.access.ca).collect()
             }
             Self::Token(command) => command.file_mut().iter_mut().collect(),
+            Self::Verify(args) => args.from.paths_mut().collect(),
+            Self::Repair(args) => args.from.paths_mut().collect(),
             _ => self.access_mut().into_iter().flat_map(|access| &mut access.ca).collect(),
         };
         for path in paths.into_iter().filter(|path| path.is_relative() && !path.as_os_str().is_empty()) {

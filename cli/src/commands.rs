@@ -22,6 +22,7 @@ pub(crate) mod ps;
 pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod remove;
+pub(crate) mod repair;
 pub(crate) mod rm;
 pub(crate) mod rollback;
 pub(crate) mod serve;
@@ -71,6 +72,7 @@ pub(crate) fn run(app: &mut App, command: Command) -> anyhow::Result<Outcome> {
         Command::Log(args) => log::run(app, &args),
         Command::Stats(args) => stats::run(app, &args),
         Command::Verify(args) => verify::run(app, &args),
+        Command::Repair(args) => repair::run(app, &args),
         Command::Fetch(args) => fetch::run(app, &args),
         Command::Gc(args) => gc::run(app, &args),
         Command::Demo(args) => demo::run(app, args),

@@ -13,6 +13,7 @@ mod handover;
 mod inherit;
 pub(crate) mod mounts;
 mod room;
+mod scrub;
 mod serve;
 mod settings;
 mod signals;
@@ -39,6 +40,8 @@ use self::handover::{Gone, Successors};
 pub(crate) use self::inherit::Takeover;
 use self::inherit::{Inheritance, Inherited};
 use self::mounts::Mounts;
+pub(crate) use self::scrub::ScrubArgs;
+use self::scrub::Scrubber;
 use self::serve::Opened;
 pub(crate) use self::serve::Served;
 use self::settings::Settings;
@@ -78,6 +81,9 @@ pub(crate) struct Daemon {
     background: Arc<Background>,
     /// What collects by itself, if anything does.
     collector: OnceLock<Arc<Collector>>,
+    /// What reads everything again, if anything does.
+    scrubber: OnceLock<Arc<Scrubber>>,
+    scrub_rate: OnceLock<u64>,
 }
 
 impl Daemon {
@@ -92,7 +98,20 @@ impl Daemon {
         writer.add_holder(Arc::clone(&mounts) as Arc<dyn cairn_store::Holder>);
         let (turn, started, changes) = (Turn::default(), Instant::now(), Timings::default());
         let (served, collector) = (OnceLock::new(), OnceLock::new());
-        Arc::new(Self { writer, mounts, turn, started, takeover, changes, served, background, collector })
+        let (scrubber, scrub_rate) = (OnceLock::new(), OnceLock::new());
+        Arc::new(Self {
+            writer,
+            mounts,
+            turn,
+            started,
+            takeover,
+            changes,
+            served,
+            background,
+            collector,
+            scrubber,
+            scrub_rate,
+        })
     }
 
     /// Whom it took the store over from.
@@ -127,6 +146,21 @@ impl Daemon {
             let _ = self.collector.set(collector);
         }
         Ok(())
+    }
+
+    /// Reads everything again from now on, unless that is not wanted.
+    fn scrub_by(&self, args: ScrubArgs) -> anyhow::Result<()> {
+        let (own, rate) = (self.writer.signed(app::who(own_uid())), args.rate());
+        if let Some(scrubber) = Scrubber::start(own, args)? {
+            let _ = self.scrubber.set(scrubber);
+            let _ = self.scrub_rate.set(rate);
+        }
+        Ok(())
+    }
+
+    /// Bytes a second that are read again, if any are.
+    pub(crate) fn scrub_rate(&self) -> Option<u64> {
+        self.scrub_rate.get().copied()
     }
 
     /// Whether it collects by itself, and what came of it the last time.
@@ -259,6 +293,7 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     // The daemon before this one may not have been done.
     daemon.background().wake();
     daemon.collect_by(settings.collector.clone())?;
+    daemon.scrub_by(settings.scrub.clone())?;
     let status = format!("serving {}", path.display());
     tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready, NotifyState::Status(&status)]);
     tracing::info!(store = %path.display(), socket = %control.path().display(), "ready");
@@ -303,6 +338,7 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     let end = move || {
         let _alone = handover.stop();
         daemon.collector.get().inspect(|collector| collector.end());
+        daemon.scrubber.get().inspect(|scrubber| scrubber.end());
         mounts.end();
         daemon.background().end();
     };

@@ -405,6 +405,9 @@ fn kind_of(error: &Error) -> FailureKind {
 fn hint_for(error: &Error) -> Option<String> {
     Some(match error {
         Error::Absent { .. } => "`cairn ls` lists what is in the store".to_owned(),
+        Error::Damaged { what, .. } if what.starts_with("journal ") || what.ends_with("/cairn-store") => {
+            "`cairn repair` says what can be done about it".to_owned()
+        }
         Error::Damaged { .. } => {
             "`cairn verify` names everything that is damaged and what it touches; the rest still reads"
                 .to_owned()

@@ -91,7 +91,7 @@ pub struct Block {
     header: FrameHeader,
     starts: Vec<u32>,
     plain: Vec<u8>,
-    damage: Option<FrameError>,
+    damage: Option<Box<FrameError>>,
 }
 
 impl Block {
@@ -126,10 +126,10 @@ impl Block {
         let payload = &frame[header_len..];
         let payload = &payload[..payload.len().min(header.stored_len as usize)];
         let plain = codec::decompress_damaged(header.codec, payload, header.plain_len as usize, buffer);
-        Ok(Self::new(header, plain, Some(damage)))
+        Ok(Self::new(header, plain, Some(Box::new(damage))))
     }
 
-    fn new(header: FrameHeader, plain: Vec<u8>, damage: Option<FrameError>) -> Self {
+    fn new(header: FrameHeader, plain: Vec<u8>, damage: Option<Box<FrameError>>) -> Self {
         let mut starts = Vec::with_capacity(header.chunks.len());
         let mut start = 0;
         for (_, len) in &header.chunks {
@@ -142,7 +142,7 @@ impl Block {
     /// What is wrong with the frame, if it was salvaged.
     #[must_use]
     pub fn damage(&self) -> Option<&FrameError> {
-        self.damage.as_ref()
+        self.damage.as_deref()
     }
 
     /// The frame's header.

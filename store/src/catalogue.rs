@@ -39,6 +39,7 @@ const ASIDE_MAX: usize = 3;
 pub struct Catalogue {
     dir: PathBuf,
     tables: Option<Tables>,
+    was_rebuilt: bool,
 }
 
 /// Why the catalogue cannot be used as it is.
@@ -79,7 +80,7 @@ impl Catalogue {
     /// The catalogue in the folder `dir`. Touches nothing yet.
     #[must_use]
     pub fn at(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), tables: None }
+        Self { dir: dir.to_owned(), tables: None, was_rebuilt: false }
     }
 
     /// The catalogue in the folder `dir`, opened, or built, and caught up.
@@ -98,6 +99,12 @@ impl Catalogue {
     /// [`Error::Io`] if the system refuses, or a catalogue that was just built does not work either.
     pub fn follow(&mut self, journal: &Journal) -> Result<()> {
         self.with(journal, |_| Ok(()))
+    }
+
+    /// Whether it was moved aside and made again, since this was made.
+    #[must_use]
+    pub fn was_rebuilt(&self) -> bool {
+        self.was_rebuilt
     }
 
     /// What `key` names.
@@ -136,6 +143,7 @@ impl Catalogue {
         };
         self.close();
         let aside = move_aside(&self.dir)?;
+        self.was_rebuilt = true;
         tracing::warn!(
             catalogue = %self.dir.display(),
             aside = %aside.display(),

@@ -321,7 +321,11 @@ impl Writer {
             });
         }
         turn.begin();
-        Sweep::new(self, &plan.found, options, progress).run(&plan.packs)
+        let collected = Sweep::new(self, &plan.found, options, progress).run(&plan.packs);
+        drop(turn);
+        // It may have been given up for what made this worth while.
+        self.fill_reserve();
+        collected
     }
 
     /// Marks what is named or held and was not marked yet: what is named first, since a reader holds first and looks

@@ -108,6 +108,11 @@ pub trait ReadFile: Send + Sync {
     fn is_empty(&self) -> io::Result<bool> {
         self.len().map(|len| len == 0)
     }
+    /// Says that a part will not be read again soon, and what is kept of it in memory is of no use: who reads it next wants
+    /// what is on the disk. A hint.
+    fn forget_cached(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
     /// The whole file as bytes that stay valid when its name goes away. Only for files that are never rewritten in
     /// place.
     fn map(&self) -> io::Result<Bytes>;

@@ -107,6 +107,7 @@ mod record;
 mod recover;
 mod replay;
 mod room;
+pub(crate) mod salvage;
 mod segments;
 mod state;
 
@@ -123,6 +124,8 @@ mod profile_crash_tests;
 #[cfg(test)]
 mod profile_tests;
 #[cfg(test)]
+mod salvage_tests;
+#[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
@@ -130,6 +133,7 @@ use std::sync::Arc;
 
 pub use record::{Op, Record};
 pub use replay::{Log, Position};
+pub use salvage::JournalRepair;
 
 use crate::io::{Io, WriteFile};
 use crate::refs::View;

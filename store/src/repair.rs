@@ -8,8 +8,15 @@
 //!
 //! No ingest runs meanwhile, since it might count on a pack that goes, and no collection.
 
+mod derived;
+mod foundations;
+mod reread;
+
 use std::collections::{BTreeSet, HashSet};
 use std::path::PathBuf;
+
+pub use foundations::Foundations;
+pub use reread::{Folders, Reread};
 
 use crate::block::{BlockBuilder, Compressor};
 use crate::blocks::Decoder;
@@ -69,6 +76,8 @@ impl RepairPlan {
 pub struct Repaired {
     /// Packs that went to the quarantine.
     pub packs: Vec<PackId>,
+    /// Packs that came out the same again, and took their own place.
+    pub mended: Vec<PackId>,
     /// Chunks of theirs that were sound and are in other packs now.
     pub kept_chunks: u64,
     /// Chunks that could not be read and can be now.
@@ -134,6 +143,7 @@ impl Writer {
         self.intake().flush()?;
         let mended = self.mended(plan)?;
         mended.iter().for_each(|pack| self.spare(pack));
+        repaired.mended = mended.iter().copied().collect();
         for pack in plan.packs.iter().filter(|pack| !mended.contains(&pack.pack)) {
             if self.is_replaced(pack.pack)? {
                 repaired.packs.push(pack.pack);
@@ -166,8 +176,8 @@ impl Writer {
             if progress.cancelled() {
                 return Err(Error::Cancelled);
             }
-            if let Some((frame, _)) = sound_part(&pack, number, &mut tools)? {
-                kept += intake.keep(kind, &frame)?.chunks;
+            if let Some(part) = sound_part(&pack, number, &mut tools)? {
+                kept += intake.keep(kind, &part.frame)?.chunks;
             }
             progress.advance(row.len.into(), 0);
         }
@@ -217,8 +227,8 @@ impl Writer {
         let Some(pack) = open(&store, id)? else { return Ok(false) };
         let mut tools = Tools::default();
         for number in (0u16..).take(pack.footer().frames.len()) {
-            let Some((frame, _)) = sound_part(&pack, number, &mut tools)? else { continue };
-            for (chunk, _) in frame.chunks() {
+            let Some(part) = sound_part(&pack, number, &mut tools)? else { continue };
+            for (chunk, _) in part.frame.chunks() {
                 if store.sound_copy_outside(id, chunk)?.is_none() {
                     return Ok(false);
                 }
@@ -284,11 +294,12 @@ fn open(store: &Store, id: PackId) -> Result<Option<Pack>> {
 fn examine(store: &Store, id: PackId) -> Result<Option<DamagedPack>> {
     let Some(pack) = open(store, id)? else { return Ok(None) };
     let mut tools = Tools::default();
-    let (mut sound, mut all_as_it_was) = (HashSet::new(), true);
+    let (mut sound, mut is_whole) = (HashSet::new(), true);
     for number in (0u16..).take(pack.footer().frames.len()) {
-        let Some((frame, is_as_it_was)) = sound_part(&pack, number, &mut tools)? else { continue };
-        all_as_it_was &= is_as_it_was;
-        sound.extend(frame.chunks().iter().map(|(id, _)| *id));
+        let part = sound_part(&pack, number, &mut tools)?;
+        // One that cannot be sent as it is is damaged, though all of its chunks may be sound.
+        is_whole &= part.as_ref().is_some_and(|part| part.is_whole);
+        sound.extend(part.iter().flat_map(|part| part.frame.chunks()).map(|(id, _)| *id));
     }
     let rows = &pack.footer().chunks;
     let bad = rows.iter().filter(|row| !sound.contains(&row.id));
@@ -298,17 +309,25 @@ fn examine(store: &Store, id: PackId) -> Result<Option<DamagedPack>> {
             row.id
         })
         .collect();
-    let is_whole = damaged.is_empty() && all_as_it_was && pack.damage().is_empty();
+    is_whole &= damaged.is_empty() && pack.damage().is_empty();
     let (file_bytes, sound_chunks) = (pack.file_bytes(), sound.len() as u64);
     Ok((!is_whole).then_some(DamagedPack { pack: id, file_bytes, sound_chunks, damaged }))
 }
 
-/// A frame as it is, or a new one of its sound chunks, and which of both; nothing where none is sound.
-fn sound_part(pack: &Pack, number: u16, tools: &mut Tools) -> Result<Option<(VerifiedFrame, bool)>> {
+/// What is sound of a frame.
+struct SoundPart {
+    /// The frame as it is, or one of its sound chunks.
+    frame: VerifiedFrame,
+    /// Whether it is as it is.
+    is_whole: bool,
+}
+
+/// A frame as it is, or of its sound chunks; nothing where none is.
+fn sound_part(pack: &Pack, number: u16, tools: &mut Tools) -> Result<Option<SoundPart>> {
     match pack.frame(number) {
         Ok(bytes) => {
             if let Ok(frame) = VerifiedFrame::verify(bytes, &mut tools.decoder) {
-                return Ok(Some((frame, true)));
+                return Ok(Some(SoundPart { frame, is_whole: true }));
             }
         }
         Err(error) if is_damage(&error) => {}
@@ -330,5 +349,6 @@ fn sound_part(pack: &Pack, number: u16, tools: &mut Tools) -> Result<Option<(Ver
     }
     let (frame, _) = builder.finish(&mut tools.compressor);
     // What was hashed a moment ago holds.
-    Ok(VerifiedFrame::verify(frame.bytes, &mut tools.decoder).ok().map(|frame| (frame, false)))
+    let frame = VerifiedFrame::verify(frame.bytes, &mut tools.decoder).ok();
+    Ok(frame.map(|frame| SoundPart { frame, is_whole: false }))
 }

@@ -10,6 +10,8 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+pub(crate) use frames::{Checked, check as check_frames};
+
 use crate::artifact::Artifact;
 use crate::content::chunks;
 use crate::error::{Error, Result};

@@ -288,6 +288,12 @@ impl Writer {
         lock(&self.owned.names).journal.give_up_reserve()
     }
 
+    /// Does something with the runs of the index on disk.
+    pub(crate) fn while_no_run_is_written<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        let _alone = lock(&self.owned.running);
+        run()
+    }
+
     /// Writes an index run if many chunks are in none.
     fn persist_index(&self) {
         self.write_index(false);

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use cairn_store::ChunkId;
-use cairn_store::block::{Block, BlockBuilder, Compressor, Decompressor, FrameHeader};
+use cairn_store::block::{Block, BlockBuilder, Compressor, Decompressor, FrameError, FrameHeader};
 use cairn_store::index::Run;
 use cairn_store::io::{Bytes, Io, Sim};
 use cairn_store::pack::{ChunkRow, Footer, FrameRow, Pack, PackKind};
@@ -69,7 +69,9 @@ proptest! {
         let mut bytes = frame();
         mutate(&mut bytes, &mut Chance::new(seed), 300);
         mend_frame(&mut bytes);
-        if let Ok(block) = Block::decode(&bytes, &mut Decompressor::default(), Vec::new()) {
+        let decoded = Block::decode(&bytes, &mut Decompressor::default(), Vec::new());
+        let salvaged = Block::salvage(&bytes, FrameError::Truncated, Vec::new());
+        for block in decoded.into_iter().chain(salvaged) {
             for slot in 0..block.header().chunks.len() + 2 {
                 if let Ok(chunk) = block.chunk(slot) {
                     prop_assert_eq!(ChunkId::of(chunk), block.header().chunks[slot].0);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::commands::serve::{ServeArgs, ServeOptions};
-use crate::daemon::{CollectorArgs, MountArg};
+use crate::daemon::{CollectorArgs, MountArg, ScrubArgs};
 use crate::text;
 
 const EXAMPLES: &str = "\
@@ -62,6 +62,8 @@ pub(crate) struct DaemonArgs {
     pub(crate) serve: ServeOptions,
     #[command(flatten)]
     pub(crate) collector: CollectorArgs,
+    #[command(flatten)]
+    pub(crate) scrub: ScrubArgs,
     /// Take the store and its live mounts over from the daemon that runs, which ends; nobody who uses them notices
     #[arg(long)]
     pub(crate) takeover: bool,
@@ -100,6 +102,7 @@ impl From<ServeArgs> for DaemonArgs {
             lazy: false,
             serve: args.serve,
             collector: args.collector,
+            scrub: args.scrub,
             serves: true,
             other: None,
         }

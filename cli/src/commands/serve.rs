@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use crate::daemon::CollectorArgs;
+use crate::daemon::{CollectorArgs, ScrubArgs};
 use crate::text;
 
 const EXAMPLES: &str = "\
@@ -36,6 +36,8 @@ pub(crate) struct ServeArgs {
     pub(crate) serve: ServeOptions,
     #[command(flatten)]
     pub(crate) collector: CollectorArgs,
+    #[command(flatten)]
+    pub(crate) scrub: ScrubArgs,
     /// How long commands and transfers may take to end when it stops or is taken over [default: 10s]
     #[arg(long, env = "CAIRN_GRACE", value_name = "DURATION", value_parser = text::parse_duration, hide_env_values = true)]
     pub(crate) grace: Option<Duration>,

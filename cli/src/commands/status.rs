@@ -1,6 +1,7 @@
 //! `cairn status`: who serves the store, what is mounted, and whether all is well.
 
 mod collection;
+mod scrub;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -40,6 +41,7 @@ struct Report<'a> {
     mounts: Vec<MountLine<'a>>,
     cache: Option<Cache>,
     collection: Option<collection::Collection>,
+    scrub: scrub::ScrubReport<'a>,
     partial: Vec<PartialLine>,
     damage: Vec<DamageLine<'a>>,
     damage_count: u64,
@@ -170,6 +172,7 @@ struct Found {
     lazy: BTreeSet<ProfileName>,
     /// If the daemon collects by itself: the last time.
     collection: Option<Option<LastCollection>>,
+    scrubbed: scrub::Scrubbed,
 }
 
 impl Found {
@@ -217,6 +220,10 @@ pub(crate) fn run(app: &mut App, _: &StatusArgs) -> anyhow::Result<Outcome> {
         completions: daemon.as_ref().map(|daemon| daemon.background().completions()).unwrap_or_default(),
         lazy: daemon.as_ref().map(|daemon| daemon.mounts().lazy()).unwrap_or_default(),
         collection: daemon.as_ref().and_then(|daemon| daemon.last_collection()),
+        scrubbed: scrub::Scrubbed {
+            state: cairn_store::scrub::ScrubState::of(&store),
+            rate: daemon.as_ref().and_then(|daemon| daemon.scrub_rate()),
+        },
         cache: daemon.and_then(|daemon| daemon.mounts().cache()),
     };
     if app.json() {
@@ -318,6 +325,7 @@ fn report(found: &Found) -> Report<'_> {
             unavailable: cache.unavailable.clone(),
         }),
         collection: found.collection.as_ref().map(|last| collection::Collection::of(last.as_ref())),
+        scrub: found.scrubbed.report(),
         partial: found.partial().collect(),
         damage: damage.collect(),
         damage_count: found.cache.as_ref().map_or(0, |cache| cache.damage_count)
@@ -395,6 +403,7 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
     if let Some(last) = &found.collection {
         facts.fact("collection", collection::told(last.as_ref()));
     }
+    found.scrubbed.tell(&mut facts);
     for partial in found.partial() {
         let what = if partial.refs.is_empty() { partial.artifact.clone() } else { partial.refs.join(", ") };
         let state = match (partial.state, partial.failure) {

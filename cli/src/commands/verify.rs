@@ -1,7 +1,5 @@
 //! `cairn verify`: read everything and say what is not as it should be.
 
-mod repair;
-
 use std::time::{Duration, Instant};
 
 use cairn_store::verify::{Affected, Damage, NotYetWhole, VerifyReport};
@@ -11,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::args::{PlatformArg, ThreadsArg};
+use crate::commands::repair::{self, MendArgs, Mending};
 use crate::error::Outcome;
-use crate::exchange::FromArgs;
 use crate::output::{JsonPath, OutputResult, Table};
 use crate::{text, wire};
 
@@ -29,7 +27,7 @@ Examples:
   cairn verify --repair --dry-run";
 
 /// So many chunks of one damage, and paths of one artifact, are printed for people; JSON has more.
-const SHOWN: usize = 20;
+pub(crate) const SHOWN: usize = 20;
 
 /// Check every stored byte and that every artifact is complete
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -67,7 +65,7 @@ pub(crate) struct VerifyArgs {
     pub(crate) dry_run: bool,
     #[command(flatten)]
     #[serde(default)]
-    pub(crate) from: FromArgs,
+    pub(crate) from: MendArgs,
 }
 
 /// `5%`, `0.5%` or `5`.
@@ -139,8 +137,9 @@ struct DamageReport<'a> {
     detail: &'a str,
 }
 
+/// An artifact that is not as it should be.
 #[derive(Serialize)]
-struct AffectedReport<'a> {
+pub(crate) struct AffectedReport<'a> {
     artifact: String,
     refs: Vec<RefReport<'a>>,
     paths: Vec<JsonPath<'a>>,
@@ -173,7 +172,8 @@ pub(crate) fn run(app: &mut App, args: &VerifyArgs) -> anyhow::Result<Outcome> {
     tell(app, &options, &report, elapsed)?;
     if let Some(writer) = &writer {
         app.out.flush()?;
-        return repair::repair(app, args, writer, &options, report);
+        let mending = Mending { options: &options, from: &args.from, dry_run: args.dry_run };
+        return repair::mend(app, writer, &mending, report);
     }
     Ok(if report.is_clean() { Outcome::Done } else { Outcome::DamageFound })
 }
@@ -257,7 +257,8 @@ fn ref_report(key: &RefKey) -> RefReport<'_> {
     RefReport { name: key.name.as_str(), version: key.version.as_str(), platform: key.platform.to_string() }
 }
 
-fn affected(affected: &Affected) -> AffectedReport<'_> {
+/// The JSON form of an artifact that is damaged.
+pub(crate) fn affected(affected: &Affected) -> AffectedReport<'_> {
     AffectedReport {
         artifact: affected.artifact.to_string(),
         refs: affected.refs.iter().map(ref_report).collect(),
@@ -281,22 +282,7 @@ pub(crate) fn print(app: &mut App, report: &VerifyReport, elapsed: Duration) -> 
         }
     }
     for affected in &report.affected {
-        let refs: Vec<String> = affected.refs.iter().map(ToString::to_string).collect();
-        let lost = match affected.missing.len() {
-            0 => "incomplete".to_owned(),
-            count => format!("{} lost", text::count(count as u64, "chunk")),
-        };
-        let artifact = affected.artifact.short();
-        app.out.line(format!("affected {} (artifact {artifact}): {lost}", refs.join(", ")))?;
-        for path in affected.paths.iter().take(SHOWN) {
-            // The root has no name: then everything is touched.
-            let shown = if path.is_empty() { "/".to_owned() } else { text::path(path) };
-            app.out.line(format!("  {shown}"))?;
-        }
-        let more = affected.path_count.saturating_sub(SHOWN as u64);
-        if more > 0 {
-            app.out.line(format!("  and {more} more"))?;
-        }
+        print_affected(app, "affected", affected)?;
     }
     for partial in &report.partial {
         let refs: Vec<String> = partial.refs.iter().map(ToString::to_string).collect();
@@ -330,4 +316,25 @@ pub(crate) fn print(app: &mut App, report: &VerifyReport, elapsed: Duration) -> 
     let rate = if report.frames > 0 { format!(" ({rate})") } else { String::new() };
     facts.fact("  time", format!("{}{rate}", text::duration(elapsed)));
     app.out.table(&facts)
+}
+
+/// Prints which artifact is damaged, and which of its paths.
+pub(crate) fn print_affected(app: &mut App, how: &str, affected: &Affected) -> OutputResult {
+    let refs: Vec<String> = affected.refs.iter().map(ToString::to_string).collect();
+    let lost = match affected.missing.len() {
+        0 => "incomplete".to_owned(),
+        count => format!("{} lost", text::count(count as u64, "chunk")),
+    };
+    let artifact = affected.artifact.short();
+    app.out.line(format!("{how} {} (artifact {artifact}): {lost}", refs.join(", ")))?;
+    for path in affected.paths.iter().take(SHOWN) {
+        // The root has no name: then everything is touched.
+        let shown = if path.is_empty() { "/".to_owned() } else { text::path(path) };
+        app.out.line(format!("  {shown}"))?;
+    }
+    let more = affected.path_count.saturating_sub(SHOWN as u64);
+    if more > 0 {
+        app.out.line(format!("  and {more} more"))?;
+    }
+    Ok(())
 }

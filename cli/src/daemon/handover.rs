@@ -145,6 +145,7 @@ impl Handover {
             return refuse(stream, format!("{running} did not end within {grace}, see its --grace"));
         }
         let _quiet = self.daemon.background().hold();
+        let _unread = self.daemon.scrubber.get().map(|scrubber| scrubber.hold());
         let _shelf = self.daemon.served().map(|served| served.hold_binaries());
         let Some(lock) = self.daemon.writer.hand_over() else {
             return refuse(stream, "its store has no lock".to_owned());

@@ -11,6 +11,7 @@ use cairn_store::{ProfileName, Writer};
 use serde::{Deserialize, Serialize};
 
 use super::collector::CollectorArgs;
+use super::scrub::ScrubArgs;
 use crate::args::Global;
 use crate::commands::daemon::DaemonArgs;
 use crate::commands::serve::{ListenArg, ServeOptions, http_port};
@@ -61,6 +62,9 @@ pub(crate) struct Settings {
     /// By what rule it collects by itself.
     #[serde(default)]
     pub(crate) collector: CollectorArgs,
+    /// How it reads everything again.
+    #[serde(default)]
+    pub(crate) scrub: ScrubArgs,
 }
 
 impl Settings {
@@ -96,6 +100,10 @@ impl Settings {
             collector: match before {
                 Some(before) => args.collector.clone().or(&before.collector),
                 None => args.collector.clone(),
+            },
+            scrub: match before {
+                Some(before) => args.scrub.clone().or(&before.scrub),
+                None => args.scrub.clone(),
             },
         })
     }

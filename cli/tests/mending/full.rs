@@ -60,6 +60,12 @@ fn refuses(world: &World) {
     assert!(said.contains("the disk is full") && said.contains("cairn gc"), "{said}");
 }
 
+/// Bytes that anybody finds free.
+fn free(mount: &Mount) -> u64 {
+    let found = rustix::fs::statvfs(mount.path()).unwrap();
+    found.f_bfree * found.f_frsize
+}
+
 fn removes(world: &World, mount: &Mount) {
     reads(world, &["1", "2", "3"]);
     refuses(world);
@@ -71,9 +77,15 @@ fn removes(world: &World, mount: &Mount) {
     mount.again().unwrap();
     let daemon = world.daemon(&[]);
     world.good(&["rm", "app@2", "--force"]);
+    let before = free(mount);
+    world.good(&["gc"]);
+    let after = free(mount);
+    assert!(after > before + (1 << 20), "{before} bytes were free, and {after} are");
     reads(world, &["3"]);
     daemon.end();
     reads(world, &["3"]);
+    let reserve = fs::metadata(world.store.join("reserve")).unwrap();
+    assert_eq!(reserve.len(), 1 << 20, "it is taken back");
     // And with room again, all is as ever.
     fs::remove_file(mount.path().join("ballast")).unwrap();
     world.good(&["add", "more", "--name", "more", "--version", "1"]);

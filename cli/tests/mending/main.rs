@@ -8,4 +8,6 @@
 )]
 
 mod full;
+mod repair;
+mod scrub;
 mod world;

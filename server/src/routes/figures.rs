@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use cairn_store::io::{Io, Os};
 use cairn_store::pack::SEALED;
+use cairn_store::scrub::ScrubState;
 use cairn_store::{Error, Result, Store};
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 
@@ -24,6 +25,7 @@ struct Figures {
     packs: usize,
     pack_bytes: u64,
     entries: usize,
+    scrub: ScrubState,
 }
 
 pub(crate) async fn metrics(State(api): State<Arc<PeerApi>>) -> std::result::Result<Response, PeerRefusal> {
@@ -40,7 +42,19 @@ pub(crate) async fn metrics(State(api): State<Arc<PeerApi>>) -> std::result::Res
     text.family("cairn_info", "gauge", "Its version.");
     text.row("cairn_info", &[("version", api.version())], 1.0);
     match figures {
-        Ok(Figures { refs, channels, packs, pack_bytes, entries }) => {
+        Ok(Figures { refs, channels, packs, pack_bytes, entries, scrub }) => {
+            let damaged = scrub.damage.len() as f64;
+            text.one("cairn_scrub_damaged", "gauge", "Damaged places in packs that are not mended.", damaged);
+            let lost = scrub.lost() as f64;
+            text.one("cairn_scrub_lost_chunks", "gauge", "Chunks that cannot be read for that.", lost);
+            text.one(
+                "cairn_scrub_read_bytes",
+                "gauge",
+                "Bytes that this pass has read again.",
+                scrub.bytes as f64,
+            );
+            let ended = scrub.last.map_or(0.0, |last| last.ended_ms as f64 / 1000.0);
+            text.one("cairn_scrub_last_end_seconds", "gauge", "When the last whole pass ended.", ended);
             text.one("cairn_store_refs", "gauge", "Refs.", refs as f64);
             text.one("cairn_store_channels", "gauge", "Channels.", channels as f64);
             text.one("cairn_store_packs", "gauge", "Sealed packs.", packs as f64);
@@ -71,5 +85,6 @@ fn look(store: &Store) -> Result<Figures> {
         packs: sealed.len(),
         pack_bytes: sealed.iter().sum(),
         entries: store.index_summary()?.entries,
+        scrub: ScrubState::of(store),
     })
 }

@@ -82,11 +82,6 @@ impl Writer {
             .map(|base| self.hold(Held::Artifact(base.artifact), format!("an import without {}", base.key)));
         let _held: Vec<HoldGuard> = archive.artifacts().iter().map(hold).chain(bases).collect();
         self.check_archive(&archive, options)?;
-        let hold = |about: &Archived| {
-            self.hold(Held::Artifact(about.artifact), format!("an import of {}", about.key))
-        };
-        // Until it is named.
-        let _held: Vec<_> = archive.artifacts().iter().map(hold).collect();
         let intake = self.intake();
         let read = read(archive, progress, &mut |part| match part {
             ArchivePart::Artifact(_) => Ok(Kept::default()),

@@ -158,18 +158,18 @@ impl Sweep<'_> {
             if !self.pace.spend(u64::from(row.len) * 2) {
                 return Ok(Copied::Stopped);
             }
-            let copied = pack.frame(number).and_then(|bytes| {
-                let is_whole = there == needed;
-                copy_frame(marked, &pack, number, bytes, is_whole, output, &mut reading)
-            });
-            match copied {
-                Ok(()) => {}
-                Err(error) if is_damage(&error) => {
-                    self.note(marked.id, number, &error);
-                    return Ok(Copied::Damaged(error.to_string()));
-                }
-                Err(error) => return Err(error),
-            }
+            // Only what fails here is damage: what fails in writing has lost chunks of others, too.
+            let frame =
+                match pack.frame(number).and_then(|bytes| reading.verify(marked, &pack, number, bytes)) {
+                    Ok(frame) => frame,
+                    Err(error) if is_damage(&error) => {
+                        self.note(marked.id, number, &error);
+                        return Ok(Copied::Damaged(error.to_string()));
+                    }
+                    Err(error) => return Err(error),
+                };
+            frame.copy(marked, number, there == needed, output)?;
+            reading.buffer = frame.block.into_buffer();
             self.advance(u64::from(row.len) * u64::from(needed) / u64::from(there.max(1)));
         }
         Ok(Copied::All)
@@ -204,36 +204,44 @@ fn batch_len(plans: &[&PackPlan]) -> usize {
     plans.iter().take(BATCH_PACKS_MAX).take_while(fits).count().max(1)
 }
 
-/// Copies what is needed of a frame, all of which is verified.
-fn copy_frame(
-    marked: &Marked,
-    pack: &Pack,
-    number: u16,
+/// A frame all of which that is needed was verified.
+struct Verified {
     bytes: Vec<u8>,
-    is_whole: bool,
-    output: &mut Output,
-    reading: &mut Reading,
-) -> Result<()> {
-    let damaged = |error| pack.damaged(number, &error);
-    let buffer = std::mem::take(&mut reading.buffer);
-    let block = Block::decode(&bytes, &mut reading.decompressor, buffer).map_err(damaged)?;
-    let chunks = &block.header().chunks;
-    let is_new = chunks.iter().all(|(id, _)| !output.written.contains(id));
-    let slots = u16::try_from(chunks.len()).unwrap_or(u16::MAX);
-    for slot in (0..slots).filter(|slot| marked.is_needed(number, *slot)) {
-        block.chunk(usize::from(slot)).map_err(damaged)?;
-    }
-    if is_whole && is_new {
-        let header: FrameHeader = block.header().clone();
-        output.append(&Frame { header, bytes })?;
-    } else {
-        for slot in (0..slots).filter(|slot| marked.is_needed(number, *slot)) {
-            let slot = usize::from(slot);
-            output.push(chunks[slot].0, block.verified_run(slot..slot + 1))?;
+    block: Block,
+}
+
+impl Reading {
+    /// Decodes a frame, and hashes what is needed of it.
+    fn verify(&mut self, marked: &Marked, pack: &Pack, number: u16, bytes: Vec<u8>) -> Result<Verified> {
+        let damaged = |error| pack.damaged(number, &error);
+        let buffer = std::mem::take(&mut self.buffer);
+        let block = Block::decode(&bytes, &mut self.decompressor, buffer).map_err(damaged)?;
+        let frame = Verified { bytes, block };
+        for slot in frame.needed(marked, number) {
+            frame.block.chunk(slot).map_err(damaged)?;
         }
+        Ok(frame)
     }
-    reading.buffer = block.into_buffer();
-    Ok(())
+}
+
+impl Verified {
+    /// The slots of the chunks that are needed.
+    fn needed(&self, marked: &Marked, number: u16) -> impl Iterator<Item = usize> {
+        let slots = u16::try_from(self.block.header().chunks.len()).unwrap_or(u16::MAX);
+        (0..slots).filter(move |slot| marked.is_needed(number, *slot)).map(usize::from)
+    }
+
+    /// Writes what is needed: the frame as it is, where that is all of it and new.
+    fn copy(&self, marked: &Marked, number: u16, is_whole: bool, output: &mut Output) -> Result<()> {
+        let header = self.block.header();
+        if is_whole && header.chunks.iter().all(|(id, _)| !output.written.contains(id)) {
+            return output.append(header, &self.bytes);
+        }
+        for slot in self.needed(marked, number) {
+            output.push(header.chunks[slot].0, self.block.verified_run(slot..slot + 1))?;
+        }
+        Ok(())
+    }
 }
 
 impl Output {
@@ -252,10 +260,10 @@ impl Output {
     }
 
     /// Appends a frame as it is, none of whose chunks were written.
-    fn append(&mut self, frame: &Frame) -> Result<()> {
+    fn append(&mut self, header: &FrameHeader, bytes: &[u8]) -> Result<()> {
         self.close_block()?;
-        self.written.extend(frame.header.chunks.iter().map(|(id, _)| *id));
-        self.put(frame)
+        self.written.extend(header.chunks.iter().map(|(id, _)| *id));
+        self.put(&Frame { header: header.clone(), bytes: bytes.to_vec() })
     }
 
     /// Adds a chunk, unless it was written.

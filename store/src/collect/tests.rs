@@ -2,6 +2,7 @@
 
 mod crash;
 mod run;
+mod time;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -82,6 +82,12 @@ impl ReadFile for OsFile {
         self.0.metadata().map(|meta| meta.len())
     }
 
+    fn forget_cached(&self, offset: u64, len: u64) {
+        let len = std::num::NonZero::new(len);
+        // Where it is not heard, memory is read.
+        let _ = rustix::fs::fadvise(&self.0, offset, len, rustix::fs::Advice::DontNeed);
+    }
+
     fn map(&self) -> io::Result<Bytes> {
         Bytes::map(&self.0)
     }

@@ -151,22 +151,23 @@ fn load(io: &dyn Io, segment: &Segment) -> Result<Option<(View, Loaded)>> {
 }
 
 /// The groups of a segment, each checked to follow the one before it.
-struct Groups<'a> {
+pub(super) struct Groups<'a> {
     bytes: &'a [u8],
     segment: &'a Segment,
     /// As the header says, once it was read.
     version: u32,
-    offset: usize,
+    /// Where what was read ends.
+    pub(super) offset: usize,
     next_seq: u64,
 }
 
 impl<'a> Groups<'a> {
-    fn of(bytes: &'a [u8], segment: &'a Segment) -> Self {
+    pub(super) fn of(bytes: &'a [u8], segment: &'a Segment) -> Self {
         Self { bytes, segment, version: 0, offset: 0, next_seq: segment.first_seq }
     }
 
     /// Header and checkpoint, which come first.
-    fn checkpoint(&mut self) -> Result<View, Bad> {
+    pub(super) fn checkpoint(&mut self) -> Result<View, Bad> {
         let header = frame::parse_header(self.bytes)?;
         if header.first_seq != self.segment.first_seq {
             return Err(self.damaged("the header has another sequence number than the file's name"));
@@ -185,7 +186,7 @@ impl<'a> Groups<'a> {
     }
 
     /// The next group, none of which is a checkpoint.
-    fn changes(&mut self) -> Result<Option<Vec<Record>>, Bad> {
+    pub(super) fn changes(&mut self) -> Result<Option<Vec<Record>>, Bad> {
         let offset = self.offset;
         let Some(records) = self.next()? else { return Ok(None) };
         let change = |Stored { seq, time_ms, who, body }| match body {

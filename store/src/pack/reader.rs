@@ -196,6 +196,11 @@ impl Pack {
         self.file.read_exact_at(buffer, offset).map_err(Error::io("read", &self.path))
     }
 
+    /// Lets the system forget what it keeps in memory of a part of the file.
+    pub(crate) fn forget_cached(&self, offset: u64, len: u64) {
+        self.file.forget_cached(offset, len);
+    }
+
     /// A frame's bytes, as stored.
     ///
     /// # Errors

@@ -54,6 +54,13 @@ impl Names {
         self.journal.append(ops, who, now_ms())
     }
 
+    /// Has the catalogue catch up; whether it had to be made again.
+    pub(crate) fn check_catalogue(&mut self) -> Result<bool> {
+        let Some(catalogue) = &mut self.catalogue else { return Ok(false) };
+        catalogue.follow(&self.journal)?;
+        Ok(catalogue.was_rebuilt())
+    }
+
     /// The catalogue catches up when it is asked something, and every [`FOLLOW_EVERY`] changes of refs, so that it never
     /// has much to catch up with: opening it costs 8 ms, as much as adding a small release. A flip never waits for it.
     pub(super) fn let_catalogue_follow(&mut self) {

@@ -184,3 +184,35 @@ fn a_disk_that_fills_up_loses_nothing() {
         go_on(&sim, &trees, model, &context);
     }
 }
+
+/// A pack that cannot be written is no damage of the one that is copied to it: what others had put there is lost with it.
+#[test]
+fn no_call_of_a_rewrite_that_fails_loses_what_is_in_memory_only() {
+    let trees = Trees::new();
+    let begin = || {
+        let sim = Sim::new(0);
+        let writer = open(&sim).unwrap();
+        (0..12).for_each(|number| _ = trees.add(&writer, number).unwrap());
+        (0..6).for_each(|number| _ = writer.remove_ref(&key(2 * number), false).unwrap());
+        let plan = plan(&writer);
+        (sim, writer, plan)
+    };
+    let left: BTreeSet<u64> = (0..6).map(|number| 2 * number + 1).collect();
+    let (sim, writer, plan) = begin();
+    let before = sim.operations();
+    writer.collect(&plan, &CollectOptions::default(), &()).unwrap();
+    for at in 1..=sim.operations() - before {
+        let (sim, writer, plan) = begin();
+        sim.fail_at(at, Fault::Io);
+        let _ = writer.collect(&plan, &CollectOptions::default(), &());
+        sim.heal();
+        check(&writer, &left, &format!("the writer after operation {at}"));
+        check(
+            &Store::open_with(Arc::new(sim.clone()), Path::new(STORE)).unwrap(),
+            &left,
+            &format!("operation {at}"),
+        );
+        collect(&open(&sim).unwrap());
+        check(&writer, &left, &format!("operation {at}, later"));
+    }
+}

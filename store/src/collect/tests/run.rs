@@ -184,8 +184,9 @@ fn what_was_ingested_stays_until_it_is_named_or_given_up() {
 fn what_is_named_after_the_plan_stays() {
     let (sim, trees) = (Sim::new(1), Trees::new());
     let writer = open(&sim).unwrap();
-    trees.add(&writer, 0).unwrap();
-    trees.add(&writer, 7).unwrap();
+    for number in [0, 7, 12] {
+        trees.add(&writer, number).unwrap();
+    }
     writer.remove_ref(&key(0), false).unwrap();
     writer.remove_ref(&key(7), false).unwrap();
     let plan = plan(&writer);
@@ -193,10 +194,10 @@ fn what_is_named_after_the_plan_stays() {
     trees.add(&writer, 7).unwrap();
     let collected = writer.collect(&plan, &CollectOptions::default(), &()).unwrap();
     assert!(collected.kept_back.iter().any(|(_, why)| *why == WhyKept::NeededAgain), "{collected:?}");
-    check(&writer, &BTreeSet::from([1, 7]), "named after the plan");
+    check(&writer, &BTreeSet::from([1, 7, 12]), "named after the plan");
     let stale = writer.collect(&plan, &CollectOptions::default(), &()).unwrap_err();
     assert!(matches!(stale, Error::Conflict { .. }), "{stale}");
-    after(&writer, &[1, 7], "once more");
+    after(&writer, &[1, 7, 12], "once more");
 }
 
 #[test]
@@ -225,35 +226,40 @@ fn what_cannot_be_read_of_a_version_ends_it_before_anything_goes() {
     assert_eq!(writer.packs().unwrap().len(), 1);
 }
 
-/// Flips a byte of the frame that a chunk lies in, in this pack.
-fn rot(sim: &Sim, writer: &Writer, id: &ChunkId) -> PackId {
-    let placed = writer.place(id).unwrap().unwrap();
-    let file = sim.open_write(&Path::new(STORE).join(format!("packs/{}.pack", placed.pack))).unwrap();
-    file.write_all_at(&[0x55; 8], placed.frame_offset + u64::from(placed.frame_stored) - 8).unwrap();
+/// Damages a chunk, which does not compress, in the pack that it lies in.
+fn rot(sim: &Sim, writer: &Writer, bytes: &[u8]) -> PackId {
+    let placed = writer.place(&ChunkId::of(bytes)).unwrap().unwrap();
+    let path = Path::new(STORE).join(format!("packs/{}.pack", placed.pack));
+    let file = sim.read(&path).unwrap();
+    let at = file.windows(64).position(|window| window == &bytes[..64]).expect("it is stored as it is");
+    sim.open_write(&path).unwrap().write_all_at(&[0x55; 8], at as u64 + 100).unwrap();
     placed.pack
 }
 
 #[test]
 fn the_good_copy_of_a_chunk_is_never_the_one_that_goes() {
-    for seed in 0..8 {
+    let (mut first, mut tried) = ([0, 0], 0);
+    for seed in 0..40 {
         let (sim, trees) = (Sim::new(seed), Trees::new());
         let writer = open(&sim).unwrap();
-        trees.add(&writer, 0).unwrap();
-        // Different packs beside it give the index other orders.
-        trees.add(&writer, 10 + seed).unwrap();
-        let bytes = noise(1, 8000);
+        trees.add(&writer, seed).unwrap();
+        let bytes = noise(seed * 100, 6000);
         let id = ChunkId::of(&bytes);
-        if writer.place(&id).unwrap().is_none() {
-            panic!("the file is one chunk");
+        if tried == 12 || writer.place(&id).unwrap().is_none() {
+            continue;
         }
-        rot(&sim, &writer, &id);
+        tried += 1;
+        let rotten = rot(&sim, &writer, &bytes);
         // Somebody heals it: a copy in another pack.
         let mut builder = crate::block::BlockBuilder::default();
         builder.push(id, &bytes);
         let (frame, _) = builder.finish(&mut crate::block::Compressor::default());
         let frame = crate::VerifiedFrame::verify(frame.bytes, &mut crate::Decoder::default()).unwrap();
-        writer.intake().heal(crate::PackKind::Data, &frame).unwrap();
+        assert_eq!(writer.intake().heal(crate::PackKind::Data, &frame).unwrap().chunks, 1);
         writer.intake().flush().unwrap();
+        // Which of the two the index finds depends on their names.
+        let again = open(&sim.reboot(seed)).unwrap();
+        first[usize::from(again.place(&id).unwrap().unwrap().pack == rotten)] += 1;
         for forgets in [false, true] {
             let writer = if forgets { open(&sim.reboot(seed)).unwrap() } else { writer.signed("x".into()) };
             for _ in 0..3 {
@@ -264,6 +270,7 @@ fn the_good_copy_of_a_chunk_is_never_the_one_that_goes() {
             }
         }
     }
+    assert!(first[0] > 0 && first[1] > 0, "{first:?}");
 }
 
 /// A file may hold the very bytes of a directory: that they are needed as a file's says nothing of what the directory
@@ -272,9 +279,17 @@ fn the_good_copy_of_a_chunk_is_never_the_one_that_goes() {
 fn a_file_that_looks_like_a_directory_hides_nothing() {
     let (sim, trees) = (Sim::new(1), Trees::new());
     let writer = open(&sim).unwrap();
-    let artifact = trees.add(&writer, 0).unwrap();
+    // A directory deep down, so that a file that looks like it is met first.
+    let deep = trees.path(100).join("a/b/c/d");
+    Os.create_dir_all(&deep).unwrap();
+    for file in 0..10 {
+        Os.write_atomic(&deep.join(format!("file {file}")), &noise(file, 5000)).unwrap();
+    }
+    let artifact = trees.add(&writer, 100).unwrap();
     let root = writer.artifact(&artifact).unwrap().root;
-    let bytes = writer.chunk(&root.into()).unwrap().to_vec();
+    let found = crate::tree::lookup(&root, b"a/b/c/d", &*writer).unwrap().unwrap();
+    let Node::Dir { tree } = found.node else { panic!("a directory") };
+    let bytes = writer.chunk(&tree.into()).unwrap().to_vec();
     assert!(bytes.len() > crate::content::INLINE_BYTES_MAX);
     for (nth, name) in ["aaa", "zzz"].into_iter().enumerate() {
         let package = IngestOptions::package(name.parse().unwrap(), nth.to_string().parse().unwrap());
