@@ -418,6 +418,9 @@ fn a_disk_that_failed_when_a_pack_was_opened_is_asked_again() {
         let _ = store.chunk(&id(22));
         sim.heal();
         assert_eq!(*store.chunk(&id(22)).unwrap(), *text(22), "operation {operation}");
+        // Once all was read and holds, nothing counts as damaged any more.
+        assert!(store.verify(&VerifyOptions::default(), &()).unwrap().is_clean());
+        assert_eq!(store.have(&[id(22)]).unwrap(), [true], "operation {operation}");
     }
 }
 

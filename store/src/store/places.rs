@@ -285,6 +285,14 @@ impl Store {
         self.inner.damaged.has(place)
     }
 
+    /// Forgets what was noted of frames all of whose bytes were just found to hold: the disk may have failed for a while.
+    pub(crate) fn note_sound(&self, pack: PackId, frames: &[u16]) {
+        if !self.knows_no_damage() {
+            let is_sound = |place: &Place| place.pack == pack && frames.contains(&place.frame);
+            self.inner.damaged.change(|known| known.places.retain(|place| !is_sound(place)));
+        }
+    }
+
     /// From now on all places in a pack count as damaged: it is about to be replaced.
     pub(crate) fn condemn(&self, pack: PackId) {
         self.inner.damaged.change(|known| _ = known.packs.insert(pack));

@@ -155,8 +155,14 @@ impl<'a> Run<'a> {
     /// Has frames read, and takes what is done.
     fn read(&mut self, pool: &Pool, pack: &Arc<Pack>, frames: &[(u16, u64)]) -> Result<()> {
         for group in split(frames) {
-            let pack = Arc::clone(pack);
-            self.pending.push_back(pool.submit(Rank::Beginning, move |tools| check(&pack, &group, tools)));
+            let (pack, store) = (Arc::clone(pack), self.store.local());
+            self.pending.push_back(pool.submit(Rank::Beginning, move |tools| {
+                let checked = check(&pack, &group, tools);
+                if checked.damage.is_empty() {
+                    store.note_sound(pack.id(), &group);
+                }
+                checked
+            }));
             while self.pending.len() > pool.threads() * 4 {
                 self.take()?;
             }
