@@ -240,7 +240,7 @@ impl Sending {
             match self.store.pack(pack).and_then(|pack| Ok((pack.footer().kind, pack.frame(frame)?))) {
                 Ok(read) => read,
                 // Collected since it was looked up, or damaged as a whole.
-                Err(Error::Damaged { .. }) => return self.send_others(None, (pack, frame), &chunks),
+                Err(Error::Damaged { .. }) => return self.send_others(None, &chunks),
                 Err(error) => return Err(error),
             };
         match is_to_be_copied(&bytes, &chunks) {
@@ -249,24 +249,18 @@ impl Sending {
                 self.ready.push_back(Piece::Frame(kind, bytes));
                 Ok(())
             }
-            Ok(false) => self.encode_anew(kind, &bytes, (pack, frame), &chunks),
-            Err(_) => self.send_others(Some(kind), (pack, frame), &chunks),
+            Ok(false) => self.encode_anew(kind, &bytes, &chunks),
+            Err(_) => self.send_others(Some(kind), &chunks),
         }
     }
 
     /// Sends some chunks of a frame.
-    fn encode_anew(
-        &mut self,
-        kind: PackKind,
-        bytes: &[u8],
-        at: (PackId, u16),
-        chunks: &[(u16, ChunkId)],
-    ) -> Result<()> {
+    fn encode_anew(&mut self, kind: PackKind, bytes: &[u8], chunks: &[(u16, ChunkId)]) -> Result<()> {
         let mut tools = self.store.sending_tools().take();
         let decoded = tools.decode(bytes);
         let Ok(block) = decoded else {
             self.store.sending_tools().give(tools);
-            return self.send_others(Some(kind), at, chunks);
+            return self.send_others(Some(kind), chunks);
         };
         let mut bad = Vec::new();
         for (slot, id) in chunks {
@@ -277,19 +271,14 @@ impl Sending {
         }
         tools.give_back(block);
         self.store.sending_tools().give(tools);
-        if bad.is_empty() { Ok(()) } else { self.send_others(Some(kind), at, &bad) }
+        if bad.is_empty() { Ok(()) } else { self.send_others(Some(kind), &bad) }
     }
 
     /// Sends chunks that their frame does not hold from wherever else they are, as what they are, or what they are there.
-    fn send_others(
-        &mut self,
-        kind: Option<PackKind>,
-        (pack, frame): (PackId, u16),
-        chunks: &[(u16, ChunkId)],
-    ) -> Result<()> {
+    fn send_others(&mut self, kind: Option<PackKind>, chunks: &[(u16, ChunkId)]) -> Result<()> {
         let mut absent = Vec::new();
-        for &(slot, ref id) in chunks {
-            self.store.note_damaged(Place { pack, frame, slot });
+        for (_, id) in chunks {
+            // It remembers what does not hold; the rest of a damaged frame is as good as any.
             match self.store.chunk(id) {
                 Ok(bytes) => {
                     let kind = match kind {

