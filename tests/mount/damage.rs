@@ -29,6 +29,17 @@ fn flip(pack: &Path) {
     fs::write(pack, bytes).unwrap();
 }
 
+/// Damages whatever lies in a pack's frames; its tables are as they were.
+pub(crate) fn ruin(pack: &Path) {
+    let mut bytes = fs::read(pack).unwrap();
+    // docs/format.md: the trailer says how long the tables before it are.
+    let trailer = bytes.len() - 64;
+    let tables = u64::from_le_bytes(bytes[trailer + 8..trailer + 16].try_into().unwrap());
+    let end = trailer - usize::try_from(tables).unwrap();
+    bytes[16..end].iter_mut().step_by(32).for_each(|byte| *byte ^= 1);
+    fs::write(pack, bytes).unwrap();
+}
+
 fn pack_path(mounted: &Mounted, id: PackId) -> PathBuf {
     mounted.scratch.join(format!("store/packs/{id}.pack"))
 }
@@ -143,7 +154,7 @@ fn a_damaged_directory_is_an_error_for_itself_alone() {
     fs::write(tree.join("top"), "top").unwrap();
     mounted.add_tree("data", "2", &tree, MetadataPolicy::Portable);
     assert_eq!(packs.len(), 1);
-    flip(&packs[0]);
+    ruin(&packs[0]);
     let mounted = mounted.anew();
     for _ in 0..3 {
         for path in ["data/1", "data/2/bad"] {

@@ -14,6 +14,7 @@ use harness::bytes::noise;
 use harness::neighbour::{Mood, Neighbour};
 use rustix::io::Errno;
 
+use crate::damage::ruin;
 use crate::mounted::{LARGE, Mounted, SMALL};
 
 /// Longer than an answer can take that waits for nothing.
@@ -219,14 +220,7 @@ fn what_is_damaged_here_and_sound_elsewhere_is_read_all_the_same_and_listed_as_h
     first.writer.intake().flush().unwrap();
     let packs = first.writer.packs().unwrap();
     for pack in &packs {
-        let path = first.scratch.join(format!("near/packs/{}.pack", pack.id));
-        let mut bytes = fs::read(&path).unwrap();
-        // One byte in each frame, as far as frames are this long.
-        let end = bytes.len() - bytes.len() / 4;
-        for at in (200..end).step_by(64 << 10) {
-            bytes[at] ^= 1;
-        }
-        fs::write(path, bytes).unwrap();
+        ruin(&first.scratch.join(format!("near/packs/{}.pack", pack.id)));
     }
     let metadata = packs.iter().filter(|pack| pack.metadata).count();
     assert!(metadata > 0 && metadata < packs.len());
