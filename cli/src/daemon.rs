@@ -16,42 +16,40 @@ mod room;
 mod scrub;
 mod serve;
 mod settings;
+mod shared;
 mod signals;
 mod turn;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use cairn_fusefs::MountOptions;
 use cairn_fusefs::takeover::Predecessor;
-use cairn_fusefs::{MountOptions, Spread, Timings};
 use cairn_server::socket::Listening;
-use cairn_server::{About, Caller, Client, Jobs, Limits};
-use cairn_store::{Error, Store, Writer, WriterOptions};
+use cairn_server::{About, Client, Jobs, Limits};
+use cairn_store::{Error, Writer, WriterOptions};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 
-use self::collector::Collector;
 pub(crate) use self::collector::{CollectorArgs, LastCollection};
 use self::handover::{Gone, Successors};
 pub(crate) use self::inherit::Takeover;
 use self::inherit::{Inheritance, Inherited};
 use self::mounts::Mounts;
 pub(crate) use self::scrub::ScrubArgs;
-use self::scrub::Scrubber;
 use self::serve::Opened;
 pub(crate) use self::serve::Served;
 use self::settings::Settings;
+pub(crate) use self::shared::Daemon;
 use self::signals::Signals;
 pub(crate) use self::turn::Taken;
-use self::turn::{Holder, Refused, Turn};
 use crate::app::{self, Place};
 use crate::args::Global;
 use crate::commands::daemon::DaemonArgs;
-use crate::exchange::Background;
 use crate::{error, job};
 
 /// How long jobs that were asked to stop may take.
@@ -66,163 +64,6 @@ const LAST_CALLERS: Duration = Duration::from_millis(50);
 const FIRST_MOUNT_MAX: Duration = Duration::from_secs(10);
 /// What it is to those who wait for the store.
 const COMMAND: &str = "cairn daemon";
-
-/// What the jobs of a daemon share.
-pub(crate) struct Daemon {
-    writer: Writer,
-    mounts: Arc<Mounts>,
-    turn: Turn,
-    started: Instant,
-    takeover: Option<Takeover>,
-    /// From when a request was accepted until what it changed in a profile was durable and to be seen.
-    changes: Timings,
-    /// Where peers are answered, if anywhere.
-    served: OnceLock<Served>,
-    background: Arc<Background>,
-    /// What collects by itself, if anything does.
-    collector: OnceLock<Arc<Collector>>,
-    /// What reads everything again, if anything does.
-    scrubber: OnceLock<Arc<Scrubber>>,
-    scrub_rate: OnceLock<u64>,
-}
-
-impl Daemon {
-    fn new(
-        writer: Writer,
-        mounts: Arc<Mounts>,
-        takeover: Option<Takeover>,
-        background: Arc<Background>,
-    ) -> Arc<Self> {
-        let shown = Arc::clone(&mounts);
-        writer.observe(Box::new(move |view| shown.publish(view)));
-        writer.add_holder(Arc::clone(&mounts) as Arc<dyn cairn_store::Holder>);
-        let (turn, started, changes) = (Turn::default(), Instant::now(), Timings::default());
-        let (served, collector) = (OnceLock::new(), OnceLock::new());
-        let (scrubber, scrub_rate) = (OnceLock::new(), OnceLock::new());
-        Arc::new(Self {
-            writer,
-            mounts,
-            turn,
-            started,
-            takeover,
-            changes,
-            served,
-            background,
-            collector,
-            scrubber,
-            scrub_rate,
-        })
-    }
-
-    /// Whom it took the store over from.
-    pub(crate) fn takeover(&self) -> Option<Takeover> {
-        self.takeover
-    }
-
-    /// What is done with peers beside commands.
-    pub(crate) fn background(&self) -> &Arc<Background> {
-        &self.background
-    }
-
-    /// Where peers are answered, if anywhere.
-    pub(crate) fn served(&self) -> Option<&Served> {
-        self.served.get()
-    }
-
-    /// Answers peers from now on.
-    fn serve(&self, opened: Opened) -> anyhow::Result<()> {
-        let begun = opened.begin(&self.writer)?;
-        let served = self.served.get_or_init(|| begun);
-        let (url, everybody_reads) = (served.url(), served.anonymous_reads());
-        tracing::info!(url, everybody_reads, "serves peers");
-        Ok(())
-    }
-
-    /// Collects by itself from now on, if a rule says so.
-    fn collect_by(&self, rule: CollectorArgs) -> anyhow::Result<()> {
-        let own = self.writer.signed(app::who(own_uid()));
-        if let Some(collector) = Collector::start(own, rule)? {
-            // There is one daemon, and it begins once.
-            let _ = self.collector.set(collector);
-        }
-        Ok(())
-    }
-
-    /// Reads everything again from now on, unless that is not wanted.
-    fn scrub_by(&self, args: ScrubArgs) -> anyhow::Result<()> {
-        let (own, rate) = (self.writer.signed(app::who(own_uid())), args.rate());
-        if let Some(scrubber) = Scrubber::start(own, args)? {
-            let _ = self.scrubber.set(scrubber);
-            let _ = self.scrub_rate.set(rate);
-        }
-        Ok(())
-    }
-
-    /// Bytes a second that are read again, if any are.
-    pub(crate) fn scrub_rate(&self) -> Option<u64> {
-        self.scrub_rate.get().copied()
-    }
-
-    /// Whether it collects by itself, and what came of it the last time.
-    pub(crate) fn last_collection(&self) -> Option<Option<LastCollection>> {
-        self.collector.get().map(|collector| collector.last())
-    }
-
-    /// Mounts a profile.
-    pub(crate) fn mount(
-        &self,
-        options: cairn_fusefs::MountOptions,
-    ) -> anyhow::Result<cairn_fusefs::MountStatus> {
-        self.mounts.add(&self.writer, options)
-    }
-
-    /// For how long it has run.
-    pub(crate) fn uptime(&self) -> Duration {
-        self.started.elapsed()
-    }
-
-    /// A profile was changed, so long after the request for it.
-    pub(crate) fn note_change(&self, took: Duration) {
-        self.changes.add(took);
-    }
-
-    /// How long changes of profiles took.
-    pub(crate) fn changes(&self) -> Spread {
-        self.changes.spread()
-    }
-
-    /// The store's writer; what it changes is `who`'s.
-    pub(crate) fn writer(&self, who: String) -> Writer {
-        self.writer.signed(who)
-    }
-
-    /// The store, with what is open of it.
-    pub(crate) fn store(&self) -> &Store {
-        self.writer.store()
-    }
-
-    /// The mounts.
-    pub(crate) fn mounts(&self) -> &Arc<Mounts> {
-        &self.mounts
-    }
-
-    /// The right to ingest, within `wait`.
-    pub(crate) fn turn(
-        &self,
-        caller: Caller,
-        wait: Duration,
-        is_cancelled: &dyn Fn() -> bool,
-    ) -> Result<Taken<'_>, Error> {
-        let since = cairn_store::time::rfc3339(cairn_store::time::now_ms());
-        let taken = self.turn.take(Holder { pid: caller.pid, since }, wait, is_cancelled);
-        taken.map_err(|refused| match refused {
-            Refused::Cancelled => Error::Cancelled,
-            Refused::Busy(Holder { pid, since }) => {
-                Error::Busy { path: self.writer.path().to_owned(), pid, since }
-            }
-        })
-    }
-}
 
 /// Runs until it is told to stop.
 pub(crate) fn run(global: &Global, args: DaemonArgs) -> anyhow::Result<u8> {
@@ -292,8 +133,7 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     }
     // The daemon before this one may not have been done.
     daemon.background().wake();
-    daemon.collect_by(settings.collector.clone())?;
-    daemon.scrub_by(settings.scrub.clone())?;
+    daemon.keep_up(&settings);
     let status = format!("serving {}", path.display());
     tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready, NotifyState::Status(&status)]);
     tracing::info!(store = %path.display(), socket = %control.path().display(), "ready");
@@ -337,8 +177,7 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     drop(gone);
     let end = move || {
         let _alone = handover.stop();
-        daemon.collector.get().inspect(|collector| collector.end());
-        daemon.scrubber.get().inspect(|scrubber| scrubber.end());
+        daemon.end_upkeep();
         mounts.end();
         daemon.background().end();
     };
