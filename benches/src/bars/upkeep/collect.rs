@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use super::super::Bench;
 use crate::corpus;
 use crate::error::{Error, Result};
-use crate::ground::{Ground, measured_inside};
+use crate::ground::{Ground, drop_caches, measured_inside};
 use crate::harness::{Limit, Line, Outcome, Role, Row, Score, Series, Service, Unit, to_f64, walk};
 use crate::sites::MountedCairn;
 use crate::tools::{Label, Repo, Tool as _};
@@ -69,13 +69,20 @@ fn beside_readers(
 ) -> Result<Vec<Row>> {
     let (path, bytes) = largest(release)?;
     let (mut alone, mut beside, mut lasted) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut cold_alone, mut cold_beside) = (Vec::new(), Vec::new());
     for _ in 0..bench.options.repetitions {
         repo.reset()?;
         let mounted = MountedCairn::start(ground, repo, &[("collect-mount", None)])?;
         let file = mounted.dir(0).join("bench").join("1").join(&path);
         let read = bench.probe("read")?.arg(&file).arg(ROUNDS.to_string());
         let rate = || measured_inside(&read).map(|cost| bytes / cost.wall_s);
+        let once = bench.probe("read")?.arg(&file).arg("0");
+        let cold_rate = || {
+            drop_caches()?;
+            measured_inside(&once).map(|cost| bytes / cost.wall_s)
+        };
         for _ in 0..READS_BEFORE {
+            cold_alone.push(cold_rate()?);
             alone.push(rate()?);
         }
         let started = std::time::Instant::now();
@@ -90,6 +97,7 @@ fn beside_readers(
         lasted.push(started.elapsed().as_secs_f64());
         beside.extend(during);
         mounted.stop()?;
+        cold_beside.extend(cold_during(ground, repo, &cold_rate)?);
     }
     let measured = |values: Vec<f64>| match values.is_empty() {
         true => Outcome::Failed("it ended before a file was read".to_owned()),
@@ -98,6 +106,10 @@ fn beside_readers(
     let reads = vec![
         Score::new("the same, nothing collected", Role::Reference, measured(alone)),
         Score::new("cairn", Role::Candidate, measured(beside)),
+    ];
+    let cold = vec![
+        Score::new("the same, nothing collected", Role::Reference, measured(cold_alone)),
+        Score::new("cairn", Role::Candidate, measured(cold_beside)),
     ];
     let limit = Limit::RatioAtLeast(READS_LIMIT);
     let took = vec![Score::new("cairn", Role::Candidate, measured(lasted))];
@@ -112,6 +124,14 @@ fn beside_readers(
         },
         Row {
             bar: 16,
+            what: "cold reads through a mount while it collects",
+            corpus,
+            unit: Unit::BytesPerSecond,
+            limit,
+            scores: cold,
+        },
+        Row {
+            bar: 16,
             what: "`gc` beside these reads",
             corpus,
             unit: Unit::Seconds,
@@ -119,6 +139,23 @@ fn beside_readers(
             scores: took,
         },
     ])
+}
+
+/// The same with the kernel's caches dropped before each read, beside a collection of the store as it was.
+fn cold_during(ground: &Ground, repo: &Repo, rate: &dyn Fn() -> Result<f64>) -> Result<Vec<f64>> {
+    repo.reset()?;
+    let mounted = MountedCairn::start(ground, repo, &[("collect-mount", None)])?;
+    // The whole file is put together once, before anything is measured.
+    rate()?;
+    let mut collecting = Service::start(ground.cairn().collect(repo), ground.janitor())?;
+    let mut during = Vec::new();
+    while !collecting.has_ended() {
+        during.push(rate()?);
+    }
+    during.pop();
+    collecting.ended_well()?;
+    mounted.stop()?;
+    Ok(during)
 }
 
 /// The largest file of a tree: its path there, and its bytes.

@@ -63,26 +63,27 @@ fn largest_pack(packs: &Path) -> Result<PathBuf> {
     Ok(largest)
 }
 
-/// Flips a byte in the payload of some frames; gives the bytes of these frames. They are found as docs/format.md says.
+/// Spoils the whole payload of some frames, so that nothing of them can be salvaged; gives the bytes of these frames. They are
+/// found as docs/format.md says.
 fn damage(pack: &Path) -> Result<u64> {
     let bytes = fs::read(pack).map_err(Error::io("read", pack))?;
     let file = fs::File::options().write(true).open(pack).map_err(Error::io("open", pack))?;
-    let (mut at, mut frames) = (16, Vec::new());
+    let (mut at, mut frames): (usize, Vec<(usize, usize, usize)>) = (16, Vec::new());
     while bytes.get(at..at + 4) == Some(&FRAME_MAGIC) {
         let u16_at = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
         let stored = u32::from_le_bytes([bytes[at + 12], bytes[at + 13], bytes[at + 14], bytes[at + 15]]);
         let len = 28 + 36 * u16_at(at + 6) + 32 * u16_at(at + 16) + stored as usize;
-        frames.push((at, len));
+        frames.push((at, len, stored as usize));
         at += len;
     }
     let mut damaged = 0;
     for part in DAMAGED_AT {
         let wanted = to_f64(frames.len() as u64) * part;
         let found = frames.iter().enumerate().find(|(number, _)| to_f64(*number as u64) >= wanted);
-        let Some((_, (at, len))) = found else { continue };
-        let last = at + len - 1;
-        let flipped = [bytes[last] ^ 0x55];
-        file.write_all_at(&flipped, last as u64).map_err(Error::io("write", pack))?;
+        let Some((_, (at, len, stored))) = found else { continue };
+        let payload = at + len - stored..at + len;
+        let spoilt: Vec<u8> = bytes[payload.clone()].iter().map(|byte| byte ^ 0x55).collect();
+        file.write_all_at(&spoilt, payload.start as u64).map_err(Error::io("write", pack))?;
         damaged += *len as u64;
     }
     Ok(damaged)
