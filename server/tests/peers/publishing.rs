@@ -72,6 +72,29 @@ fn stated(folder: &Folder, name: &str, version: &str) -> RefAnswer {
 }
 
 #[test]
+fn what_was_uploaded_or_said_to_be_here_outlives_a_collection_until_it_is_named() {
+    let (other, published) = (Folder::new(), Published::new(PeerLimits::default()));
+    let artifact = other.add("tool", "1.0", 1, 3_000_000);
+    let [objects, chunks] = frames(&other.store(), &artifact);
+    for body in [&objects, &chunks] {
+        assert_eq!(published.upload(body).status, 200);
+    }
+    let writer = published.served.api.writer().unwrap();
+    // Sealed, and so of those that a collection looks at.
+    writer.intake().flush().unwrap();
+    let packs = writer.packs().unwrap().len();
+    let options = cairn_store::CollectOptions::default();
+    let plan = writer.plan_collection(&options, &()).unwrap();
+    let collected = writer.collect(&plan, &options, &()).unwrap();
+    assert!(collected.dropped.is_empty() && !collected.kept_back.is_empty(), "{collected:?}");
+    assert_eq!(writer.packs().unwrap().len(), packs);
+    let given = stated(&other, "tool", "1.0");
+    let path = "/v1/refs/tool/1.0?platform=linux/x86_64";
+    let put = published.put(path, &published.publisher, &given);
+    assert_eq!(put.status, 201, "{}", put.text());
+}
+
+#[test]
 fn a_ref_is_put_when_all_of_it_is_there() {
     let (other, published) = (Folder::new(), Published::new(PeerLimits::default()));
     let artifact = other.add("tool", "1.0", 1, 3_000_000);
