@@ -58,8 +58,9 @@ impl FromStr for PeerUrl {
             let given = text.chars().take(200).collect();
             Err(Error::Invalid { what: "address of a peer", given, reason: reason.to_owned() })
         };
+        let too_long = "it is longer than 1,024 bytes";
         if text.len() > URL_LEN_MAX {
-            return refuse("it is longer than 1,024 bytes");
+            return refuse(too_long);
         }
         let url = match Url::parse(text.trim()) {
             Ok(url) => url,
@@ -74,7 +75,16 @@ impl FromStr for PeerUrl {
         if url.query().is_some() || url.fragment().is_some() {
             return refuse("it must not have a query or a fragment");
         }
-        Ok(Self { text: url.as_str().trim_end_matches('/').into() })
+        let normal = url.as_str().trim_end_matches('/');
+        // What is kept has to be read again: escapes make an address longer, and some hosts are no host once they are in
+        // their normal form.
+        if normal.len() > URL_LEN_MAX {
+            return refuse(too_long);
+        }
+        if Url::parse(normal).ok().as_ref().is_none_or(|again| again.as_str().trim_end_matches('/') != normal) {
+            return refuse("its normal form is no address");
+        }
+        Ok(Self { text: normal.into() })
     }
 }
 
@@ -199,6 +209,10 @@ mod tests {
             assert!(matches!(bad.parse::<PeerUrl>(), Err(Error::Invalid { .. })), "{bad}");
         }
         assert!("x".repeat(2000).parse::<PeerUrl>().is_err());
+        // Six bytes each, once it is escaped.
+        let letters = |count: usize| format!("http://host/{}", "é".repeat(count)).parse::<PeerUrl>();
+        assert_eq!(letters(168).unwrap().as_str().len(), 12 + 168 * 6);
+        assert!(matches!(letters(170), Err(Error::Invalid { .. })));
         for (text, loopback) in [
             ("http://127.0.0.9", true),
             ("http://localhost:1", true),
