@@ -12,14 +12,19 @@ use std::process::Command;
 const LINES_MAX: usize = 800;
 
 /// The crates of this workspace, each with those that it may depend on. Tests and benches see everything.
-const EDGES: [(&str, &str, &[&str]); 8] = [
+const EDGES: [(&str, &str, &[&str]); 9] = [
     ("cairn-trust", "trust", &[]),
-    ("cairn-store", "store", &["cairn-trust"]),
+    ("cairn-delta", "delta", &[]),
+    ("cairn-store", "store", &["cairn-delta", "cairn-trust"]),
     ("cairn-fusefs", "fusefs", &["cairn-store"]),
     ("cairn-net", "net", &["cairn-store", "cairn-trust"]),
     ("cairn-server", "server", &["cairn-store", "cairn-trust", "cairn-net"]),
     ("cairn-cli", "cli", &["cairn-store", "cairn-trust", "cairn-fusefs", "cairn-net", "cairn-server"]),
-    ("cairn-benches", "benches", &["cairn-store", "cairn-fusefs", "cairn-net", "cairn-server"]),
+    (
+        "cairn-benches",
+        "benches",
+        &["cairn-delta", "cairn-store", "cairn-fusefs", "cairn-net", "cairn-server"],
+    ),
     (
         "cairn-tests",
         "tests",
