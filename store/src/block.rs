@@ -129,6 +129,11 @@ impl Block {
         Ok(Self::new(header, plain, Some(Box::new(damage))))
     }
 
+    /// A block whose plain bytes are known.
+    pub(crate) fn of(header: FrameHeader, plain: Vec<u8>) -> Self {
+        Self::new(header, plain, None)
+    }
+
     fn new(header: FrameHeader, plain: Vec<u8>, damage: Option<Box<FrameError>>) -> Self {
         let mut starts = Vec::with_capacity(header.chunks.len());
         let mut start = 0;

@@ -57,6 +57,7 @@ pub mod collect;
 pub mod commands;
 pub mod content;
 mod cursor;
+pub mod delta;
 pub mod diff;
 pub mod error;
 pub mod explain;

@@ -12,7 +12,7 @@
 //!
 //! [`Store::lacking_objects`] and [`Store::lacking_chunks`] are in `lacking`. Nothing here fetches from anybody.
 
-mod lacking;
+pub(crate) mod lacking;
 mod plan;
 mod tools;
 

@@ -1,6 +1,6 @@
 //! A frame from elsewhere, decoded and hashed: verified bytes have a type of their own.
 
-use crate::block::{Block, Frame, FrameError};
+use crate::block::{Block, BlockBuilder, Compressor, Frame, FrameError};
 use crate::blocks::Decoder;
 use crate::id::ChunkId;
 
@@ -26,6 +26,21 @@ impl VerifiedFrame {
         }
         let frame = Frame { header: block.header().clone(), bytes };
         Ok(Self { frame, block })
+    }
+
+    /// Encodes chunks that came in another form, and hashes them.
+    ///
+    /// # Errors
+    /// [`FrameError::Chunk`] when one is not what its id says.
+    pub(crate) fn of(builder: BlockBuilder, compressor: &mut Compressor) -> Result<Self, FrameError> {
+        let (frame, plain) = builder.finish(compressor);
+        let block = Block::of(frame.header.clone(), plain);
+        let chunks = &block.header().chunks;
+        let good = block.verify_run(0..chunks.len());
+        match chunks.get(good) {
+            Some((id, _)) => Err(FrameError::Chunk(*id)),
+            None => Ok(Self { frame, block }),
+        }
     }
 
     /// Ids and lengths of its chunks, in their order.

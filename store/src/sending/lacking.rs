@@ -33,6 +33,19 @@ pub struct Lacking {
 /// Hashed with a key: a hostile tree may name ids of its choice.
 type Ids = HashSet<ChunkId>;
 
+/// A chunk on the way through an artifact.
+pub(crate) struct Seen<'a> {
+    /// Path of the file.
+    pub(crate) path: &'a [u8],
+    /// Bytes of the file, and what it holds.
+    pub(crate) size: u64,
+    pub(crate) content: &'a Content,
+    /// Where in the file it lies.
+    pub(crate) offset: u64,
+    /// The chunk; holes too.
+    pub(crate) chunk: ChunkRef,
+}
+
 impl Store {
     /// The metadata objects that `want` has and `have` has not: the artifact first, each before what it leads to.
     ///
@@ -75,7 +88,7 @@ impl Store {
 }
 
 /// The objects that `want` has and `have` has not.
-pub(super) fn objects(
+pub(crate) fn objects(
     source: &dyn ObjectSource,
     have: Option<&ArtifactId>,
     want: &ArtifactId,
@@ -86,6 +99,27 @@ pub(super) fn objects(
     Ok(survey.into_state().found)
 }
 
+/// Gives `take` the chunks of files below objects that `want` has and `have` has not.
+pub(crate) fn visit_new(
+    source: &dyn ObjectSource,
+    have: Option<&ArtifactId>,
+    want: &ArtifactId,
+    progress: &dyn Progress,
+    take: &mut dyn FnMut(Seen<'_>),
+) -> Result<()> {
+    Survey::new(source, held(source, have, progress)?, progress).visit(want, take)
+}
+
+/// Gives `take` the chunks of all files of an artifact, of what it has twice once.
+pub(crate) fn visit_all(
+    source: &dyn ObjectSource,
+    id: &ArtifactId,
+    progress: &dyn Progress,
+    take: &mut dyn FnMut(Seen<'_>),
+) -> Result<()> {
+    Survey::new(source, Ids::default(), progress).visit(id, take)
+}
+
 /// The chunks of files that `want` has and `have` has not.
 pub(super) fn data(
     source: &dyn ObjectSource,
@@ -94,15 +128,15 @@ pub(super) fn data(
     progress: &dyn Progress,
 ) -> Result<Vec<ChunkRef>> {
     let (mut ids, mut list) = (Ids::default(), Vec::new());
-    Survey::new(source, held(source, have, progress)?, progress).visit(want, &mut |chunk| {
-        if ids.insert(chunk.id) {
-            list.push(chunk);
+    visit_new(source, have, want, progress, &mut |seen| {
+        if !seen.chunk.is_hole() && ids.insert(seen.chunk.id) {
+            list.push(seen.chunk);
         }
     })?;
     if let Some(have) = have.filter(|_| !ids.is_empty()) {
         let survey = Survey::new(source, Ids::default(), progress);
-        survey.visit_held(have, &mut |chunk| {
-            ids.remove(&chunk.id);
+        survey.visit_held(have, &mut |seen| {
+            ids.remove(&seen.chunk.id);
         })?;
         list.retain(|chunk| ids.contains(&chunk.id));
     }
@@ -149,7 +183,7 @@ impl<'a> Survey<'a> {
 
     /// Like [`Survey::visit`], as far as the objects are here. What lies below an object that was read is held by whoever
     /// holds the artifact, whether it was reached or not.
-    fn visit_held(&self, id: &ArtifactId, take: &mut dyn FnMut(ChunkRef)) -> Result<()> {
+    fn visit_held(&self, id: &ArtifactId, take: &mut dyn FnMut(Seen<'_>)) -> Result<()> {
         match self.visit(id, take) {
             Err(Error::Absent { .. } | Error::Damaged { .. }) => Ok(()),
             visited => visited,
@@ -157,7 +191,7 @@ impl<'a> Survey<'a> {
     }
 
     /// Reads every object of an artifact that was not passed yet, and gives `take` the chunks below these.
-    fn visit(&self, id: &ArtifactId, take: &mut dyn FnMut(ChunkRef)) -> Result<()> {
+    fn visit(&self, id: &ArtifactId, take: &mut dyn FnMut(Seen<'_>)) -> Result<()> {
         let is_passed = |id: &ChunkId| self.state().passed.contains(id);
         if is_passed(&(*id).into()) {
             return Ok(());
@@ -170,17 +204,16 @@ impl<'a> Survey<'a> {
             if self.progress.cancelled() {
                 return Err(Error::Cancelled);
             }
-            let Node::File { size, content } = entry?.1.node else { continue };
+            let (path, entry) = entry?;
+            let Node::File { size, content } = entry.node else { continue };
             if let Content::Long { root, .. } = &content
                 && is_passed(&(*root).into())
             {
                 continue;
             }
             for chunk in chunks(&content, size, self).passing_over(&is_passed) {
-                let (_, chunk) = chunk?;
-                if !chunk.is_hole() {
-                    take(chunk);
-                }
+                let (offset, chunk) = chunk?;
+                take(Seen { path: &path, size, content: &content, offset, chunk });
             }
         }
         Ok(())
