@@ -81,7 +81,8 @@ impl FromStr for PeerUrl {
         if normal.len() > URL_LEN_MAX {
             return refuse(too_long);
         }
-        if Url::parse(normal).ok().as_ref().is_none_or(|again| again.as_str().trim_end_matches('/') != normal) {
+        if Url::parse(normal).ok().as_ref().is_none_or(|again| again.as_str().trim_end_matches('/') != normal)
+        {
             return refuse("its normal form is no address");
         }
         Ok(Self { text: normal.into() })

@@ -1,6 +1,8 @@
 //! The items of one answer for a thread that does not know async: a task reads ahead a little, and ends when nobody
 //! listens any more.
 
+use std::time::Duration;
+
 use cairn_store::{ArtifactId, ChunkId};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::AbortHandle;
@@ -17,8 +19,18 @@ const AHEAD: usize = 4;
 /// What a peer is asked that answers with a stream.
 #[derive(Debug, Clone)]
 pub(crate) enum Ask {
-    Delta { have: Option<ArtifactId>, want: ArtifactId, part: Part },
+    Delta {
+        have: Option<ArtifactId>,
+        want: ArtifactId,
+        part: Part,
+    },
     Chunks(Vec<ChunkId>),
+    /// The chunks that `want` has and `have` has not, told in terms of those of `have`; waits so long for it to be made.
+    Told {
+        have: ArtifactId,
+        want: ArtifactId,
+        wait: Duration,
+    },
 }
 
 impl Ask {
@@ -26,6 +38,7 @@ impl Ask {
         match self {
             Self::Delta { have, want, part } => peer.delta(have.as_ref(), want, *part).await,
             Self::Chunks(ids) => peer.chunks(ids).await,
+            Self::Told { have, want, wait } => peer.told(have, want, *wait).await,
         }
     }
 }

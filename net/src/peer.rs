@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use cairn_store::{ArtifactId, ChunkId, Name, Platform, RefKey};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
-use reqwest::{Body, Client, RequestBuilder, Response};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
+use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode};
 
 pub(crate) use stream::ItemStream;
 
@@ -19,6 +19,10 @@ use crate::error::{Fault, PeerError};
 use crate::http::Timeouts;
 use crate::wire::{self, KeptAnswer, RefAnswer, RefList};
 
+/// The header in which a client says how long it waits (RFC 7240).
+const PREFER: &str = "prefer";
+/// What a client says of metadata: it is better late than long, but not by much.
+const OBJECTS_WAIT: &str = "wait=1";
 /// Longest list of refs that is read, in bytes.
 const LIST_LEN_MAX: usize = 32 << 20;
 /// Longest other message, in bytes.
@@ -112,21 +116,67 @@ impl Peer {
         self.json(response, MESSAGE_LEN_MAX).await
     }
 
-    /// What `want` has and `have` has not.
+    /// What `want` has and `have` has not. Objects may be told in terms of those of `have`.
     pub(crate) async fn delta(
         &self,
         have: Option<&ArtifactId>,
         want: &ArtifactId,
         part: Part,
     ) -> Result<ItemStream, PeerError> {
-        let have = have.map_or_else(|| "none".to_owned(), ToString::to_string);
-        let part = match part {
-            Part::Objects => "objects",
-            Part::Chunks => "chunks",
+        let query = match (part, have) {
+            (Part::Objects, Some(_)) => format!("part=objects&codecs={}", wire::CODECS),
+            (Part::Objects, None) => "part=objects".to_owned(),
+            (Part::Chunks, _) => "part=chunks".to_owned(),
         };
-        let url = self.source.url.join(&format!("/v1/delta/{have}/{want}?part={part}"));
-        let response = self.send(self.client.get(url), 0).await?;
+        let have = have.map_or_else(|| "none".to_owned(), ToString::to_string);
+        let url = self.source.url.join(&format!("/v1/delta/{have}/{want}?{query}"));
+        let response = self.send(self.client.get(url).header(PREFER, OBJECTS_WAIT), 0).await?;
         self.stream(response)
+    }
+
+    /// The chunks that `want` has and `have` has not, told in terms of those of `have`. Where they are not told yet, the
+    /// peer may answer only after `wait`, and then that it is [`Fault::Busy`].
+    pub(crate) async fn told(
+        &self,
+        have: &ArtifactId,
+        want: &ArtifactId,
+        wait: Duration,
+    ) -> Result<ItemStream, PeerError> {
+        let response = self.ask_for_told(Method::GET, have, want, wait).await?;
+        self.stream(response)
+    }
+
+    /// How many bytes [`Peer::told`] would bring.
+    pub(crate) async fn told_len(
+        &self,
+        have: &ArtifactId,
+        want: &ArtifactId,
+        wait: Duration,
+    ) -> Result<Option<u64>, PeerError> {
+        let response = self.ask_for_told(Method::HEAD, have, want, wait).await?;
+        let len = response.headers().get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
+        Ok(len)
+    }
+
+    async fn ask_for_told(
+        &self,
+        method: Method,
+        have: &ArtifactId,
+        want: &ArtifactId,
+        wait: Duration,
+    ) -> Result<Response, PeerError> {
+        let url = format!("/v1/delta/{have}/{want}?part=chunks&codecs={}", wire::CODECS);
+        let prefer = format!("respond-async, wait={}", wait.as_secs());
+        let request = self.client.request(method, self.source.url.join(&url)).header(PREFER, prefer);
+        let time = self.timeouts.answer + wait;
+        let answer = tokio::time::timeout(time, self.send_slowly(request, 0)).await;
+        let response = answer.map_err(|_| {
+            self.error(Fault::Stalled, format!("no answer within {:.1} s", time.as_secs_f64()))
+        })??;
+        if response.status() == StatusCode::ACCEPTED {
+            return Err(self.refusal(response).await);
+        }
+        Ok(response)
     }
 
     /// Chunks or objects by their ids, at most [`wire::IDS_MAX`].

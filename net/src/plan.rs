@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use cairn_store::delta::{UnitError, UnitTools};
 use cairn_store::pack::PackKind;
 use cairn_store::{Artifact, ArtifactId, ChunkId, Decoder, Progress, RefKey, Store, VerifiedFrame, Writer};
 
@@ -18,6 +19,7 @@ use crate::reach::Reach;
 use crate::report::{PeerReport, Plan, Totals};
 use crate::resolve::{Resolved, totals};
 use crate::survey::{Survey, survey};
+use crate::transfer::DeltaUse;
 use crate::wire::{Head, Item};
 
 /// Rounds of asking for objects by their ids, at most.
@@ -91,6 +93,7 @@ impl Net {
             saved_bytes: artifact.bytes.saturating_sub(found.bytes),
             peers: left.iter().map(|source| source.url.clone()).collect(),
             dropped: resolved.others.iter().cloned().chain(dropped).collect(),
+            deltas: DeltaUse::default(),
             sources: left,
             totals: all,
         })
@@ -266,6 +269,11 @@ impl Metadata<'_> {
                 }
                 let (mut have, before) = (held.first().copied(), self.objects);
                 let mut result = self.delta(&peer, have);
+                if let Err(Error::Store(cairn_store::Error::Damaged { .. })) = &result {
+                    // What it is told in terms of cannot be read here.
+                    have = None;
+                    result = self.delta(&peer, have);
+                }
                 if let Err(Error::Peer(error)) = &result
                     && let Some(unknown) = have
                     && error.missing.contains(&unknown.into())
@@ -353,6 +361,7 @@ impl Metadata<'_> {
     fn take_in(&mut self, peer: &Peer, ask: Ask, reach: &mut Reach) -> Result<()> {
         let intake = self.writer.intake();
         let mut decoder = Decoder::default();
+        let have = if let Ask::Delta { have, .. } = &ask { *have } else { None };
         let mut feed = self.net.feed(peer, ask)?;
         let lied = |detail: String| Error::Peer(peer.error(Fault::Lied, detail));
         while let Some(item) = feed.next(self.net, self.cancelled)? {
@@ -364,10 +373,26 @@ impl Metadata<'_> {
                     reach.accept(&frame).map_err(lied)?;
                     intake.keep(PackKind::Metadata, &frame)?;
                 }
+                Item::Unit(unit) => {
+                    let told =
+                        have.ok_or_else(|| lied("it sends a delta that was not asked for".to_owned()))?;
+                    for frame in self.objects_of(&told, &unit).map_err(|error| match error {
+                        UnitError::Lied(error) => lied(error.to_string()),
+                        UnitError::Store(error) => error.into(),
+                    })? {
+                        reach.accept(&frame).map_err(lied)?;
+                        intake.keep(PackKind::Metadata, &frame)?;
+                    }
+                }
                 Item::Absent(_) | Item::Failure(_) | Item::End(_) => {}
             }
         }
         reach.finish().map_err(lied)
+    }
+
+    /// Objects that came in terms of those of an artifact that is held.
+    fn objects_of(&self, have: &ArtifactId, unit: &[u8]) -> Result<Vec<VerifiedFrame>, UnitError> {
+        self.writer.store().local().decode_objects(have, unit, &mut UnitTools::default(), &())
     }
 
     /// Notes a failure. Who failed too often, or in a way that does not pass, is dropped.

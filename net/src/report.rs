@@ -6,6 +6,7 @@ use cairn_store::{ArtifactId, Progress, RefKey};
 use serde::{Serialize, Serializer};
 
 use crate::address::{PeerUrl, Source};
+use crate::transfer::{DeltaReport, DeltaUse};
 use crate::wire::HexId;
 
 /// What the caller of a transfer gives it. Called often, from the caller's own thread: keep it cheap.
@@ -72,6 +73,9 @@ pub struct Plan {
     pub peers: Vec<PeerUrl>,
     /// Who does not take part, and why.
     pub dropped: Vec<PeerReport>,
+    /// Whether it may come as a delta.
+    #[serde(skip)]
+    pub deltas: DeltaUse,
     #[serde(skip)]
     pub(crate) sources: Vec<Source>,
     #[serde(skip)]
@@ -119,6 +123,8 @@ pub struct Report {
     pub plain_bytes: u64,
     /// What they take in packs, in bytes.
     pub stored_bytes: u64,
+    /// What of it came as a delta.
+    pub delta: Option<DeltaReport>,
     /// Milliseconds from the first request for data to the last byte made durable.
     pub elapsed_ms: u64,
 }

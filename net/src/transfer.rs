@@ -8,6 +8,7 @@
 //! is also how an interrupted pull goes on.
 
 mod conductor;
+mod told;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use crate::schedule::{BatchId, PEERS_MAX, PeerNo, PeerSummary, Schedule, Slot, S
 use crate::survey::survey;
 use crate::wire::IDS_MAX;
 use conductor::Conductor;
+pub use told::{DeltaOffer, DeltaReport, DeltaUse};
 use workers::Window;
 
 /// Frames between tasks and workers, at most.
@@ -82,6 +84,8 @@ impl Net {
             report: Report::default(),
             summaries: Vec::new(),
             began: Instant::now(),
+            told: BTreeMap::new(),
+            liars: Vec::new(),
             delta: plan.have.map(|have| (have, plan.artifact)),
         };
         let result = pull.run(&plan);
@@ -104,12 +108,17 @@ struct Pull<'a> {
     /// Of the windows so far.
     summaries: Vec<Vec<PeerSummary>>,
     began: Instant,
+    /// Chunks that each peer told in terms of others.
+    told: BTreeMap<usize, u64>,
+    /// Whose deltas did not hold.
+    liars: Vec<(usize, PeerError)>,
     /// What could be asked for as a whole.
     delta: Option<(ArtifactId, ArtifactId)>,
 }
 
 impl Pull<'_> {
     fn run(&mut self, plan: &Plan) -> Result<()> {
+        let mut told = plan.have;
         loop {
             let found =
                 survey(&self.writer.store().local(), &plan.artifact, IDS_MAX, &|| self.watch.cancelled())?;
@@ -119,6 +128,11 @@ impl Pull<'_> {
             }
             if found.lacking.is_empty() {
                 return Ok(());
+            }
+            if let Some(have) = told.take()
+                && self.by_delta(&have, plan, &found)?
+            {
+                continue;
             }
             let whole = found.chunks == found.lacking.len() as u64;
             let delta = self.delta.take().filter(|_| whole);
@@ -189,9 +203,9 @@ impl Pull<'_> {
 
     /// Whether a peer was dropped in an earlier window.
     fn is_out(&self, peer: usize) -> bool {
-        self.summaries
-            .iter()
-            .any(|summaries| summaries.get(peer).is_some_and(|summary| summary.out.is_some()))
+        let is_out =
+            |summaries: &Vec<PeerSummary>| summaries.get(peer).is_some_and(|summary| summary.out.is_some());
+        self.summaries.iter().any(is_out) || self.liars.iter().any(|(liar, _)| *liar == peer)
     }
 
     fn stuck(&self, plan: &Plan, window: &Window, slots: &[Slot]) -> Error {
@@ -233,7 +247,7 @@ impl Pull<'_> {
         }
         for number in 0..self.peers.len() {
             let report = self.report_of(number, elapsed);
-            if !self.summaries.is_empty() {
+            if !self.summaries.is_empty() || !self.told.is_empty() {
                 note(&known, &report);
             }
             self.report.peers.push(report);
@@ -246,13 +260,16 @@ impl Pull<'_> {
         let out =
             summaries().find_map(|summary| summary.out.clone().filter(|out| out.detail != "dropped before"));
         let bytes = peer.traffic().received();
+        let liar = self.liars.iter().find(|(liar, _)| *liar == number).map(|(_, error)| error);
+        let told = self.told.get(&number).copied().unwrap_or_default();
         PeerReport {
             url: peer.url().clone(),
             bytes,
-            chunks: summaries().map(|summary| summary.chunks).sum(),
+            chunks: told + summaries().map(|summary| summary.chunks).sum::<u64>(),
             rate: bytes.saturating_mul(1000) / millis(elapsed).max(1),
-            lied: out.as_ref().is_some_and(|out| matches!(out.fault, Fault::Lied | Fault::Misbehaved)),
-            dropped: out.map(|out| out.detail),
+            lied: liar.is_some()
+                || out.as_ref().is_some_and(|out| matches!(out.fault, Fault::Lied | Fault::Misbehaved)),
+            dropped: liar.map(|error| error.detail.clone()).or(out.map(|out| out.detail)),
         }
     }
 }

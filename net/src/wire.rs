@@ -11,6 +11,7 @@ mod messages;
 use bytes::Buf;
 use cairn_store::ChunkId;
 use cairn_store::block::{BLOCK_CHUNKS_MAX, BLOCK_MAX, FrameHeader};
+use cairn_store::delta::UNIT_LEN_MAX;
 use serde::{Deserialize, Serialize};
 
 pub use ids::{bitmap_from_bytes, bitmap_to_bytes, ids_from_bytes, ids_to_bytes};
@@ -32,6 +33,8 @@ pub const BITMAP_TYPE: &str = "application/vnd.cairn.bitmap";
 pub const FRAME_TYPE: &str = "application/vnd.cairn.frame";
 /// Content type of an artifact's canonical bytes, of a chunk's and of a pack's.
 pub const BYTES_TYPE: &str = "application/octet-stream";
+/// What a client offers that understands all codecs of deltas of this version.
+pub const CODECS: &str = "prefix,relocation";
 /// Ids in one request, at most.
 pub const IDS_MAX: usize = 262_144;
 /// Ids in one `absent` item, at most: of more, several items are sent.
@@ -59,6 +62,7 @@ const TAG_METADATA: u8 = 2;
 const TAG_DATA: u8 = 3;
 const TAG_ABSENT: u8 = 4;
 const TAG_FAILURE: u8 = 5;
+const TAG_UNIT: u8 = 6;
 
 /// Why bytes are not what they should be on the wire.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -129,7 +133,7 @@ pub struct Head {
 /// How a stream ends well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct End {
-    /// Metadata and data frames in the stream.
+    /// Metadata and data frames in the stream, and units of deltas.
     pub frames: u64,
     /// Their bytes, without the items' own headers.
     pub bytes: u64,
@@ -144,6 +148,8 @@ pub enum Item {
     Metadata(Vec<u8>),
     /// A block frame whose chunks are data.
     Data(Vec<u8>),
+    /// A unit of a delta: the next chunks that lack, told in terms of what is there.
+    Unit(Vec<u8>),
     /// Chunks that were asked for and are not here, or do not verify here; at most [`ABSENT_MAX`].
     Absent(Vec<ChunkId>),
     /// The stream ends here, and not well: why, for people.
@@ -165,6 +171,7 @@ impl Item {
             }
             Self::Metadata(frame) => put(out, TAG_METADATA, frame),
             Self::Data(frame) => put(out, TAG_DATA, frame),
+            Self::Unit(unit) => put(out, TAG_UNIT, unit),
             Self::Absent(ids) => put(out, TAG_ABSENT, &ids_to_bytes(ids)),
             Self::Failure(text) => {
                 let end = text.floor_char_boundary(FAILURE_LEN_MAX);
@@ -232,6 +239,7 @@ fn len_max(tag: u8) -> usize {
         TAG_METADATA | TAG_DATA => FRAME_LEN_MAX,
         TAG_ABSENT => ABSENT_MAX * ID_LEN,
         TAG_FAILURE => FAILURE_LEN_MAX,
+        TAG_UNIT => UNIT_LEN_MAX,
         _ => 0,
     }
 }
@@ -241,7 +249,7 @@ fn is_len_allowed(tag: u8, len: usize) -> bool {
         TAG_END => END_LEN,
         TAG_METADATA | TAG_DATA => FrameHeader::encoded_len(1, 0) + 1,
         TAG_ABSENT => ID_LEN,
-        TAG_HEAD => 1,
+        TAG_HEAD | TAG_UNIT => 1,
         _ => 0,
     };
     (len_min..=len_max(tag)).contains(&len) && (tag != TAG_ABSENT || len.is_multiple_of(ID_LEN))
@@ -324,7 +332,7 @@ impl ItemDecoder {
 
     fn begin_item(&mut self) -> Result<(), WireError> {
         let (tag, len) = (self.header[0], self.body_len());
-        if tag > TAG_FAILURE {
+        if tag > TAG_UNIT {
             return Err(WireError::Tag(tag));
         }
         if !is_len_allowed(tag, len) {
@@ -342,10 +350,14 @@ impl ItemDecoder {
     fn finish_item(&mut self, tag: u8, body: Vec<u8>) -> Result<Item, WireError> {
         Ok(match tag {
             TAG_HEAD => Item::Head(decode_head(&body)?),
-            TAG_METADATA | TAG_DATA => {
+            TAG_METADATA | TAG_DATA | TAG_UNIT => {
                 self.seen.frames += 1;
                 self.seen.bytes += body.len() as u64;
-                if tag == TAG_DATA { Item::Data(body) } else { Item::Metadata(body) }
+                match tag {
+                    TAG_METADATA => Item::Metadata(body),
+                    TAG_DATA => Item::Data(body),
+                    _ => Item::Unit(body),
+                }
             }
             TAG_ABSENT => Item::Absent(ids_from_bytes(&body)?),
             TAG_FAILURE => {

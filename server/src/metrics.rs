@@ -28,6 +28,8 @@ pub(crate) struct Metrics {
     pub(crate) limits_hit: Labelled,
     pub(crate) refused_tokens: AtomicU64,
     pub(crate) enumerations: Labelled,
+    /// What was asked for as a delta in terms of what is held.
+    pub(crate) deltas: Labelled,
     /// Guards the counts by route, method and status. A leaf lock.
     requests: Mutex<BTreeMap<(String, &'static str, u16), u64>>,
     /// Guards the times by route. A leaf lock.
@@ -123,6 +125,12 @@ impl Metrics {
             ),
             ("cairn_limits_hit_total", "limit", "Requests refused or cut off by a limit.", &self.limits_hit),
             ("cairn_enumerations_total", "how", "Comparisons of two artifacts.", &self.enumerations),
+            (
+                "cairn_deltas_total",
+                "how",
+                "Answers to who asked for a delta in terms of what he has.",
+                &self.deltas,
+            ),
         ] {
             text.family(name, "counter", help);
             for (value, count) in counts.get() {

@@ -13,6 +13,7 @@ use hyper::{Method, Uri};
 use tokio::sync::Notify;
 
 use crate::auth::Access;
+use crate::deltas::{DeltaServing, Deltas};
 use crate::entrance::{self, Door, behind};
 use crate::enumerations::Enumerations;
 use crate::incoming::BodyMemory;
@@ -34,6 +35,8 @@ pub struct PeerOptions {
     pub limits: PeerLimits,
     /// Proxies whose `X-Forwarded-For` says who asks.
     pub proxies: Vec<IpAddr>,
+    /// How deltas are served.
+    pub deltas: DeltaServing,
 }
 
 /// What the routes for peers share.
@@ -46,6 +49,7 @@ pub struct PeerApi {
     metrics: Metrics,
     pub(crate) work: Work,
     pub(crate) enumerations: Enumerations,
+    pub(crate) deltas: Arc<Deltas>,
     pub(crate) bodies: BodyMemory,
     transfers: Arc<AtomicUsize>,
     uploads: Arc<AtomicUsize>,
@@ -79,6 +83,7 @@ impl PeerApi {
             writer,
             clients: Clients::new(&options.limits),
             enumerations: Enumerations::default(),
+            deltas: Arc::new(Deltas::new(store.local(), options.deltas.clone())),
             bodies: BodyMemory::new(options.limits.bodies_bytes_max),
             options,
             metrics: Metrics::default(),

@@ -44,6 +44,8 @@ pub(crate) enum PeerRefusal {
     Full { limit: &'static str },
     #[error("the answer was not ready within {} s", .0.as_secs_f32())]
     Late(Duration),
+    #[error("it is being made")]
+    Coming,
     #[error("this server is stopping")]
     Draining,
     #[error("the body is longer than {max} bytes")]
@@ -81,7 +83,7 @@ impl PeerRefusal {
         let (status, kind, hint) = self.status();
         let wait = match self {
             Self::ClientFull { wait, .. } => Some(wait.unwrap_or(SOON)),
-            Self::Full { .. } | Self::Late(_) => Some(SOON),
+            Self::Full { .. } | Self::Late(_) | Self::Coming => Some(SOON),
             Self::Draining => Some(LATER),
             _ => None,
         };
@@ -107,6 +109,7 @@ impl PeerRefusal {
             Self::Full { .. } | Self::Late(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", Some("ask again later, or another peer"))
             }
+            Self::Coming => (StatusCode::ACCEPTED, "busy", Some("ask again later")),
             Self::Draining => {
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", Some("ask again later, or another peer"))
             }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cairn_net::wire::{
     self, End, ErrorBody, Failure, Head, HexId, Item, RefAnswer, RefList, RemoteRef, ids_from_bytes,
 };
+use cairn_store::delta::DeltaOptions;
 use cairn_store::pack::PackKind;
 use cairn_store::sending::Piece;
 use cairn_store::{ArtifactId, ChannelKey, ChunkId, ChunkRef, Origin, RefKey, RefStatement, Store, Subject};
@@ -20,6 +21,8 @@ pub(crate) struct Honest {
     pub(crate) seq: u64,
     /// Frames of data that were sent.
     pub(crate) frames: Arc<AtomicU64>,
+    /// Whether it tells deltas.
+    pub(crate) tells: bool,
 }
 
 /// What a test changes of the frames that a peer sends: nothing of it where it gives true.
@@ -27,7 +30,7 @@ pub(crate) type Twist = dyn Fn(&mut Reply, &Item) -> bool + Send + Sync;
 
 impl Honest {
     pub(crate) fn new(store: &Store) -> Self {
-        Self { store: store.clone(), origin: Origin([7; 16]), seq: 10, frames: Arc::default() }
+        Self { store: store.clone(), origin: Origin([7; 16]), seq: 10, frames: Arc::default(), tells: false }
     }
 
     pub(crate) fn serve(self) -> Server {
@@ -122,12 +125,35 @@ impl Honest {
             stored_bytes: chunks.stored_bytes,
         };
         let ids = |list: Vec<ChunkRef>| list.into_iter().map(|chunk| chunk.id).collect();
-        let wanted = match query {
+        let (part, codecs) = query.split_once('&').unwrap_or((query, ""));
+        let wanted = match part {
             "part=objects" => ids(objects.chunks),
-            "part=chunks" => ids(chunks.chunks),
+            "part=chunks" if codecs.is_empty() => ids(chunks.chunks),
+            "part=chunks" if self.tells => return self.tell(reply, &have.unwrap(), &want, twist),
+            "part=chunks" => return absent(reply, &[]),
             other => panic!("part {other:?}"),
         };
         self.stream(reply, Some(head), wanted, twist);
+    }
+
+    fn tell(&self, reply: &mut Reply, have: &ArtifactId, want: &ArtifactId, twist: &Twist) {
+        let gap = self.store.gap(have, want, &()).unwrap().unwrap();
+        let (mut units, mut end) = (Vec::new(), End::default());
+        let mut keep = |unit: Vec<u8>| {
+            end.frames += 1;
+            end.bytes += unit.len() as u64;
+            units.push(Item::Unit(unit));
+            Ok(())
+        };
+        self.store.encode_delta(&gap, &DeltaOptions::default(), &(), &mut keep).unwrap();
+        if !reply.stream_head() {
+            return;
+        }
+        for item in units.into_iter().chain([Item::End(end)]) {
+            if twist(reply, &item) && !reply.raw(&item.to_bytes()) {
+                return;
+            }
+        }
     }
 
     fn stream(&self, reply: &mut Reply, head: Option<Head>, wanted: Vec<ChunkId>, twist: &Twist) {

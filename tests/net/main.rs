@@ -16,6 +16,7 @@ mod rollback;
 mod several;
 mod sharing;
 mod shortened;
+mod told;
 mod trees;
 mod trickle;
 mod wrong_bytes;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use cairn_net::{Kind, PeerUrl, Source};
 use cairn_server::{
-    Access, Listen, NewToken, PeerApi, PeerLimits, PeerOptions, Scope, Serving, Stop, TlsFiles, TokenFile,
-    peer_router,
+    Access, DeltaServing, Listen, NewToken, PeerApi, PeerLimits, PeerOptions, Scope, Serving, Stop, TlsFiles,
+    TokenFile, peer_router,
 };
 use cairn_store::Writer;
 use harness::scratch::Scratch;
@@ -34,6 +34,7 @@ impl Real {
             access: access.clone(),
             limits: PeerLimits::default(),
             proxies: Vec::new(),
+            deltas: DeltaServing::default(),
         };
         let api = PeerApi::writing(writer.signed("server".to_owned()), options);
         let listen =

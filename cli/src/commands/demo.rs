@@ -172,7 +172,8 @@ fn list_and_compare(app: &mut App, told: &[Told]) -> anyhow::Result<u64> {
     say(app, &["", "$ cairn ls"])?;
     ls::run(app, &ls::LsArgs { filter: None, platform: PlatformArg { platform: None } })?;
     say(app, &["", &format!("$ cairn diff {NAME}@1 {NAME}@stable --bytes")])?;
-    let transfer = diff::compare(app, &store, (first, second), true, DIFFERENCES_SHOWN)?.unwrap_or_default();
+    let transfer = diff::compare(app, &store, (first, second), Some(None), DIFFERENCES_SHOWN)?;
+    let transfer = transfer.unwrap_or_default().transfer;
     say(app, &["", "$ cairn stats"])?;
     stats::run(app, &stats::StatsArgs {})?;
     Ok(transfer.stored_bytes + transfer.metadata_bytes)

@@ -1,12 +1,14 @@
 //! `cairn diff`: what two artifacts do not have in common.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
+use cairn_store::delta::{CodecTotals, DeltaOptions, DeltaSummary, Effort};
 use cairn_store::diff::{Difference, EntryKind, Transfer, diff_artifacts};
 use cairn_store::{ArtifactId, Entry, Node, Spec, Store};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use super::serve::EffortArg;
 use super::show::entry_kind_name;
 use crate::app::App;
 use crate::args::PlatformArg;
@@ -20,7 +22,8 @@ A line begins with + for added, - for removed, ~ for changed, and m for a change
 
 Examples:
   cairn diff uv@0.8.1 uv@0.8.2
-  cairn diff uv@0.8.1 uv@stable --bytes";
+  cairn diff uv@0.8.1 uv@stable --bytes        and what a delta between them comes to
+  cairn diff uv@0.8.1 uv@stable --bytes --delta-effort max";
 
 /// Compare two artifacts: files added, removed and changed
 #[derive(Debug, Args, Serialize, Deserialize)]
@@ -39,6 +42,16 @@ pub(crate) struct DiffArgs {
     #[arg(long)]
     #[serde(default)]
     pub(crate) bytes: bool,
+    /// How hard to try to make the delta small that --bytes tells of [default: normal]
+    #[arg(
+        long,
+        env = "CAIRN_DELTA_EFFORT",
+        value_name = "EFFORT",
+        requires = "bytes",
+        hide_env_values = true
+    )]
+    #[serde(default)]
+    pub(crate) delta_effort: Option<EffortArg>,
     #[command(flatten)]
     #[serde(default)]
     pub(crate) platform: PlatformArg,
@@ -94,6 +107,23 @@ struct Total {
     stored_bytes: u64,
     metadata_objects: u64,
     metadata_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delta: Option<Delta>,
+}
+
+/// The same told in terms of what is there.
+#[derive(Serialize)]
+struct Delta {
+    bytes: u64,
+    metadata_bytes: u64,
+    codecs: BTreeMap<&'static str, CodecTotals>,
+}
+
+/// What a comparison by bytes comes to.
+#[derive(Default)]
+pub(crate) struct Bytes {
+    pub(crate) transfer: Transfer,
+    delta: Option<(DeltaSummary, u64)>,
 }
 
 /// How an entry differs.
@@ -140,23 +170,31 @@ pub(crate) fn run(app: &mut App, args: &DiffArgs) -> anyhow::Result<Outcome> {
     let platform = args.platform.platform.as_ref();
     let (_, from) = view.resolve(&args.from, platform)?;
     let (_, to) = view.resolve(&args.to, platform)?;
-    compare(app, &store, (from, to), args.bytes, usize::MAX)?;
+    let effort = args.delta_effort.map_or(Effort::Normal, Effort::from);
+    compare(app, &store, (from, to), args.bytes.then_some(Some(effort)), usize::MAX)?;
     Ok(Outcome::Done)
 }
 
 /// Prints what differs, of what is ordered by bytes at most `shown` lines, and gives what is transferred if that is
-/// asked for.
+/// asked for; with an effort, also as a delta.
 pub(crate) fn compare(
     app: &mut App,
     store: &Store,
     (from, to): (ArtifactId, ArtifactId),
-    bytes: bool,
+    bytes: Option<Option<Effort>>,
     shown: usize,
-) -> anyhow::Result<Option<Transfer>> {
-    let transfer = bytes.then(|| store.transfer(&from, &to, &app.meter("comparing"))).transpose()?;
+) -> anyhow::Result<Option<Bytes>> {
+    let bytes = match bytes {
+        None => None,
+        Some(effort) => {
+            let transfer = store.transfer(&from, &to, &app.meter("comparing"))?;
+            let delta = effort.map(|effort| delta(app, store, (from, to), effort)).transpose()?.flatten();
+            Some(Bytes { transfer, delta })
+        }
+    };
     let mut counts = [0; 4];
     let (before, after) = (store.artifact(&from)?, store.artifact(&to)?);
-    if let Some(transfer) = &transfer {
+    if let Some(Bytes { transfer, .. }) = &bytes {
         // Largest first, so all are needed before the first is printed.
         let parts: HashMap<&[u8], Part> = transfer
             .files
@@ -184,8 +222,23 @@ pub(crate) fn compare(
             print_difference(app, &difference)?;
         }
     }
-    print_summary(app, (from, to), counts, transfer.as_ref())?;
-    Ok(transfer)
+    print_summary(app, (from, to), counts, bytes.as_ref())?;
+    Ok(bytes)
+}
+
+/// What the delta comes to, and its metadata; nothing where they are not all here or too large for one.
+fn delta(
+    app: &App,
+    store: &Store,
+    (from, to): (ArtifactId, ArtifactId),
+    effort: Effort,
+) -> anyhow::Result<Option<(DeltaSummary, u64)>> {
+    let meter = app.meter("telling the one by the other");
+    let Some(gap) = store.gap(&from, &to, &meter)? else { return Ok(None) };
+    let options = DeltaOptions { effort, ..DeltaOptions::default() };
+    let summary = store.encode_delta(&gap, &options, &meter, &mut |_| Ok(()))?;
+    let objects = store.encode_objects(&from, &to, effort, &meter)?;
+    Ok(Some((summary, objects.map_or(0, |unit| unit.len() as u64))))
 }
 
 fn side(entry: &Entry) -> Side {
@@ -272,16 +325,24 @@ fn print_summary(
     app: &mut App,
     (from, to): (ArtifactId, ArtifactId),
     counts: [u64; 4],
-    transfer: Option<&Transfer>,
+    bytes: Option<&Bytes>,
 ) -> OutputResult {
     let [added, removed, changed, metadata] = counts;
     if app.json() {
-        let transfer = transfer.map(|transfer| Total {
+        let codecs = |summary: &DeltaSummary| {
+            summary.parts().into_iter().filter(|(_, totals)| totals.blocks > 0).collect()
+        };
+        let transfer = bytes.map(|Bytes { transfer, delta }| Total {
             chunks: transfer.chunks,
             plain_bytes: transfer.plain_bytes,
             stored_bytes: transfer.stored_bytes,
             metadata_objects: transfer.metadata_objects,
             metadata_bytes: transfer.metadata_bytes,
+            delta: delta.as_ref().map(|(summary, metadata_bytes)| Delta {
+                bytes: summary.bytes(),
+                metadata_bytes: *metadata_bytes,
+                codecs: codecs(summary),
+            }),
         });
         let (from, to) = (from.to_string(), to.to_string());
         return app.out.object(&Summary {
@@ -300,11 +361,19 @@ fn print_summary(
         line += &format!(", {metadata} in metadata alone");
     }
     app.out.line(line)?;
-    if let Some(transfer) = transfer {
+    if let Some(Bytes { transfer, delta }) = bytes {
         let total = text::size(transfer.stored_bytes + transfer.metadata_bytes);
         let (plain, chunks) = (text::size(transfer.plain_bytes), text::count(transfer.chunks, "chunk"));
         let metadata = text::size(transfer.metadata_bytes);
         app.out.line(format!("transfers {total}: {chunks} of {plain} plain, and {metadata} of metadata"))?;
+        if let Some((summary, metadata_bytes)) = delta {
+            let total = text::size(summary.bytes() + metadata_bytes);
+            let used = summary.parts().into_iter().filter(|(_, totals)| totals.blocks > 0);
+            let codecs: Vec<String> =
+                used.map(|(codec, totals)| format!("{codec} {}", text::size(totals.bytes))).collect();
+            let (codecs, metadata) = (codecs.join(", "), text::size(*metadata_bytes));
+            app.out.line(format!("as a delta {total}: {codecs}, metadata {metadata}"))?;
+        }
     }
     Ok(())
 }

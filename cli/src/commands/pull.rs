@@ -8,7 +8,7 @@ use super::use_;
 use crate::app::App;
 use crate::args::PlatformArg;
 use crate::error::Outcome;
-use crate::exchange::{self, Extent, FromArgs, Wanted};
+use crate::exchange::{self, DeltaArgs, Extent, FromArgs, Wanted};
 use crate::wire;
 
 const EXAMPLES: &str = "\
@@ -20,6 +20,7 @@ Examples:
   cairn pull bitcoin@stable                    of the peers that `cairn peers add` named
   cairn pull bitcoin@29.0 --from http://a:7001 --from http://b:7001       of both at once
   cairn pull bitcoin@29.0 --dry-run            what would come
+  cairn pull bitcoin@29.0 --delta never        chunks as they are, and not told in terms of a version that is here
   cairn pull bitcoin@29.0 --to-profile default and shown at once, as `cairn use` does";
 
 /// Bring a version here that peers have: only what lacks of it
@@ -45,6 +46,9 @@ pub(crate) struct PullArgs {
     #[arg(long)]
     #[serde(default)]
     pub(crate) lazy: bool,
+    #[command(flatten)]
+    #[serde(default)]
+    pub(crate) delta: DeltaArgs,
     /// Let the version name this content even if it names other content here
     #[arg(long)]
     #[serde(default)]
@@ -62,9 +66,11 @@ pub(crate) fn run(app: &mut App, args: &PullArgs) -> anyhow::Result<Outcome> {
         sources: args.from.sources(writer.path())?,
         extent: if args.lazy { Extent::Lazy } else { Extent::Full },
         replace: args.replace,
+        deltas: args.delta.wanted(),
     };
     let planned = exchange::plan(app, &writer, &wanted)?;
-    exchange::tell_plan(app, &planned, args.dry_run)?;
+    let offer = if args.dry_run { exchange::offer(app, &planned)? } else { None };
+    exchange::tell_plan(app, &planned, args.dry_run, offer.as_ref())?;
     if args.dry_run {
         return Ok(Outcome::Done);
     }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::Args;
+use cairn_server::DeltaServing;
+use cairn_store::delta::Effort;
+use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::{CollectorArgs, ScrubArgs};
@@ -22,6 +24,7 @@ Examples:
   cairn serve                                      at http://127.0.0.1:7001
   cairn token create --scope read > token
   cairn serve --listen 0.0.0.0:7001 --tls-cert cert.pem --tls-key key.pem
+  cairn serve --prepare-deltas 3                   what peers upgrade by is ready before they ask
   cairn serve --bandwidth 50M --bandwidth-client 10M
   cairn daemon --takeover --listen 127.0.0.1:7001  where a daemon runs already";
 
@@ -89,9 +92,81 @@ pub(crate) struct ServeOptions {
     #[command(flatten)]
     #[serde(flatten)]
     pub(crate) limits: LimitOptions,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub(crate) deltas: DeltaOptions,
     /// Serve the programs that lie in this folder as NAME-VERSION-PLATFORM-ARCH by the binary API too
     #[arg(long, env = "BINARIES_DIR", value_name = "DIR", hide_env_values = true)]
     pub(crate) binaries_dir: Option<PathBuf>,
+}
+
+/// How versions are told in terms of others to peers that have these.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Args, Serialize, Deserialize)]
+#[command(next_help_heading = "Deltas for peers")]
+#[serde(default)]
+pub(crate) struct DeltaOptions {
+    /// Make deltas to each latest version, and to each that a channel names, from so many versions before it at once, and
+    /// not when the first peer asks [default: 0]
+    #[arg(long, env = "CAIRN_PREPARE_DELTAS", value_name = "K", hide_env_values = true)]
+    pub(crate) prepare_deltas: Option<usize>,
+    /// How hard it is tried to make them small [default: normal]
+    #[arg(long, env = "CAIRN_DELTA_EFFORT", value_name = "EFFORT", hide_env_values = true)]
+    pub(crate) delta_effort: Option<EffortArg>,
+    /// Bytes of deltas that are kept; with 0 none are made [default: 1G]
+    #[arg(long, env = "CAIRN_DELTA_CACHE", value_name = "SIZE", value_parser = text::parse_size, hide_env_values = true)]
+    pub(crate) delta_cache: Option<u64>,
+    /// Memory that making one may take; executables for which it does not do are told without prediction [default: 1G]
+    #[arg(long, env = "CAIRN_DELTA_MEMORY", value_name = "SIZE", value_parser = text::parse_size, hide_env_values = true)]
+    pub(crate) delta_memory: Option<u64>,
+    /// How long making one may take [default: 3m]
+    #[arg(long, env = "CAIRN_DELTA_TIME", value_name = "DURATION", value_parser = text::parse_duration, hide_env_values = true)]
+    pub(crate) delta_time: Option<Duration>,
+}
+
+/// `--delta-effort`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum EffortArg {
+    /// Similar chunks alone, found and compressed quickly
+    Fast,
+    /// Executables are predicted from their older versions
+    Normal,
+    /// Whatever makes it smaller
+    Max,
+}
+
+impl From<EffortArg> for Effort {
+    fn from(effort: EffortArg) -> Self {
+        match effort {
+            EffortArg::Fast => Self::Fast,
+            EffortArg::Normal => Self::Normal,
+            EffortArg::Max => Self::Max,
+        }
+    }
+}
+
+impl DeltaOptions {
+    fn or(self, before: Self) -> Self {
+        Self {
+            prepare_deltas: self.prepare_deltas.or(before.prepare_deltas),
+            delta_effort: self.delta_effort.or(before.delta_effort),
+            delta_cache: self.delta_cache.or(before.delta_cache),
+            delta_memory: self.delta_memory.or(before.delta_memory),
+            delta_time: self.delta_time.or(before.delta_time),
+        }
+    }
+
+    /// As the server takes them.
+    pub(crate) fn serving(&self) -> DeltaServing {
+        let usual = DeltaServing::default();
+        DeltaServing {
+            effort: self.delta_effort.map_or(usual.effort, Effort::from),
+            prepare: self.prepare_deltas.unwrap_or(usual.prepare),
+            kept_bytes_max: self.delta_cache.unwrap_or(usual.kept_bytes_max),
+            file_max: self.delta_memory.map_or(usual.file_max, |memory| memory / DeltaServing::MEMORY_FACTOR),
+            time_max: self.delta_time.unwrap_or(usual.time_max),
+        }
+    }
 }
 
 /// What peers may take.
@@ -234,6 +309,7 @@ impl ServeOptions {
             token_file: self.token_file.or(before.token_file),
             proxy: if self.proxy.is_empty() { before.proxy } else { self.proxy },
             limits: self.limits.or(before.limits),
+            deltas: self.deltas.or(before.deltas),
             binaries_dir: self.binaries_dir.or(before.binaries_dir),
         }
     }

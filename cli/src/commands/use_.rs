@@ -1,6 +1,6 @@
 //! `cairn use`: show other versions of packages, all at once.
 
-use cairn_net::Source;
+use cairn_net::{DeltaUse, Source};
 use cairn_store::generation::UseOptions;
 use cairn_store::{ArtifactId, Error, Name, Platform, ProfileName, RefKey, Spec, Writer};
 use clap::Args;
@@ -156,10 +156,10 @@ impl Getting {
         platform: Option<&Platform>,
     ) -> anyhow::Result<(RefKey, ArtifactId)> {
         let (sources, extent) = (self.sources.clone(), self.extent);
-        let wanted = Wanted { spec, platform, sources, extent, replace: false };
+        let wanted = Wanted { spec, platform, sources, extent, replace: false, deltas: DeltaUse::default() };
         let planned = exchange::plan(app, writer, &wanted)?;
         if !app.json() {
-            exchange::tell_plan(app, &planned, false)?;
+            exchange::tell_plan(app, &planned, false, None)?;
         }
         if extent != Extent::Full {
             app.keep_sources(&self.sources)?;

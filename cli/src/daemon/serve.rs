@@ -94,6 +94,7 @@ impl Opened {
             access,
             limits: limits(&options.limits),
             proxies: options.proxy,
+            deltas: options.deltas.serving(),
         };
         let api = PeerApi::writing(writer.signed(WHO.to_owned()), peer);
         let folder = BinariesOptions { dir: options.binaries_dir, sums: Some(writer.path().join(SUMS)) };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cairn_fusefs::WorkingSet;
-use cairn_net::{Net, PeerUrl, Plan, Report, Resolved, Source, Watch};
+use cairn_net::{DeltaOffer, DeltaUse, Net, PeerUrl, Plan, Report, Resolved, Source, Watch};
 use cairn_store::{
     ArtifactId, Held, HoldGuard, Platform, Progress, Published, PulledOptions, RefKey, Spec, Store, Why,
     Writer,
@@ -43,6 +43,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) extent: Extent,
     /// Whether the version may name this content though it names other content here.
     pub(crate) replace: bool,
+    /// Whether it may come as a delta.
+    pub(crate) deltas: DeltaUse,
 }
 
 /// What will happen, with the metadata for it here.
@@ -85,7 +87,8 @@ pub(crate) fn plan(app: &App, writer: &Writer, wanted: &Wanted<'_>) -> anyhow::R
         .check_pulled(&resolved.artifact, &resolved.envelopes, &options)
         .map_err(|error| pulled_conflict(error, &resolved.key))?;
     let hold = writer.hold(Held::Artifact(resolved.artifact), format!("a pull of {}", resolved.key));
-    let plan = net.plan(writer, &resolved.holders, &resolved, &meter)?;
+    let mut plan = net.plan(writer, &resolved.holders, &resolved, &meter)?;
+    plan.deltas = wanted.deltas;
     let channel = match wanted.spec {
         Spec::Version { version_or_channel, .. } if *version_or_channel != resolved.key.version.as_str() => {
             Some(version_or_channel.clone())
@@ -94,6 +97,12 @@ pub(crate) fn plan(app: &App, writer: &Writer, wanted: &Wanted<'_>) -> anyhow::R
     };
     let (extent, replace) = (wanted.extent, wanted.replace);
     Ok(Planned { plan, channel, extent, resolved, replace, began, net, hold })
+}
+
+/// What the delta of a plan would come to, if a peer tells one.
+pub(crate) fn offer(app: &App, planned: &Planned) -> anyhow::Result<Option<DeltaOffer>> {
+    let meter = app.meter("asking for a delta");
+    Ok(planned.net.delta_offer(&planned.plan, &|| meter.cancelled())?)
 }
 
 /// Does what was planned, and names the version.

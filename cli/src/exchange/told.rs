@@ -1,6 +1,6 @@
 //! How pulls are told: what is to come before it does, and what came from whom.
 
-use cairn_net::{PeerReport, Plan};
+use cairn_net::{DeltaOffer, DeltaReport, PeerReport, Plan};
 use serde::Serialize;
 
 use super::pull::{Extent, Planned, Pulled};
@@ -28,6 +28,8 @@ struct PlanReport<'a> {
     peers: Vec<&'a str>,
     dropped: Vec<Dropped<'a>>,
     dry_run: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delta: Option<&'a DeltaOffer>,
 }
 
 /// A peer that does not take part.
@@ -56,6 +58,7 @@ pub(crate) struct PulledReport {
     wire_bytes: u64,
     sent_bytes: u64,
     round_trips: u64,
+    delta: Option<DeltaReport>,
     peers: Vec<PeerLine>,
     elapsed_ms: u128,
 }
@@ -104,13 +107,14 @@ impl PulledReport {
             wire_bytes: report.wire_bytes,
             sent_bytes: report.sent_bytes,
             round_trips: report.round_trips,
+            delta: report.delta.clone(),
             peers: report.peers.iter().map(PeerLine::of).collect(),
             elapsed_ms: elapsed.as_millis(),
         }
     }
 }
 
-fn plan_report<'a>(planned: &'a Planned, dry_run: bool) -> PlanReport<'a> {
+fn plan_report<'a>(planned: &'a Planned, dry_run: bool, delta: Option<&'a DeltaOffer>) -> PlanReport<'a> {
     let Plan { artifact, key, have, objects, object_bytes, chunks, plain_bytes, .. } = &planned.plan;
     let Plan { stored_bytes, total_bytes, saved_bytes, peers, dropped, .. } = &planned.plan;
     let dropped = dropped
@@ -134,13 +138,19 @@ fn plan_report<'a>(planned: &'a Planned, dry_run: bool) -> PlanReport<'a> {
         peers: peers.iter().map(|peer| peer.as_str()).collect(),
         dropped: dropped.collect(),
         dry_run,
+        delta,
     }
 }
 
 /// Tells what is to come, at once: what follows may take long.
-pub(crate) fn tell_plan(app: &mut App, planned: &Planned, dry_run: bool) -> OutputResult {
+pub(crate) fn tell_plan(
+    app: &mut App,
+    planned: &Planned,
+    dry_run: bool,
+    delta: Option<&DeltaOffer>,
+) -> OutputResult {
     if app.json() {
-        app.out.object(&plan_report(planned, dry_run))?;
+        app.out.object(&plan_report(planned, dry_run, delta))?;
         return app.out.flush();
     }
     if app.quiet() && !dry_run {
@@ -171,6 +181,9 @@ pub(crate) fn tell_plan(app: &mut App, planned: &Planned, dry_run: bool) -> Outp
         }
     };
     facts.fact("  to transfer", transfer);
+    if let Some(DeltaOffer { from, bytes, .. }) = delta {
+        facts.fact("  as a delta", format!("{} from {from}", text::size(*bytes)));
+    }
     let part = text::percent(plan.saved_bytes, plan.total_bytes);
     let (saved, total) = (text::size(plan.saved_bytes), text::size(plan.total_bytes));
     facts.fact("  saved", format!("{saved} of {total} ({part}) are here already"));
@@ -200,6 +213,12 @@ pub(crate) fn tell_pulled(app: &mut App, pulled: &Pulled) -> OutputResult {
         let (wire, chunks) = (text::size(report.wire_bytes), text::count(report.chunks, "chunk"));
         let trips = text::count(report.round_trips, "round trip");
         facts.fact("  transferred", format!("{wire} in {trips}, {chunks}"));
+    }
+    if let Some(delta) = &report.delta {
+        let codecs = delta.codecs.iter().map(|(codec, bytes)| format!("{codec} {}", text::size(*bytes)));
+        let (bytes, plain) = (text::size(delta.bytes), text::size(delta.plain_bytes));
+        let codecs = codecs.collect::<Vec<_>>().join(", ");
+        facts.fact("  as a delta", format!("{bytes} for {plain}: {codecs}"));
     }
     for peer in report.peers.iter().filter(|peer| peer.chunks > 0 || peer.dropped.is_some()) {
         facts.fact("  from", peer_line(peer));

@@ -149,6 +149,9 @@ async fn ask(
                 }
                 absent.extend(list);
             }
+            Item::Unit(_) => {
+                return Err(peer.error(Fault::Misbehaved, "it sends a delta that was not asked for"));
+            }
             Item::Head(_) | Item::Failure(_) | Item::End(_) => continue,
         }
         if std::mem::take(&mut is_first) {

@@ -90,7 +90,7 @@ fn judge(status: StatusCode) -> Fault {
     match status.as_u16() {
         401 | 403 => Fault::Refused,
         404 | 410 => Fault::Absent,
-        408 | 429 | 503 => Fault::Busy,
+        202 | 408 | 429 | 503 => Fault::Busy,
         409 => Fault::Conflict,
         422 => Fault::Incomplete,
         500..=599 => Fault::Failed,

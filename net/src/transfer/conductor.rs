@@ -234,6 +234,9 @@ async fn read(
                 }
             }
             Item::Absent(ids) => drop(events.send(Event::Absent { batch, ids })),
+            Item::Unit(_) => {
+                return Err(peer.error(Fault::Misbehaved, "it sends a delta that was not asked for"));
+            }
             Item::Head(_) | Item::Failure(_) | Item::End(_) => {}
         }
     }

@@ -1,25 +1,34 @@
 //! `GET /v1/delta/{have}/{want}`: everything of an artifact that another lacks, metadata first, as one stream.
 //!
-//! It depends on the two ids alone, and so a cache may keep it for ever, unless something of it is not here.
+//! It depends on the two ids alone, and so a cache may keep it for ever, unless something of it is not here. Who offers
+//! codecs gets its chunks told in terms of those that `have` has, as soon as they are, and plainly where they are not: that
+//! answer no cache keeps. Who would rather ask again says so (`Prefer: respond-async, wait=10`, RFC 7240), and gets 202, or
+//! 404 where there will be none.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use cairn_net::wire::{Head, STREAM_TYPE};
-use cairn_store::{ArtifactId, ChunkId, Error, Store};
+use cairn_net::wire::{CODECS, Head, STREAM_TYPE};
+use cairn_store::{ArtifactId, ChunkId, Error, RefKey, Store};
+use hyper::header::{CONTENT_LENGTH, HeaderValue};
 use hyper::{HeaderMap, Method, Uri};
 
 use super::objects::{absent, is_named, parse_id};
 use super::query;
 use crate::auth::Guest;
 use crate::cached::{Cached, Keep};
+use crate::deltas::{BODY_AT, Pair, Standing};
 use crate::enumerations::{Comparison, Enumeration, Part};
 use crate::outflow::Outflow;
 use crate::peer_api::PeerApi;
 use crate::peer_error::PeerRefusal;
+use crate::pieces::{Pieces, ReadAt};
 use crate::tokens::Grant;
 
 /// What stands for an artifact where nothing is held.
@@ -42,6 +51,15 @@ pub(crate) async fn delta(
         Some("chunks") => &[Part::Chunks],
         Some(_) => return Err(PeerRefusal::NotUnderstood("part is objects or chunks".to_owned())),
     };
+    let codecs = query(&uri, "codecs")?;
+    if let (Some(codecs), Some(have), &[part]) = (&codecs, have, parts)
+        && offers_all(codecs)
+    {
+        let pair = Pair { have, want, part };
+        if let Some(response) = told(&api, &guest, pair, &method, &headers).await? {
+            return Ok(response);
+        }
+    }
     let have_text = have.map_or(NONE.to_owned(), |have| have.to_string());
     let tag = format!("{have_text}-{want}-{}", part.as_deref().unwrap_or("all"));
     let (store, grant) = (api.store().clone(), guest.grant().clone());
@@ -59,7 +77,8 @@ pub(crate) async fn delta(
         lists.push((part, api.enumerations.get(comparison, api.store(), &api.work, counts).await?));
     }
     let is_here = lists.iter().filter(|(part, _)| parts.contains(part)).all(|(_, list)| list.is_here);
-    if !is_here {
+    // The same request has another answer once there is one.
+    if !is_here || codecs.is_some() {
         cached.keep = Keep::Never;
     }
     if method == Method::HEAD {
@@ -70,6 +89,98 @@ pub(crate) async fn delta(
     let wanted = sent.map(|(_, list)| list.ids.clone()).collect();
     let flow = Outflow { head: Some(head), wanted, is_immutable: is_here, held: None };
     Ok(cached.answer(flow.into_body(&api)))
+}
+
+/// Whether a client understands all that there is: a delta uses whatever is smallest.
+fn offers_all(codecs: &str) -> bool {
+    CODECS.split(',').all(|codec| codecs.split(',').any(|offered| offered.trim() == codec))
+}
+
+/// What lacks, told in terms of what the client has; nothing where it is not told.
+async fn told(
+    api: &Arc<PeerApi>,
+    guest: &Guest,
+    pair: Pair,
+    method: &Method,
+    headers: &HeaderMap,
+) -> Result<Option<Response>, PeerRefusal> {
+    let (store, grant) = (api.store().clone(), guest.grant().clone());
+    let check = move || {
+        let view = store.view()?;
+        for id in [pair.have, pair.want] {
+            let is_covered = |key: &RefKey| grant.covers_all() || grant.covers(key.name.as_str());
+            if !view.refs_to(&id).any(is_covered) {
+                return Err(absent("artifact", id.into()));
+            }
+        }
+        Ok(())
+    };
+    api.work.run(check).await??;
+    let patience = Patience::of(headers);
+    let wait = patience.wait.min(api.limits().request_time_max / 2);
+    let counts = &api.metrics().deltas;
+    let (file, len) = match api.deltas.get(pair, wait).await {
+        Standing::Ready(file, len) => (file, len),
+        Standing::Coming if patience.asks_again => {
+            counts.add("coming");
+            return Err(PeerRefusal::Coming);
+        }
+        Standing::Nothing if patience.asks_again => {
+            counts.add("none");
+            let what = format!("a delta from {} to {}", pair.have.short(), pair.want.short());
+            return Err(PeerRefusal::Absent { what, ids: Vec::new() });
+        }
+        Standing::Coming | Standing::Nothing => {
+            counts.add("plain");
+            return Ok(None);
+        }
+    };
+    counts.add("told");
+    let tag = format!("{}-{}-{:?}-told", pair.have, pair.want, pair.part).to_lowercase();
+    let cached = Cached { guest, tag, keep: Keep::ForEver, content_type: STREAM_TYPE };
+    if let Some(response) = cached.not_modified(headers) {
+        return Ok(Some(response));
+    }
+    let body = match *method {
+        Method::HEAD => Body::empty(),
+        _ => Body::new(Pieces::new(api, Arc::new(Told(file)), BODY_AT..BODY_AT + len)),
+    };
+    let mut response = cached.answer(body);
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(len));
+    Ok(Some(response))
+}
+
+/// A delta's file.
+struct Told(Arc<File>);
+
+impl ReadAt for Told {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> Result<(), PeerRefusal> {
+        self.0.read_exact_at(buffer, offset).map_err(|error| PeerRefusal::Failed(error.into()))
+    }
+}
+
+/// What a client prefers, by RFC 7240.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Patience {
+    wait: Duration,
+    asks_again: bool,
+}
+
+impl Patience {
+    fn of(headers: &HeaderMap) -> Self {
+        let mut patience = Self::default();
+        let given = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+        for preference in given.flat_map(|value| value.split(',')).map(str::trim) {
+            if preference.eq_ignore_ascii_case("respond-async") {
+                patience.asks_again = true;
+            } else if let Some(seconds) =
+                preference.strip_prefix("wait=").and_then(|text| text.trim().parse().ok())
+            {
+                patience.wait = Duration::from_secs(seconds);
+            }
+        }
+        patience
+    }
 }
 
 fn head(lists: &[(Part, Arc<Enumeration>)]) -> Head {

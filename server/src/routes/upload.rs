@@ -103,6 +103,9 @@ impl Frames<'_> {
                     return Ok(Some((PackKind::Data, frame)));
                 }
                 Some(Item::Head(_) | Item::End(_)) => {}
+                Some(Item::Unit(_)) => {
+                    return Err(not_understood("an upload brings frames, not a delta".to_owned()));
+                }
                 Some(Item::Absent(_)) => {
                     return Err(not_understood("an upload brings frames, not what is absent".to_owned()));
                 }

@@ -17,3 +17,4 @@ mod rude;
 mod served;
 mod stopping;
 mod tls;
+mod told;

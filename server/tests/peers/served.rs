@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_server::{
-    Access, Listen, NewToken, PeerApi, PeerLimits, PeerOptions, Scope, Serving, Stop, TlsFiles, TokenFile,
-    peer_router,
+    Access, DeltaServing, Listen, NewToken, PeerApi, PeerLimits, PeerOptions, Scope, Serving, Stop, TlsFiles,
+    TokenFile, peer_router,
 };
 use cairn_store::{ArtifactId, Store, Writer};
 use harness::{bytes, scratch::Scratch, stores};
@@ -23,6 +23,7 @@ pub(crate) struct Setup {
     pub(crate) writes: bool,
     /// Whether whoever connects is a proxy that says for whom.
     pub(crate) by_proxy: bool,
+    pub(crate) deltas: DeltaServing,
 }
 
 impl Default for Setup {
@@ -33,6 +34,7 @@ impl Default for Setup {
             tls: None,
             writes: false,
             by_proxy: false,
+            deltas: DeltaServing::default(),
         }
     }
 }
@@ -83,6 +85,7 @@ impl Folder {
             access: setup.access.clone(),
             limits: setup.limits,
             proxies: setup.by_proxy.then_some([127, 0, 0, 1].into()).into_iter().collect(),
+            deltas: setup.deltas,
         };
         let api = if setup.writes {
             PeerApi::writing(self.writer(), options)

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use cairn_net::{PeerUrl, Source};
-use cairn_server::{Access, Listen, PeerApi, PeerLimits, PeerOptions, Serving, Stop, peer_router};
+use cairn_net::{DeltaUse, PeerUrl, Source};
+use cairn_server::{
+    Access, DeltaServing, Listen, PeerApi, PeerLimits, PeerOptions, Serving, Stop, peer_router,
+};
 use cairn_store::{Writer, WriterOptions};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -45,6 +47,7 @@ impl Server {
             access: Access::open(),
             limits: PeerLimits::default(),
             proxies: Vec::new(),
+            deltas: DeltaServing::default(),
         };
         let api = PeerApi::reading(app.store()?, options);
         let router = peer_router(Arc::clone(&api), Default::default());
@@ -89,10 +92,17 @@ fn pull_one(app: &mut App, writer: &Writer, url: &PeerUrl, version: &str) -> any
     say(app, &["", &format!("$ cairn pull {NAME}@{version} --from {url} --store second")])?;
     let spec = spec(version)?;
     let sources = vec![Source::open(url.clone())];
-    let wanted = Wanted { spec: &spec, platform: None, sources, extent: Extent::Full, replace: false };
+    let wanted = Wanted {
+        spec: &spec,
+        platform: None,
+        sources,
+        extent: Extent::Full,
+        replace: false,
+        deltas: DeltaUse::default(),
+    };
     let planned = exchange::plan(app, writer, &wanted)?;
     if is_told(app) {
-        exchange::tell_plan(app, &planned, false)?;
+        exchange::tell_plan(app, &planned, false, None)?;
     }
     let pulled = exchange::pull(app, writer, planned)?;
     if is_told(app) {
