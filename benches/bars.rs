@@ -6,7 +6,10 @@ use cairn_benches::Programs;
 
 fn main() -> ExitCode {
     // Cargo names the package's other programs when it builds a bench target.
-    let programs =
-        Programs { index: option_env!("CARGO_BIN_EXE_index"), probe: option_env!("CARGO_BIN_EXE_probe") };
+    let programs = Programs {
+        index: option_env!("CARGO_BIN_EXE_index"),
+        codec: option_env!("CARGO_BIN_EXE_codec"),
+        probe: option_env!("CARGO_BIN_EXE_probe"),
+    };
     cairn_benches::main(std::env::args_os().skip(1), programs)
 }

@@ -4,6 +4,7 @@
 mod big_file;
 mod random;
 mod small_files;
+pub(crate) mod stream;
 
 use std::fs::{self, File};
 use std::io;

@@ -14,9 +14,10 @@ Measures the bars and prints their table.
   --work DIR          measure in a fresh folder inside DIR [default: /dev/shm if it is a tmpfs, else the temporary folder]
   --disk DIR          measure the bars of the mount in a fresh folder inside DIR, which is on ext4
                       [default: the temporary folder, target/ or the workspace, whichever is]
-  --bar N[,N...]      only these bars, of 1 to 18; 8 to 18 are also called mount, metadata, flip, generations, upgrade,
-                      speed, swarm, lazy, collect, verify and recovery
-  --only NAME[,...]   bars 1 to 5 on these corpora alone: uv-all, uv-one, esbuild, state, small-files
+  --bar N[,N...]      only these bars, of 1 to 21; 8 to 21 are also called mount, metadata, flip, generations, upgrade,
+                      speed, swarm, lazy, collect, verify, recovery, deltas, codecs and unrelated
+  --only NAME[,...]   bars 1 to 5 on these corpora alone: uv-all, uv-one, esbuild, state, small-files; 19 and 20 on these:
+                      uv, esbuild, libssl3, postgresql-15, state, or any package in the corpus's deb/
   --repetitions N     turns of each entrant, 5 or more [default: 7]
   --no-peers          leave casync, restic and borg out of all but bar 5, EROFS and squashfuse of 8 and 9
   --output STEM       write STEM.md and STEM.json [default: benches/results/DATE]
@@ -25,7 +26,7 @@ Measures the bars and prints their table.
 Relative paths start at the root of the workspace. CAIRN_BIN names the cairn to measure; otherwise the release binary
 of this workspace is built and measured.";
 
-const NAMED_BARS: [(&str, u8); 11] = [
+const NAMED_BARS: [(&str, u8); 14] = [
     ("mount", 8),
     ("metadata", 9),
     ("flip", 10),
@@ -37,6 +38,9 @@ const NAMED_BARS: [(&str, u8); 11] = [
     ("collect", 16),
     ("verify", 17),
     ("recovery", 18),
+    ("deltas", 19),
+    ("codecs", 20),
+    ("unrelated", 21),
 ];
 const REPETITIONS_MIN: usize = 5;
 const REPETITIONS_DEFAULT: usize = 7;
@@ -164,8 +168,13 @@ impl Options {
         self.bars.is_empty() || self.bars.contains(&bar)
     }
 
+    /// Whether a corpus was named, so that one is measured which otherwise is not.
+    pub(crate) fn names_corpus(&self, name: &str) -> bool {
+        self.corpora.iter().any(|wanted| wanted == name)
+    }
+
     pub(crate) fn wants_corpus(&self, name: &str) -> bool {
-        self.corpora.is_empty() || self.corpora.iter().any(|wanted| wanted == name)
+        self.corpora.is_empty() || self.names_corpus(name)
     }
 
     /// For a bar that makes its own input: unless it is named itself, naming a corpus leaves it out.
@@ -204,8 +213,8 @@ fn bar(text: &str) -> Result<u8> {
         return Ok(*bar);
     }
     match text.parse() {
-        Ok(bar @ 1..=18) => Ok(bar),
-        _ => Err(Error::Usage(format!("no bar {text}: they are 1 to 18"))),
+        Ok(bar @ 1..=21) => Ok(bar),
+        _ => Err(Error::Usage(format!("no bar {text}: they are 1 to 21"))),
     }
 }
 
@@ -258,7 +267,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        for args in [&["--bar", "19"][..], &["mounts"], &["--bar"], &["--repetitions", "0"], &["--what"]] {
+        for args in [&["--bar", "23"][..], &["mounts"], &["--bar"], &["--repetitions", "0"], &["--what"]] {
             assert!(matches!(parse(args), Err(Error::Usage(_))), "{args:?}");
         }
     }

@@ -18,6 +18,8 @@ use crate::options::{Options, USAGE, workspace};
 pub struct Programs {
     /// Measures the index.
     pub index: Option<&'static str>,
+    /// Measures the codecs.
+    pub codec: Option<&'static str>,
     /// Measures from inside a process, and cleans up after the bench.
     pub probe: Option<&'static str>,
 }

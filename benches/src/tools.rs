@@ -6,6 +6,7 @@
 mod borg;
 mod cairn;
 mod casync;
+pub(crate) mod differ;
 pub(crate) mod reference;
 mod restic;
 pub(crate) mod servers;

@@ -9,4 +9,4 @@ mod upgrade;
 pub(super) use lazy::rows as lazy;
 pub(super) use speed::rows as speed;
 pub(super) use swarm::rows as swarm;
-pub(super) use upgrade::rows as upgrade;
+pub(super) use upgrade::{casync, rows as upgrade, rsync, through};

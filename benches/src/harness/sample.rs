@@ -13,6 +13,10 @@ pub(crate) enum Unit {
     BytesPerSecond,
     PerSecond,
     Count,
+    /// A part of a whole.
+    Share,
+    /// How many of another one it is.
+    Times,
 }
 
 /// The samples of one entrant in the order they were taken.

@@ -89,6 +89,21 @@ impl Cairn {
         self.from(self.on(repo).arg("pull").arg(spec), from)
     }
 
+    /// The same from one peer, for what it says of it in JSON.
+    pub(crate) fn pull_json(&self, repo: &Repo, spec: &str, from: SocketAddr) -> Line {
+        self.from(self.on(repo).args(["--json", "pull", spec]), [from])
+    }
+
+    /// As if the server and the client knew no deltas.
+    pub(crate) fn pull_plain(&self, repo: &Repo, spec: &str, from: SocketAddr) -> Line {
+        self.from(self.on(repo).args(["pull", spec, "--delta", "never"]), [from])
+    }
+
+    /// Serves the store, with deltas to the newest versions made ahead from so many before.
+    pub(crate) fn serve_prepared(&self, repo: &Repo, address: SocketAddr, versions: u32) -> Line {
+        self.serve(repo, address).args(["--prepare-deltas", &versions.to_string()])
+    }
+
     /// Shows an artifact whose bytes come when they are read.
     pub(crate) fn use_lazily(
         &self,

@@ -23,6 +23,17 @@ impl Server {
         Server::start(cairn.serve(repo, address), address, janitor)
     }
 
+    /// The same, with deltas made ahead from so many versions.
+    pub(crate) fn cairn_prepared(
+        cairn: &Cairn,
+        repo: &Repo,
+        janitor: &Janitor,
+        versions: u32,
+    ) -> Result<Server> {
+        let address = free_address()?;
+        Server::start(cairn.serve_prepared(repo, address, versions), address, janitor)
+    }
+
     /// nginx that serves the files of `folder`, with the settings that a distribution gives it.
     pub(crate) fn nginx(folder: &Path, state: &Path, janitor: &Janitor) -> Result<Server> {
         let address = free_address()?;

@@ -75,7 +75,7 @@ fn cairn(bench: &Bench, nodes: &Nodes<'_>, publisher: &Repo, old: &Path) -> Resu
 }
 
 /// An index and one file for each chunk, over nginx; the old release is the seed.
-fn casync(nodes: &Nodes<'_>, releases: &[std::path::PathBuf; 2]) -> Result<Vec<Passed>> {
+pub(in crate::bars) fn casync(nodes: &Nodes<'_>, releases: &[std::path::PathBuf; 2]) -> Result<Vec<Passed>> {
     let repo = nodes.repo("casync");
     Casync.create(&repo)?;
     Casync.add(&repo, &releases[1], crate::tools::Label::first(2)).run()?;
@@ -96,7 +96,7 @@ fn casync(nodes: &Nodes<'_>, releases: &[std::path::PathBuf; 2]) -> Result<Vec<P
 }
 
 /// Over an rsync daemon, into a copy of the old release.
-fn rsync(nodes: &Nodes<'_>, releases: &[std::path::PathBuf; 2]) -> Result<Vec<Passed>> {
+pub(in crate::bars) fn rsync(nodes: &Nodes<'_>, releases: &[std::path::PathBuf; 2]) -> Result<Vec<Passed>> {
     let server = Server::rsync(&releases[1], &nodes.join("rsyncd"), &nodes.janitor)?;
     let out = nodes.join("rsync-out");
     // Its folders carry the version in their names: the files are put where rsync finds them.
@@ -123,7 +123,7 @@ fn rename_like(copy: &Path, old: &Path, new: &Path) -> Result<()> {
 }
 
 /// Runs a command through a line of its own, and says what passed.
-fn through(server: &Server, command: impl FnOnce(SocketAddr) -> Line) -> Result<Passed> {
+pub(in crate::bars) fn through(server: &Server, command: impl FnOnce(SocketAddr) -> Line) -> Result<Passed> {
     let link: Link = line_to(server, Quality::default())?;
     command(link.address()).run()?;
     Ok(link.passed())

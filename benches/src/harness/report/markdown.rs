@@ -168,11 +168,14 @@ fn quantity(unit: Unit, value: f64) -> String {
         Unit::Seconds => format!("{value:.3} s"),
         Unit::Bytes if value.abs() < 10_240.0 => format!("{value:.1} B"),
         Unit::Bytes => format!("{:.2} MiB", value / MIB),
+        Unit::BytesPerSecond if value < 1e8 => format!("{:.1} MB/s", value / 1e6),
         Unit::BytesPerSecond => format!("{:.2} GB/s", value / 1e9),
         Unit::PerSecond if value < 1e3 => format!("{value:.1}/s"),
         Unit::PerSecond if value < 1e6 => format!("{:.1} k/s", value / 1e3),
         Unit::PerSecond => format!("{:.2} M/s", value / 1e6),
         Unit::Count => format!("{value:.0}"),
+        Unit::Share => format!("{:.2} %", value * 100.0),
+        Unit::Times => format!("{value:.1}x"),
     }
 }
 
@@ -227,6 +230,8 @@ mod tests {
         assert_eq!(quantity(Unit::PerSecond, 41_500.0), "41.5 k/s");
         assert_eq!(quantity(Unit::PerSecond, 12.0), "12.0/s");
         assert_eq!(quantity(Unit::BytesPerSecond, 2.5e9), "2.50 GB/s");
+        assert_eq!(quantity(Unit::BytesPerSecond, 3.1e6), "3.1 MB/s");
         assert_eq!(quantity(Unit::Count, 10_000.0), "10000");
+        assert_eq!(quantity(Unit::Share, 0.0123), "1.23 %");
     }
 }
