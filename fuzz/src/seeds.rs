@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use cairn_delta::reloc::{self, Coder, Limits};
+use cairn_delta::{Effort, deflate, prefix};
 use cairn_fuzz::join;
 use cairn_net::wire::{End, Head, Item, bitmap_to_bytes, ids_to_bytes};
 use cairn_store::archive::ArchiveRequest;
@@ -20,6 +22,10 @@ use cairn_store::{
     Node, Origin, PublishOptions, RefStatement, Subject, TreeBuilder, UseOptions, Writer, WriterOptions, index,
 };
 use cairn_trust::{Envelope, Signature};
+
+#[allow(dead_code, reason = "what tests of the codec need more")]
+#[path = "../../delta/tests/reloc/program.rs"]
+mod program;
 
 struct Corpus(PathBuf);
 
@@ -42,6 +48,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 fn main() {
     let folder = std::env::args_os().nth(1).expect("usage: seeds FOLDER");
     let corpus = Corpus(folder.into());
+    deltas(&corpus);
     frames(&corpus);
     packs(&corpus);
     objects(&corpus);
@@ -49,6 +56,98 @@ fn main() {
     wire(&corpus);
     texts(&corpus);
     stores(&corpus);
+}
+
+fn deltas(corpus: &Corpus) {
+    let text: Vec<u8> = (0..300u32).flat_map(|n| format!("line {} of {n}\n", n * n % 97).into_bytes()).collect();
+    let newer = [&text[..2000], b"a line more\n", &text[2000..]].concat();
+    for effort in [Effort::Fast, Effort::Max] {
+        let payload = prefix::Encoder::new(effort).encode(&text, &newer);
+        let len = u32::try_from(newer.len()).expect("small");
+        corpus.add("prefix", &join([&text[..], &payload, &len.to_le_bytes()]));
+    }
+    for made in [
+        &include_bytes!("../../delta/tests/deflate/made/gzip-1.gz")[..],
+        include_bytes!("../../delta/tests/deflate/made/zlib-6.gz"),
+        include_bytes!("../../delta/tests/deflate/made/zlib-fixed.gz"),
+        include_bytes!("../../delta/tests/deflate/made/stored.gz"),
+        include_bytes!("../../delta/tests/deflate/made/runs.gz"),
+    ] {
+        corpus.add("deflate", made);
+        let unpacked = deflate::unpack(made).expect("gzip or zlib made it");
+        corpus.add("deflate", &join([&unpacked.plain[..], &unpacked.recipe]));
+    }
+    for (arm, fixed) in [(false, false), (false, true), (true, false)] {
+        let old = program(arm, fixed, 0).link();
+        let new = program(arm, fixed, 64).link();
+        let map = reloc::map(&old, &new, Effort::Normal, &Limits::default(), &|| false).expect("programs that are alike");
+        let len = u32::try_from(new.len()).expect("small");
+        for range in [0..u64::from(len), 1024..1300] {
+            let plain = &new[usize::try_from(range.start).expect("small")..usize::try_from(range.end).expect("small")];
+            let payload = Coder::new(&map).encode(&old.as_slice(), &[range.clone()], plain, Effort::Normal).expect("its own range");
+            let told = [range.start, range.end - range.start].map(|n| u32::try_from(n).expect("small").to_le_bytes()).concat();
+            let map = [&map.to_bytes()[..4], &unpacked_streams(&map.to_bytes()[4..])].concat();
+            for payload in [unpacked_streams(&payload), payload] {
+                corpus.add("reloc", &join([&old[..], &map, &told, &payload]));
+            }
+        }
+    }
+}
+
+fn program(arm: bool, fixed: bool, pad: usize) -> program::Program {
+    use program::{Function, Step};
+    let function = |name: u16| {
+        let steps = (0..9).map(|n| match (name + n) % 4 {
+            0 => Step::Number(name * 3 + n),
+            1 => Step::Call(name + n),
+            2 => Step::Data(n),
+            _ => Step::Table,
+        });
+        Function { name: u32::from(name), steps: steps.collect() }
+    };
+    let functions = (0..24).map(function).collect();
+    program::Program { functions, words: (0..20).collect(), arm, fixed, sections: true, pad }
+}
+
+/// Streams with what they hold as it is, which the decoder takes too: compressed ones would stop the fuzzer.
+fn unpacked_streams(mut bytes: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    while !bytes.is_empty() {
+        let len = number(&mut bytes);
+        put_number(&mut out, len);
+        if len > 0 {
+            let stored = number(&mut bytes);
+            let (stream, behind) = bytes.split_at(stored);
+            bytes = behind;
+            put_number(&mut out, len);
+            match stored == len {
+                true => out.extend(stream),
+                false => out.extend(zstd::bulk::decompress(stream, len).expect("a stream")),
+            }
+        }
+    }
+    out
+}
+
+fn number(bytes: &mut &[u8]) -> usize {
+    let mut number = 0;
+    for shift in (0..).step_by(7) {
+        let (byte, behind) = bytes.split_first().expect("a number");
+        *bytes = behind;
+        number |= usize::from(byte & 0x7f) << shift;
+        if *byte < 0x80 {
+            break;
+        }
+    }
+    number
+}
+
+fn put_number(out: &mut Vec<u8>, mut number: usize) {
+    while number >= 0x80 {
+        out.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
 }
 
 fn frame(chunks: &[Vec<u8>]) -> cairn_store::block::Frame {
