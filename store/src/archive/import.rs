@@ -157,7 +157,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Whether all of an artifact is here, and its tree is what it says: no larger, above all, for a small one can name
+    /// Whether all of an artifact is here under its own name, and its tree is what it says: no larger, above all, for a small one can name
     /// its directories so often that nobody gets to the end of it.
     fn check_imported(&self, about: &Archived, progress: &dyn Progress) -> Result<()> {
         let store = self.store().local();
@@ -169,6 +169,7 @@ impl Writer {
         if !missing.is_nothing() {
             return Err(Error::Incomplete { what: what(), missing });
         }
+        self.check_named_as_it_says(&about.artifact, &about.envelopes)?;
         let artifact = store.artifact(&about.artifact)?;
         let wrong = |detail: String| Error::damaged(format!("artifact {}", what()), detail);
         if artifact.entries > ENTRIES_MAX {

@@ -211,6 +211,9 @@ impl<'a> ArchiveReader<'a> {
                 if self.artifacts.iter().any(|other| other.artifact == artifact) {
                     return Err(wrong("two statements name one artifact"));
                 }
+                if self.artifacts.iter().any(|other| other.key == key) {
+                    return Err(wrong("two artifacts of one name"));
+                }
                 if self.artifacts.len() == ARTIFACTS_MAX {
                     return Err(wrong("more than 4,096 artifacts"));
                 }
@@ -222,6 +225,9 @@ impl<'a> ArchiveReader<'a> {
                 });
             }
             Subject::Channel { key, artifact, .. } => {
+                if self.artifacts.iter().any(|other| other.channels.contains(&key)) {
+                    return Err(wrong("one channel twice"));
+                }
                 let about = self.artifacts.last_mut().filter(|about| about.artifact == artifact);
                 let about = about.ok_or_else(|| wrong("a channel that points to no artifact in it"))?;
                 about.channels.push(key);

@@ -341,7 +341,8 @@ fn statements_have_a_bound() {
         .map(|number| {
             let mut id = [0; 32];
             id[..4].copy_from_slice(&number.to_le_bytes());
-            let subject = Subject::Ref { key: key(), artifact: ArtifactId(id) };
+            let key = RefKey { version: number.to_string().parse().unwrap(), ..key() };
+            let subject = Subject::Ref { key, artifact: ArtifactId(id) };
             let statement = RefStatement { origin: Origin([7; 16]), seq: 1, time_ms: 1, subject };
             (Tag::Statement, statement.to_envelope().to_json().into_bytes())
         })
@@ -383,6 +384,37 @@ fn a_tree_that_is_larger_than_it_says_is_not_named() {
     ] {
         refused(&forged_artifact(&objects, &ids[..1], &wrong), "other files than it says");
     }
+}
+
+/// The statement of an artifact's name, with another name.
+fn renamed(body: &[u8], change: impl FnOnce(&mut RefKey)) -> Vec<u8> {
+    let mut statement = RefStatement::of(&Envelope::from_json(body).unwrap()).unwrap();
+    let Subject::Ref { key, .. } = &mut statement.subject else { panic!("it is of a channel") };
+    change(key);
+    statement.to_envelope().to_json().into_bytes()
+}
+
+#[test]
+fn all_artifacts_are_named_or_none() {
+    let items = items(&specimen());
+    let statements: Vec<usize> = (0..items.len()).filter(|at| items[*at].0 == Tag::Statement).collect();
+    // The second one is not what the artifact says that it is: that shows when all has come.
+    let mut forged_items = items.clone();
+    let second = &mut forged_items[statements[1]].1;
+    *second = renamed(second, |key| key.platform = "other/machine".parse().unwrap());
+    // A channel goes with its version.
+    forged_items.remove(statements[2]);
+    let to = writer();
+    let error = import(&to, &forged(&forged_items)).unwrap_err();
+    assert!(matches!(&error, Error::Conflict { .. }), "{error}");
+    assert!(to.names().refs.is_empty());
+    let mut twice = items.clone();
+    twice[statements[1]].1 = renamed(&twice[statements[1]].1, |key| key.version = "1.0".parse().unwrap());
+    refused(&forged(&twice), "two artifacts of one name");
+    let mut channels = items;
+    let channel = channels[statements[2]].clone();
+    channels.insert(statements[2], channel);
+    refused(&forged(&channels), "one channel twice");
 }
 
 #[test]

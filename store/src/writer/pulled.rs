@@ -129,6 +129,12 @@ impl Writer {
         Words::of(artifact, envelopes)?.check_names(&self.names(), artifact, options.replace)
     }
 
+    /// Whether an artifact that is here is what its envelopes call it: one of several is not named before all of them are
+    /// known to be.
+    pub(crate) fn check_named_as_it_says(&self, artifact: &ArtifactId, envelopes: &[Envelope]) -> Result<()> {
+        Words::of(artifact, envelopes)?.check_artifact(&self.artifact(artifact)?)
+    }
+
     /// An artifact that was partial is whole from now on; nothing changes if it was. What was kept is made durable first.
     ///
     /// # Errors
