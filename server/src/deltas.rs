@@ -274,9 +274,16 @@ impl Shared {
     }
 
     fn make(&self, pair: Pair) {
-        let is_made = match make::make(&self.store, &self.serving, &self.files, pair, &self.is_over) {
-            Ok(is_made) => is_made,
-            Err(error) => {
+        let make = || make::make(&self.store, &self.serving, &self.files, pair, &self.is_over);
+        // What fails here would leave all who come later waiting for it.
+        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(make));
+        let is_made = match made {
+            Ok(Ok(is_made)) => is_made,
+            Err(_) => {
+                tracing::error!(have = %pair.have, want = %pair.want, "making a delta failed");
+                false
+            }
+            Ok(Err(error)) => {
                 if !self.is_over() {
                     tracing::warn!(have = %pair.have, want = %pair.want, %error, "a delta is not made");
                 }

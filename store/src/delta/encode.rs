@@ -15,7 +15,7 @@ use super::gap::{Gap, NewChunk};
 use super::gzip;
 use super::old::{OldRanges, is_allowed, read_into};
 use super::pairs::pairs;
-use super::unit::{CHUNKS_MAX, PLAIN_MAX, Unit};
+use super::unit::{BASES_MAX, CHUNKS_MAX, PLAIN_MAX, UNIT_LEN_MAX, Unit};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::read::FileReader;
@@ -25,6 +25,8 @@ use crate::store::Store;
 const PREFIX_BLOCK: usize = 2 << 20;
 /// A file shorter than this gets no map of its own.
 const MAPPED_MIN: u64 = 8 << 10;
+/// Bytes of a unit before its map, at most.
+const MAP_HEAD_MAX: usize = 16;
 /// The first bytes of an executable.
 const ELF: &[u8] = b"\x7fELF";
 /// A segment that comes to less than one in so many bytes is not tried in other forms.
@@ -185,13 +187,13 @@ impl Encoder<'_> {
                     at = end;
                     continue;
                 }
-                Kind::Gzip(old) => {
+                Kind::Gzip(old) if end - at <= CHUNKS_MAX => {
                     let told = self.gzip(at..end, old)?;
                     at = end;
                     self.put(told, take)?;
                     continue;
                 }
-                Kind::Other => {}
+                Kind::Gzip(_) | Kind::Other => {}
             }
             let block = self.block(at, PREFIX_BLOCK, false)?;
             at = block.end;
@@ -303,9 +305,9 @@ impl Encoder<'_> {
             bases.retain(|base| !found.contains(base));
             bases.extend(found);
         }
-        // What comes last is the nearest, and stays.
+        // What comes last is the nearest, and stays: of many small files each brings some.
         let (mut bytes, mut kept) = (0, bases.len());
-        for base in bases.iter().rev() {
+        for base in bases.iter().rev().take(BASES_MAX) {
             bytes += self.gap.old_chunks[*base as usize].len as usize;
             if bytes > PREFIX_MAX {
                 break;
@@ -427,7 +429,8 @@ impl Encoder<'_> {
             }
         }
         // Where it saves nothing to speak of, a map is not worth its bytes.
-        let pays = by_map_all > 0 && (bytes.len() + by_map_all) * 3 < plain_all;
+        let fits = bytes.len() + MAP_HEAD_MAX <= UNIT_LEN_MAX;
+        let pays = fits && by_map_all > 0 && (bytes.len() + by_map_all) * 3 < plain_all;
         Ok(pays.then_some((bytes, all)))
     }
 

@@ -9,7 +9,7 @@ use cairn_delta::prefix::{self, PREFIX_MAX};
 use cairn_delta::{DeltaError, Effort};
 
 use super::decode::{UnitError, UnitTools};
-use super::unit::{BASES_MAX, PLAIN_MAX, Unit};
+use super::unit::{BASES_MAX, CHUNKS_MAX, PLAIN_MAX, Unit};
 use crate::block::BlockBuilder;
 use crate::content::ChunkRef;
 use crate::error::{Error, Result};
@@ -48,7 +48,7 @@ impl Store {
         let store = self.local();
         let new = objects(&store, Some(have), want, progress)?;
         let plain_len: usize = new.iter().map(|object| object.len as usize).sum();
-        if new.is_empty() || plain_len > PLAIN_MAX {
+        if new.is_empty() || new.len() > CHUNKS_MAX || plain_len > PLAIN_MAX {
             return Ok(None);
         }
         let all: HashSet<ChunkId> =

@@ -197,6 +197,32 @@ fn what_is_in_a_gzip_file_is_told_and_the_file_made_again() {
     assert!(summary.gzip.blocks == 1 && summary.gzip.bytes < 2000, "{summary:?}");
 }
 
+/// More bases than a unit has room for, and more objects.
+#[test]
+fn thousands_of_small_files_are_told_within_the_bounds_of_a_unit() {
+    let (server, client) = (Folder::new(), Folder::new());
+    let add = |version: &str, byte: u8| {
+        let tree = server.scratch.path().join(version);
+        for number in 0..6000u32 {
+            let mut bytes = noise(240, number.into());
+            bytes[120] = byte;
+            let dir = tree.join(format!("{}", number / 100));
+            std::fs::create_dir_all(&dir).unwrap();
+            std::fs::write(dir.join(number.to_string()), bytes).unwrap();
+        }
+        let options = IngestOptions::package("tool".parse().unwrap(), version.parse().unwrap());
+        let ingested = server.writer.ingest(Input::Paths(vec![tree]), &options, &()).unwrap();
+        server.writer.publish(&ingested, &PublishOptions::default()).unwrap();
+        ingested.artifact
+    };
+    let (have, want) = (add("1", 1), add("2", 2));
+    client.take(&server.writer, &have, None, true);
+    client.take(&server.writer, &want, Some(&have), false);
+    let upgrade = Upgrade { server, client, have, want };
+    let summary = upgrade.run(Effort::Normal);
+    assert!(summary.prefix.blocks > 0 && summary.bytes() < 1_000_000, "{summary:?}");
+}
+
 #[test]
 fn what_is_like_nothing_is_compressed_or_sent_as_it_is() {
     let old = vec![("a", noise(300_000, 5))];
