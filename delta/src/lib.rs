@@ -5,6 +5,7 @@
 //! given, they end, with an error or with as many bytes as were asked for, in memory and time that their input and the
 //! named limits bound.
 
+pub mod bitcode;
 pub mod deflate;
 mod error;
 pub mod prefix;

@@ -15,7 +15,7 @@ use std::ops::Range;
 
 use cairn_delta::reloc::{self, Coder, Limits, Map, Old, SEGMENT_MAX};
 use cairn_delta::{DeltaError, Effort};
-use program::{Function, Program, Step};
+use program::{Function, Program, Step, sample};
 use proptest::prelude::*;
 
 fn map(old: &[u8], new: &[u8]) -> Option<Map> {
@@ -137,31 +137,10 @@ fn ranges(cuts: &[usize], len: usize) -> Vec<Range<u64>> {
     cuts.chunks_exact(2).map(|pair| pair[0]..pair[1]).collect()
 }
 
-/// A program of some hundred functions, the same each time.
-fn sample(arm: bool) -> Program {
-    let mut state = 1u32;
-    let mut random = move || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 16) as u16
-    };
-    let mut functions = Vec::new();
-    for name in 0..400 {
-        let steps = (0..10 + random() % 30).map(|_| match random() % 8 {
-            0..4 => Step::Number(random()),
-            4..6 => Step::Call(random()),
-            6 => Step::Data(random()),
-            _ => Step::Table,
-        });
-        functions.push(Function { name, steps: steps.collect() });
-    }
-    let words = (0..300).map(|_| random()).collect();
-    Program { functions, words, arm, fixed: false, sections: true, pad: 0 }
-}
-
 #[test]
 fn a_moved_program_costs_next_to_nothing() {
     for arm in [false, true] {
-        let program = sample(arm);
+        let program = sample(400, arm);
         let (old, new) = (program.link(), edited(&program, &[Edit::Pad(3333)]).link());
         let map = map(&old, &new).unwrap();
         let bytes = map.to_bytes().len() + round_trip(&map, &old, &new, &whole(&new));
@@ -172,7 +151,7 @@ fn a_moved_program_costs_next_to_nothing() {
 #[test]
 fn an_inserted_function_costs_little_more_than_itself() {
     for (arm, fixed) in [(false, false), (false, true), (true, false), (true, true)] {
-        let mut program = sample(arm);
+        let mut program = sample(400, arm);
         program.fixed = fixed;
         let function = Function { name: 9999, steps: (0..50).map(Step::Number).collect() };
         let new = edited(&program, &[Edit::Insert(57, function), Edit::Remove(300)]).link();
@@ -185,11 +164,11 @@ fn an_inserted_function_costs_little_more_than_itself() {
 
 #[test]
 fn what_is_no_pair_gets_no_map() {
-    let program = sample(false);
+    let program = sample(400, false);
     let file = program.link();
     assert!(map(&file, b"").is_none());
     assert!(map(b"\x7fELF\x02\x01\x01", &file).is_none());
-    assert!(map(&file, &sample(true).link()).is_none());
+    assert!(map(&file, &sample(400, true).link()).is_none());
     for (at, value) in [(4, 1), (5, 2), (16, 1), (18, 40), (54, 1)] {
         let mut other = file.clone();
         other[at] = value;
@@ -211,7 +190,7 @@ fn what_is_no_pair_gets_no_map() {
 
 #[test]
 fn tables_that_lie_do_no_harm() {
-    let mut program = sample(false);
+    let mut program = sample(400, false);
     program.functions.truncate(40);
     let file = program.link();
     let other = edited(&program, &[Edit::Pad(100)]).link();
@@ -236,7 +215,7 @@ fn tables_that_lie_do_no_harm() {
 
 #[test]
 fn ranges_have_to_be_those_of_the_new_file() {
-    let program = sample(false);
+    let program = sample(400, false);
     let file = program.link();
     let map = map(&file, &file).unwrap();
     let len = file.len() as u64;

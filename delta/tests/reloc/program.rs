@@ -1,5 +1,7 @@
 //! Small programs, linked: functions that call each other and take addresses, with the tables that a linker adds.
 
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "the programs are small")]
+
 /// A function: its name and what it does.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Function {
@@ -32,6 +34,27 @@ pub(crate) struct Program {
     pub(crate) sections: bool,
     /// Bytes in front of the code, which move everything.
     pub(crate) pad: usize,
+}
+
+/// A program of so many functions, the same each time.
+pub(crate) fn sample(functions: u32, arm: bool) -> Program {
+    let mut state = 1u32;
+    let mut random = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) as u16
+    };
+    let mut made = Vec::new();
+    for name in 0..functions {
+        let steps = (0..10 + random() % 30).map(|_| match random() % 8 {
+            0..4 => Step::Number(random()),
+            4..6 => Step::Call(random()),
+            6 => Step::Data(random()),
+            _ => Step::Table,
+        });
+        made.push(Function { name, steps: steps.collect() });
+    }
+    let words = (0..300).map(|_| random()).collect();
+    Program { functions: made, words, arm, fixed: false, sections: true, pad: 0 }
 }
 
 const BASE_FIXED: u64 = 0x40_0000;
