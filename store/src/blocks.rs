@@ -115,7 +115,7 @@ impl Store {
     ) -> Result<KeptBlock> {
         let pack = self.pack(id.pack)?;
         let plain = pack.row(id.frame).map_or(0, |row| row.plain_len as usize);
-        let block = pack.block(id.frame, &mut decoder.decompressor, buffers.take(plain))?;
+        let block = self.block_in(&pack, id.frame, &mut decoder.decompressor, buffers.take(plain))?;
         let words = block.header().chunks.len().div_ceil(64);
         Ok(KeptBlock { block, verified: (0..words).map(|_| AtomicU64::new(0)).collect() })
     }

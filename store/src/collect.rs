@@ -5,19 +5,24 @@
 //! that nobody needs go first, since that takes no room; then batches of others are copied, synced, and go. Whenever it
 //! stops, by request, by an error or by a crash, each needed chunk is in a sealed pack, at worst in two.
 //!
+//! A chunk that is needed may lie in a frame that stands on others, in a pack of deltas. As long as such a pack is there, all
+//! that its frames stand on is needed too. A frame that is needed, and stands on what nobody else needs, is written again
+//! so that it stands alone, and the next collection finds that without use.
+//!
 //! It works beside everything else. Whoever stores, pulls or names meanwhile meets it in `holds.rs`: right before packs
 //! go, what was named or held since they were chosen is marked too, until nothing is left that was not; then they are
 //! condemned in the same moment, and from then on nobody finds anything in them.
 //!
 //! Roles: `marks` are the bits; `mark` is the walk that sets them; `plan` says what becomes of each pack; `sweep` is how
 //! packs go; `copies` looks whether what also lies elsewhere can be read there; `rewrite` writes what is needed of a pack
-//! into others; `pace` says when to stop, and holds it back.
+//! into others; `moved` lets go of what somebody else has just written anew; `pace` says when to stop, and holds it back.
 //!
 //! It does not mend anything. A pack in which something does not hold stays as it is, for [`Writer::repair`].
 
 mod copies;
 mod mark;
 mod marks;
+mod moved;
 mod pace;
 mod plan;
 mod rewrite;
@@ -35,13 +40,16 @@ use std::time::{Duration, Instant};
 
 use self::mark::Marker;
 use self::marks::Marks;
+pub(crate) use self::moved::Needed;
+pub(crate) use self::pace::Pace;
 pub use self::plan::{PackPlan, Verdict, WhyKept};
 use self::sweep::Sweep;
 use crate::error::{Error, Result};
 use crate::holds::HoldGuard;
-use crate::id::{ArtifactId, PackId};
-use crate::index::Index;
+use crate::id::{ArtifactId, ChunkId, PackId};
+use crate::index::{Index, Place};
 use crate::lease::{Held, Hold, Holder};
+use crate::pack::PackKind;
 use crate::pool::default_threads;
 use crate::progress::Progress;
 use crate::store::lock;
@@ -132,6 +140,8 @@ struct Found {
     index: Arc<Index>,
     /// How often packs had gone by then.
     epoch: u64,
+    /// Chunks that count elsewhere than the index says: they were just written there.
+    moved: Moved,
     /// Guards what was marked. A leaf lock.
     seen: Mutex<Seen>,
 }
@@ -139,6 +149,26 @@ struct Found {
 impl fmt::Debug for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Found({} packs)", self.marks.packs().len())
+    }
+}
+
+/// Where chunks count that were just written anew.
+pub(crate) type Moved = Arc<HashMap<ChunkId, Place>>;
+
+impl Found {
+    /// Where a chunk counted when it was marked.
+    fn find(&self, id: &ChunkId) -> Option<Place> {
+        self.moved.get(id).copied().or_else(|| self.index.lookup(id))
+    }
+
+    /// Marks what packs of deltas stand on of which something is needed.
+    fn need_bases(&self) {
+        self.marks.need_bases(&|id| self.find(id), &|_| false);
+    }
+
+    /// The same of all that there are.
+    fn need_all_bases(&self, there: &HashSet<PackId>) {
+        self.marks.need_bases(&|id| self.find(id), &|pack| there.contains(pack));
     }
 }
 
@@ -224,7 +254,7 @@ impl Collections {
         self.suspended.store(false, Ordering::SeqCst);
     }
 
-    fn is_suspended(&self) -> bool {
+    pub(crate) fn is_suspended(&self) -> bool {
         self.suspended.load(Ordering::SeqCst)
     }
 }
@@ -272,10 +302,11 @@ impl Writer {
         let epoch = self.collections().epoch.load(Ordering::SeqCst);
         let index = self.local().sound_index()?;
         let marks = Marks::of(self, index.packs(), options.threads())?;
-        let found = Found { marks, index, epoch, seen: Mutex::default() };
+        let found = Found { marks, index, epoch, moved: Arc::default(), seen: Mutex::default() };
         let look = self.look(&found, &found.index, options, progress)?;
         let damaged: BTreeMap<PackId, String> = self.damaged_packs();
-        let packs = plan::verdicts(&found.marks, options.live_ratio, &damaged, look.everything());
+        let find = |id: &ChunkId| found.find(id);
+        let packs = plan::verdicts(&found.marks, &find, options.live_ratio, &damaged, look.everything());
         let mut plan = CollectPlan {
             needed_chunks: packs.iter().map(|pack| pack.needed_chunks).sum(),
             needed_bytes: packs.iter().map(|pack| pack.needed_bytes).sum(),
@@ -323,6 +354,9 @@ impl Writer {
         turn.begin();
         let collected = Sweep::new(self, &plan.found, options, progress).run(&plan.packs);
         drop(turn);
+        if plan.found.marks.packs().iter().any(|pack| pack.kind == PackKind::Delta) {
+            self.forget_usage();
+        }
         // It may have been given up for what made this worth while.
         self.fill_reserve();
         collected
@@ -354,7 +388,8 @@ impl Writer {
         if !look.is_news {
             return Ok(look);
         }
-        let marker = Marker::new(self, Arc::clone(index), &found.marks, options.threads(), progress);
+        let places = (Arc::clone(index), Arc::clone(&found.moved));
+        let marker = Marker::new(self, places, &found.marks, options.threads(), progress);
         marker.artifacts(&new_named)?;
         let mut whole = Vec::new();
         for held in open {
@@ -362,6 +397,7 @@ impl Writer {
                 whole.push(held);
             }
         }
+        found.need_bases();
         let mut seen = lock(&found.seen);
         seen.named.extend(new_named);
         seen.held.extend(whole);

@@ -2,6 +2,7 @@
 //!
 //! An artifact is kept by what names it. A chunk, an object or a pack is kept by the artifacts that it is reached from, which
 //! takes a walk over all of them; directories that do not lead there are entered once, however many artifacts share them.
+//! It is also kept by what has chunks that are told in terms of it, until a collection has written these anew.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -64,6 +65,8 @@ pub struct Keeper {
     pub path: Option<Vec<u8>>,
     /// How many of the chunks and objects that are asked about it needs.
     pub chunks: u64,
+    /// How many others it needs that lie in packs which stand on these.
+    pub standing: u64,
 }
 
 impl Store {
@@ -82,24 +85,39 @@ impl Store {
             },
             Asked::Pack(id) => chunks_of_pack(&store, id)?,
         };
+        let standing = store.standing_on(&wanted)?;
         let mut search = Search { store: &store, wanted, barren: HashSet::new(), progress };
+        let mut above = (!standing.is_empty()).then(|| Search {
+            store: &store,
+            wanted: standing,
+            barren: HashSet::new(),
+            progress,
+        });
         let (mut keepers, mut artifacts) = (Vec::new(), view.artifacts());
         artifacts.extend(holds.iter().filter_map(|hold| match &hold.held {
             Held::Artifact(id) => Some(*id),
             _ => None,
         }));
         for artifact in artifacts {
-            let (count, path) = search.artifact(&artifact)?;
-            if count > 0 {
-                let reasons = reasons(&view, &artifact, holds);
-                keepers.push(Keeper { artifact: Some(artifact), reasons, path, chunks: count });
+            let (chunks, path) = search.artifact(&artifact)?;
+            let (standing, path_above) = match &mut above {
+                Some(search) => search.artifact(&artifact)?,
+                None => (0, None),
+            };
+            if chunks + standing > 0 {
+                let (reasons, path) = (reasons(&view, &artifact, holds), path.or(path_above));
+                keepers.push(Keeper { artifact: Some(artifact), reasons, path, chunks, standing });
             }
         }
         for hold in holds {
-            let count = search.hold(&hold.held)?;
-            if count > 0 {
+            let chunks = search.hold(&hold.held)?;
+            let standing = match &mut above {
+                Some(search) => search.hold(&hold.held)?,
+                None => 0,
+            };
+            if chunks + standing > 0 {
                 let reasons = vec![Reason::Use(hold.by.clone())];
-                keepers.push(Keeper { artifact: None, reasons, path: None, chunks: count });
+                keepers.push(Keeper { artifact: None, reasons, path: None, chunks, standing });
             }
         }
         Ok(keepers)
@@ -130,7 +148,7 @@ fn explain_artifact(store: &Store, view: &View, id: &ArtifactId, holds: &[Hold])
     if reasons.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(vec![Keeper { artifact: Some(*id), reasons, path: None, chunks: 1 }])
+    Ok(vec![Keeper { artifact: Some(*id), reasons, path: None, chunks: 1, standing: 0 }])
 }
 
 /// What names an artifact, or holds it as a whole.

@@ -84,7 +84,7 @@ impl<'a> Fetcher<'a> {
         let oldest = if self.kept.len() >= KEPT_MAX { self.kept.pop_front() } else { None };
         let buffer = oldest.map_or_else(|| self.tools.buffers.take(), |(_, block)| block.into_buffer());
         let pack = self.store.pack(place.pack)?;
-        let block = pack.block(place.frame, &mut self.tools.decompressor, buffer)?;
+        let block = self.store.block_in(&pack, place.frame, &mut self.tools.decompressor, buffer)?;
         self.kept.push_back((place, block));
         Ok(&self.kept[self.kept.len() - 1].1)
     }

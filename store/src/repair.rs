@@ -169,14 +169,14 @@ impl Writer {
     fn keep_sound(&self, id: PackId, progress: &dyn Progress) -> Result<u64> {
         let (store, intake) = (self.local(), self.intake());
         let Some(pack) = open(&store, id)? else { return Ok(0) };
-        let kind = pack.footer().kind;
+        let kind = pack.footer().kind.plain();
         let mut tools = Tools::default();
         let mut kept = 0;
         for (number, row) in (0u16..).zip(&pack.footer().frames) {
             if progress.cancelled() {
                 return Err(Error::Cancelled);
             }
-            if let Some(part) = sound_part(&pack, number, &mut tools)? {
+            if let Some(part) = sound_part(&store, &pack, number, &mut tools)? {
                 kept += intake.keep(kind, &part.frame)?.chunks;
             }
             progress.advance(row.len.into(), 0);
@@ -227,7 +227,7 @@ impl Writer {
         let Some(pack) = open(&store, id)? else { return Ok(false) };
         let mut tools = Tools::default();
         for number in (0u16..).take(pack.footer().frames.len()) {
-            let Some(part) = sound_part(&pack, number, &mut tools)? else { continue };
+            let Some(part) = sound_part(&store, &pack, number, &mut tools)? else { continue };
             for (chunk, _) in part.frame.chunks() {
                 if store.sound_copy_outside(id, chunk)?.is_none() {
                     return Ok(false);
@@ -296,7 +296,7 @@ fn examine(store: &Store, id: PackId) -> Result<Option<DamagedPack>> {
     let mut tools = Tools::default();
     let (mut sound, mut is_whole) = (HashSet::new(), true);
     for number in (0u16..).take(pack.footer().frames.len()) {
-        let part = sound_part(&pack, number, &mut tools)?;
+        let part = sound_part(store, &pack, number, &mut tools)?;
         // One that cannot be sent as it is is damaged, though all of its chunks may be sound.
         is_whole &= part.as_ref().is_some_and(|part| part.is_whole);
         sound.extend(part.iter().flat_map(|part| part.frame.chunks()).map(|(id, _)| *id));
@@ -316,14 +316,14 @@ fn examine(store: &Store, id: PackId) -> Result<Option<DamagedPack>> {
 
 /// What is sound of a frame.
 struct SoundPart {
-    /// The frame as it is, or one of its sound chunks.
+    /// The frame as it is, or one of its sound chunks that stands on no others.
     frame: VerifiedFrame,
-    /// Whether it is as it is.
+    /// Whether all of it is sound.
     is_whole: bool,
 }
 
 /// A frame as it is, or of its sound chunks; nothing where none is.
-fn sound_part(pack: &Pack, number: u16, tools: &mut Tools) -> Result<Option<SoundPart>> {
+fn sound_part(store: &Store, pack: &Pack, number: u16, tools: &mut Tools) -> Result<Option<SoundPart>> {
     match pack.frame(number) {
         Ok(bytes) => {
             if let Ok(frame) = VerifiedFrame::verify(bytes, &mut tools.decoder) {
@@ -333,7 +333,7 @@ fn sound_part(pack: &Pack, number: u16, tools: &mut Tools) -> Result<Option<Soun
         Err(error) if is_damage(&error) => {}
         Err(error) => return Err(error),
     }
-    let block = match pack.block(number, tools.decoder.decompressor(), Vec::new()) {
+    let block = match store.block_in(pack, number, tools.decoder.decompressor(), Vec::new()) {
         Ok(block) => block,
         Err(error) if is_damage(&error) => return Ok(None),
         Err(error) => return Err(error),
@@ -347,8 +347,12 @@ fn sound_part(pack: &Pack, number: u16, tools: &mut Tools) -> Result<Option<Soun
     if builder.is_empty() {
         return Ok(None);
     }
+    // What stands on other chunks is whole where all of it could be read.
+    let header = block.header();
+    let is_whole =
+        header.codec.has_bases() && builder.chunks() == header.chunks.len() && block.damage().is_none();
     let (frame, _) = builder.finish(&mut tools.compressor);
     // What was hashed a moment ago holds.
     let frame = VerifiedFrame::verify(frame.bytes, &mut tools.decoder).ok();
-    Ok(frame.map(|frame| SoundPart { frame, is_whole: false }))
+    Ok(frame.map(|frame| SoundPart { frame, is_whole }))
 }

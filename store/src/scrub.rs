@@ -229,7 +229,7 @@ impl Scrub {
         }
         let start = pack.footer().frames[usize::from(from)].offset;
         pack.forget_cached(start, bytes);
-        let Checked { damage, .. } = check_frames(pack, &numbers, &mut self.tools);
+        let Checked { damage, .. } = check_frames(&self.store, pack, &numbers, &mut self.tools);
         pack.forget_cached(start, bytes);
         let next = from + u16::try_from(numbers.len()).expect("a pack has at most 65,535 frames");
         self.state.position = Some((pack.id().to_string(), next));
@@ -306,7 +306,9 @@ impl Scrub {
         let at = pack.footer().frames.iter().position(|row| Some(row.offset) == noted.offset);
         let frame = at.and_then(|at| u16::try_from(at).ok());
         pack.damage().is_empty()
-            && frame.is_none_or(|frame| check_frames(&pack, &[frame], &mut self.tools).damage.is_empty())
+            && frame.is_none_or(|frame| {
+                check_frames(&self.store, &pack, &[frame], &mut self.tools).damage.is_empty()
+            })
     }
 
     fn end_pass(&mut self) -> Pass {

@@ -3,7 +3,7 @@
 //!
 //! A frame travels as it lies in its pack wherever at least [`COPIED_PARTS_MIN`] of 16 parts of its plain bytes are
 //! wanted: one read, no decoding, its checksums looked at. Of other frames the wanted chunks are verified and encoded
-//! anew, several frames' together. Whoever receives frames hashes every chunk, so nothing here has to be believed; what
+//! anew, several frames' together; and so are those of all frames that stand on others. Whoever receives frames hashes every chunk, so nothing here has to be believed; what
 //! is checked is checked so that a disk that rots here is not taken for a lie there.
 //!
 //! Invariants:
@@ -119,7 +119,7 @@ impl Store {
         }
     }
 
-    /// A sealed pack.
+    /// A sealed pack. One of deltas is not for others, who need not have what its frames stand on.
     ///
     /// # Errors
     /// [`Error::Absent`] when it is not here, [`Error::Io`].
@@ -129,6 +129,7 @@ impl Store {
             return Err(absent());
         }
         match self.pack(*id) {
+            Ok(pack) if pack.footer().kind == PackKind::Delta => Err(absent()),
             Ok(pack) => Ok(PackFile(pack)),
             Err(Error::Damaged { .. }) => Err(absent()),
             Err(error) => Err(error),
@@ -236,37 +237,50 @@ impl Sending {
             }
             Step::Frame { pack, frame, chunks } => (pack, frame, chunks),
         };
-        let (kind, bytes) =
-            match self.store.pack(pack).and_then(|pack| Ok((pack.footer().kind, pack.frame(frame)?))) {
+        let (pack, bytes) =
+            match self.store.pack(pack).and_then(|pack| pack.frame(frame).map(|bytes| (pack, bytes))) {
                 Ok(read) => read,
                 // Collected since it was looked up, or damaged as a whole.
                 Err(Error::Damaged { .. }) => return self.send_others(None, &chunks),
                 Err(error) => return Err(error),
             };
+        let kind = pack.footer().kind.plain();
         match is_to_be_copied(&bytes, &chunks) {
             Ok(true) => {
                 self.close_group();
                 self.ready.push_back(Piece::Frame(kind, bytes));
                 Ok(())
             }
-            Ok(false) => self.encode_anew(kind, &bytes, &chunks),
+            Ok(false) => self.encode_anew(&pack, frame, &bytes, &chunks),
+            // It is told in terms of others, which whoever receives it need not have.
+            Err(FrameError::Codec(_)) if pack.footer().kind == PackKind::Delta => {
+                self.encode_anew(&pack, frame, &bytes, &chunks)
+            }
             Err(_) => self.send_others(Some(kind), &chunks),
         }
     }
 
     /// Sends some chunks of a frame.
-    fn encode_anew(&mut self, kind: PackKind, bytes: &[u8], chunks: &[(u16, ChunkId)]) -> Result<()> {
+    fn encode_anew(
+        &mut self,
+        pack: &Pack,
+        frame: u16,
+        bytes: &[u8],
+        chunks: &[(u16, ChunkId)],
+    ) -> Result<()> {
+        let kind = pack.footer().kind.plain();
         let mut tools = self.store.sending_tools().take();
-        let decoded = tools.decode(bytes);
+        let decoded = tools.decode(&self.store, pack, frame, bytes);
         let Ok(block) = decoded else {
             self.store.sending_tools().give(tools);
             return self.send_others(Some(kind), chunks);
         };
         let mut bad = Vec::new();
         for (slot, id) in chunks {
+            let is_it = block.header().chunks.get(usize::from(*slot)).is_some_and(|(there, _)| there == id);
             match block.chunk(usize::from(*slot)) {
-                Ok(bytes) => self.add_to_group(kind, *id, bytes, &mut tools),
-                Err(_) => bad.push((*slot, *id)),
+                Ok(bytes) if is_it => self.add_to_group(kind, *id, bytes, &mut tools),
+                _ => bad.push((*slot, *id)),
             }
         }
         tools.give_back(block);
@@ -303,7 +317,7 @@ impl Sending {
     fn kind_of(&self, id: &ChunkId) -> Result<PackKind> {
         let place = self.store.locate(id)?;
         let opened = place.map(|place| self.store.open_place(id, place)).transpose()?.flatten();
-        Ok(opened.map_or(PackKind::Data, |(pack, _)| pack.footer().kind))
+        Ok(opened.map_or(PackKind::Data, |(pack, _)| pack.footer().kind.plain()))
     }
 
     fn add_to_group(&mut self, kind: PackKind, id: ChunkId, bytes: &[u8], tools: &mut Tools) {

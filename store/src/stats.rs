@@ -1,8 +1,10 @@
 //! What a store holds and what it takes: figures from the journal, the packs' footers and the index. Nothing is walked.
 
+use crate::block::{Codec, FrameHeader};
 use crate::error::Result;
 use crate::index::IndexSummary;
-use crate::store::{PackSummary, Store};
+use crate::pack::PackKind;
+use crate::store::{PackSummary, Store, is_damage};
 
 /// Figures of packs of one kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -55,6 +57,19 @@ pub struct Stats {
     pub index: IndexSummary,
 }
 
+/// What is encoded in one way, in all packs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CodecStats {
+    /// Frames.
+    pub frames: u64,
+    /// Chunks in them, or metadata objects.
+    pub chunks: u64,
+    /// Plain bytes of these.
+    pub plain_bytes: u64,
+    /// Bytes of the frames.
+    pub stored_bytes: u64,
+}
+
 impl Store {
     /// Figures about the whole store, what no ref names any more included.
     ///
@@ -78,5 +93,47 @@ impl Store {
             metadata,
             index: self.index_summary()?,
         })
+    }
+
+    /// What the packs hold, by how it is encoded. Reads their footers, and of packs of deltas the frames' headers; of the
+    /// others a frame's length tells. Frames whose headers are damaged are left out.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io).
+    pub fn stats_by_codec(&self) -> Result<Vec<(Codec, CodecStats)>> {
+        let mut found = [Codec::Raw, Codec::Zstd, Codec::Prefix, Codec::Relocation]
+            .map(|codec| (codec, CodecStats::default()));
+        for id in self.packs()?.into_iter().map(|pack| pack.id) {
+            let pack = match self.pack(id) {
+                Ok(pack) => pack,
+                Err(_) if self.is_gone(id) => continue,
+                Err(error) => return Err(error),
+            };
+            let footer = pack.footer();
+            let mut counts = vec![0u16; footer.frames.len()];
+            for row in &footer.chunks {
+                if let Some(count) = counts.get_mut(usize::from(row.frame)) {
+                    *count = (*count).max(row.slot.saturating_add(1));
+                }
+            }
+            for (number, (row, count)) in (0u16..).zip(footer.frames.iter().zip(counts)) {
+                let raw_len = FrameHeader::encoded_len(count.into(), 0) + row.plain_len as usize;
+                let codec = match footer.kind {
+                    PackKind::Delta => match pack.header(number) {
+                        Ok(header) => header.codec,
+                        Err(error) if is_damage(&error) => continue,
+                        Err(error) => return Err(error),
+                    },
+                    PackKind::Data | PackKind::Metadata if row.len as usize >= raw_len => Codec::Raw,
+                    PackKind::Data | PackKind::Metadata => Codec::Zstd,
+                };
+                let Some((_, stats)) = found.iter_mut().find(|(it, _)| *it == codec) else { continue };
+                stats.frames += 1;
+                stats.chunks += u64::from(count);
+                stats.plain_bytes += u64::from(row.plain_len);
+                stats.stored_bytes += u64::from(row.len);
+            }
+        }
+        Ok(found.to_vec())
     }
 }

@@ -7,6 +7,7 @@
 mod format;
 mod held;
 mod places;
+mod unfold;
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::{Deref, Range};
@@ -16,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub use format::FORMAT;
 pub(crate) use format::{check_format, write_format};
 use places::DamagedPlaces;
+use unfold::{Below, Unfolding};
 
 use crate::artifact::Artifact;
 use crate::block::{BLOCK_TARGET, Block, Decompressor};
@@ -67,6 +69,7 @@ struct Inner {
     presence: Mutex<Known>,
     /// Guards the context that decodes blocks for readers without one of their own. `blocks` is not held with it.
     decompressor: Mutex<Decompressor>,
+    unfolding: Unfolding,
     sending_tools: SendingTools,
     /// Guards who is asked for what is not here. A leaf lock.
     fetch: Mutex<Option<Arc<dyn Fetch>>>,
@@ -87,9 +90,9 @@ impl KeptBlocks {
 
     /// Drops the oldest until there is room for another; gives out the memory of one of them, since getting and freeing
     /// that much again and again leaves holes in the heap.
-    fn make_room(&mut self) -> Vec<u8> {
+    fn make_room(&mut self, bytes_max: usize) -> Vec<u8> {
         let mut room = Vec::new();
-        while self.bytes + BLOCK_TARGET > KEPT_BLOCK_BYTES_MAX {
+        while self.bytes + BLOCK_TARGET > bytes_max {
             let Some((_, _, block)) = self.blocks.pop_front() else { break };
             self.bytes -= block.capacity();
             if let Ok(block) = Arc::try_unwrap(block) {
@@ -97,6 +100,16 @@ impl KeptBlocks {
             }
         }
         room
+    }
+
+    fn get(&self, place: Place) -> Option<Arc<Block>> {
+        let is_it = |kept: &&(PackId, u16, Arc<Block>)| kept.0 == place.pack && kept.1 == place.frame;
+        self.blocks.iter().find(is_it).map(|(_, _, block)| Arc::clone(block))
+    }
+
+    fn keep(&mut self, place: Place, block: &Arc<Block>) {
+        self.bytes += block.capacity();
+        self.blocks.push_back((place.pack, place.frame, Arc::clone(block)));
     }
 }
 
@@ -180,6 +193,7 @@ impl Store {
             blocks: Mutex::default(),
             presence: Mutex::default(),
             decompressor: Mutex::new(Decompressor::default()),
+            unfolding: Unfolding::default(),
             sending_tools: SendingTools::default(),
             fetch: Mutex::new(None),
         };
@@ -303,13 +317,13 @@ impl Store {
 
     /// A chunk of this length; 0 is one that is not known.
     fn read(&self, wanted: ChunkRef) -> Result<Chunk> {
-        let error = match self.read_here(&wanted.id) {
+        let error = match self.read_here(&wanted.id, &Below::nothing(self)) {
             Err(error) if matches!(error, Error::Absent { .. }) || is_damage(&error) => error,
             result => return result,
         };
         let why = if is_damage(&error) { Why::Damaged } else { Why::Absent };
         match self.try_fetch(&[wanted], why) {
-            Ok(true) => self.read_here(&wanted.id),
+            Ok(true) => self.read_here(&wanted.id, &Below::nothing(self)),
             Ok(false) => Err(error),
             Err(unavailable) if why == Why::Absent => Err(unavailable),
             Err(unavailable) => Err(error.because(&unavailable)),
@@ -317,16 +331,16 @@ impl Store {
     }
 
     /// A chunk, from whichever of its places holds it.
-    fn read_here(&self, id: &ChunkId) -> Result<Chunk> {
+    fn read_here(&self, id: &ChunkId, below: &Below<'_>) -> Result<Chunk> {
         let place = self.locate(id)?.ok_or_else(|| Error::Absent { what: format!("chunk {id}") })?;
-        let mut error = match self.chunk_at(id, place) {
+        let mut error = match self.chunk_at(id, place, below) {
             Err(error) if is_damage(&error) => error,
             result => return result,
         };
         let mut tried = vec![place];
         if self.renew_index()? {
             let place = self.locate(id)?.ok_or_else(|| self.lost(id, Some(place.pack)))?;
-            match self.chunk_at(id, place) {
+            match self.chunk_at(id, place, below) {
                 Err(again) if is_damage(&again) => error = again,
                 result => return result,
             }
@@ -336,7 +350,7 @@ impl Store {
         while tried.len() < PLACES_MAX
             && let Some(other) = self.copy_of(id, |place| !tried.contains(place))?
         {
-            match self.chunk_at(id, other) {
+            match self.chunk_at(id, other, below) {
                 Err(again) if is_damage(&again) => self.note_damaged(other),
                 result => return result,
             }
@@ -345,8 +359,8 @@ impl Store {
         Err(error)
     }
 
-    fn chunk_at(&self, id: &ChunkId, place: Place) -> Result<Chunk> {
-        let block = self.block(place)?;
+    fn chunk_at(&self, id: &ChunkId, place: Place, below: &Below<'_>) -> Result<Chunk> {
+        let block = self.block(place, below)?;
         let slot = usize::from(place.slot);
         if block.header().chunks.get(slot).map(|(there, _)| there) != Some(id) {
             return Err(self.misplaced(id, place));
@@ -368,17 +382,23 @@ impl Store {
         }
     }
 
-    fn block(&self, place: Place) -> Result<Arc<Block>> {
-        let is_it = |kept: &&(PackId, u16, Arc<Block>)| kept.0 == place.pack && kept.1 == place.frame;
-        if let Some((_, _, block)) = lock(&self.inner.blocks).blocks.iter().find(is_it) {
-            return Ok(Arc::clone(block));
+    fn block(&self, place: Place, below: &Below<'_>) -> Result<Arc<Block>> {
+        if below.is_something() {
+            return self.base_block(place, below);
+        }
+        if let Some(block) = lock(&self.inner.blocks).get(place) {
+            return Ok(block);
         }
         let pack = self.pack(place.pack)?;
-        let room = lock(&self.inner.blocks).make_room();
-        let block = Arc::new(pack.block(place.frame, &mut lock(&self.inner.decompressor), room)?);
-        let mut kept = lock(&self.inner.blocks);
-        kept.bytes += block.capacity();
-        kept.blocks.push_back((place.pack, place.frame, Arc::clone(&block)));
+        let room = lock(&self.inner.blocks).make_room(KEPT_BLOCK_BYTES_MAX);
+        let block = if pack.footer().kind == PackKind::Delta {
+            // What it stands on may take long to read: others go on with the context that all share.
+            self.unfolding().with_decompressor(|own| pack.block_on(below, place.frame, own, room))
+        } else {
+            pack.block_on(below, place.frame, &mut lock(&self.inner.decompressor), room)
+        };
+        let block = Arc::new(block?);
+        lock(&self.inner.blocks).keep(place, &block);
         Ok(block)
     }
 

@@ -2,18 +2,22 @@
 //!
 //! One walk over everything that refs and generations name marks every chunk and metadata object with the artifact that holds it, or as
 //! shared. A directory or a long file that two artifacts share is entered at most twice however many hold it, so the
-//! time is that of reading the distinct metadata, not of all versions together. The result is kept in `cache/` and is
-//! good for as long as the journal says the same; it is derived, and losing it costs one walk.
+//! time is that of reading the distinct metadata, not of all versions together. What frames stand on counts as held by
+//! whoever holds what is in them: while they are there, removing its own artifact does not free it. The result is kept in `cache/` and is
+//! good for as long as the journal says the same, and no such frames come or go; it is derived, and losing it costs one walk.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::block::FrameHeader;
 use crate::content::{Content, chunks};
 use crate::error::{Error, Result};
 use crate::id::{ArtifactId, ChunkId, TreeId};
 use crate::object::ObjectSource;
 use crate::progress::Progress;
+use crate::standing::Standing;
 use crate::store::Store;
 use crate::tree::{Node, entries};
 
@@ -42,7 +46,7 @@ impl Store {
             hasher.update(&artifact.0);
         }
         let basis = cache::Basis { seq: view.seq, named: *hasher.finalize().as_bytes() };
-        let path = self.path().join("cache").join("usage");
+        let path = self.usage_path();
         if let Some(usage) = self.io().read(&path).ok().and_then(|bytes| cache::decode(&bytes, basis)) {
             return Ok(usage);
         }
@@ -50,11 +54,26 @@ impl Store {
             let root = self.artifact(&artifact)?.root;
             Ok(Held { artifact, root })
         });
-        let usage = measure(&held.collect::<Result<Vec<_>>>()?, self, progress)?;
+        let standing = self.standing()?;
+        let usage = measure(&held.collect::<Result<Vec<_>>>()?, &standing, self, progress)?;
         if let Err(error) = self.io().write_atomic(&path, &cache::encode(basis, &usage)) {
             tracing::debug!(%error, path = %path.display(), "unique bytes are not kept");
         }
         Ok(usage)
+    }
+
+    fn usage_path(&self) -> PathBuf {
+        self.path().join("cache").join("usage")
+    }
+
+    /// What is kept is not so any more: frames that stand on others came or went.
+    pub(crate) fn forget_usage(&self) {
+        let path = self.usage_path();
+        if let Err(error) = self.io().remove(&path)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::debug!(%error, path = %path.display(), "unique bytes may be told as they were");
+        }
     }
 }
 
@@ -69,8 +88,15 @@ struct Held {
 ///
 /// # Errors
 /// [`Error::Cancelled`] when `progress` says so; whatever `source` returns.
-fn measure(held: &[Held], source: &dyn ObjectSource, progress: &dyn Progress) -> Result<Usage> {
-    let marks = Mutex::new(Marks { holders: HashMap::default(), unique: vec![0; held.len()] });
+fn measure(
+    held: &[Held],
+    standing: &[Standing],
+    source: &dyn ObjectSource,
+    progress: &dyn Progress,
+) -> Result<Usage> {
+    let frames = || standing.iter().flat_map(|pack| &pack.frames);
+    let bases = frames().flat_map(|frame| &frame.bases).map(|base| (Key::of(base), None)).collect();
+    let marks = Mutex::new(Marks { holders: HashMap::default(), unique: vec![0; held.len()], bases });
     for (index, artifact) in held.iter().enumerate() {
         let holder = Holder(u32::try_from(index).map_err(|_| too_many(held.len()))?);
         let marking = Marking { source, marks: &marks, holder };
@@ -78,7 +104,9 @@ fn measure(held: &[Held], source: &dyn ObjectSource, progress: &dyn Progress) ->
         marking.get(&artifact.artifact.into())?;
         marking.walk(&artifact.root, progress)?;
     }
-    let unique = marks.into_inner().unwrap_or_else(PoisonError::into_inner).unique;
+    let mut marks = marks.into_inner().unwrap_or_else(PoisonError::into_inner);
+    frames().for_each(|frame| marks.stand(frame));
+    let unique = marks.unique;
     Ok(held.iter().map(|held| held.artifact).zip(unique).collect())
 }
 
@@ -142,11 +170,18 @@ struct Marks {
     holders: HashMap<Key, Holder, BuildHasherDefault<FirstBytes>>,
     /// Bytes that only this artifact holds, by index.
     unique: Vec<u64>,
+    /// Lengths of chunks on which others stand, where artifacts hold them.
+    bases: HashMap<Key, Option<u64>, BuildHasherDefault<FirstBytes>>,
 }
 
 impl Marks {
     /// Marks `len` bytes as held by `holder`. Whether that is news, for this holder or for what lies below.
     fn mark(&mut self, id: &ChunkId, len: u64, holder: Holder) -> bool {
+        if !self.bases.is_empty()
+            && let Some(known) = self.bases.get_mut(&Key::of(id))
+        {
+            *known = Some(len);
+        }
         let known = self.holders.entry(Key::of(id)).or_insert_with(|| {
             self.unique[holder.0 as usize] += len;
             holder
@@ -157,6 +192,23 @@ impl Marks {
         self.unique[known.0 as usize] -= len;
         *known = Holder::SHARED;
         true
+    }
+
+    /// Marks what a frame stands on as held by whoever holds what is in it.
+    fn stand(&mut self, frame: &FrameHeader) {
+        let holders: BTreeSet<u32> =
+            frame.chunks.iter().filter_map(|(id, _)| Some(self.holders.get(&Key::of(id))?.0)).collect();
+        for base in &frame.bases {
+            let (Some(Some(len)), Some(known)) =
+                (self.bases.get(&Key::of(base)).copied(), self.holders.get_mut(&Key::of(base)))
+            else {
+                continue;
+            };
+            if *known != Holder::SHARED && holders.iter().any(|holder| *holder != known.0) {
+                self.unique[known.0 as usize] -= len;
+                *known = Holder::SHARED;
+            }
+        }
     }
 
     /// Whether walking below `id` for `holder` would mark anything anew.
@@ -229,6 +281,7 @@ impl ObjectSource for Marking<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::block::{Codec, Frame};
     use crate::object::{MemoryObjects, ObjectSink};
     use crate::testing::{chunked, dir, file, tree};
 
@@ -253,10 +306,10 @@ mod tests {
         let b = tree(&mut objects, &[("common", dir(common)), ("f", only_b), ("inline", file(b"b"))]);
         let ((a, a_len), (b, b_len)) = (held(&mut objects, "art a", a), held(&mut objects, "artifact b", b));
 
-        let usage = measure(&[a, b], &objects, &()).unwrap();
+        let usage = measure(&[a, b], &[], &objects, &()).unwrap();
         assert_eq!(usage[&a.artifact], 1000 + a_len + objects_of(&objects, &[a.root]));
         assert_eq!(usage[&b.artifact], 2000 + b_len + objects_of(&objects, &[b.root]));
-        let alone = measure(&[a], &objects, &()).unwrap();
+        let alone = measure(&[a], &[], &objects, &()).unwrap();
         assert_eq!(alone[&a.artifact], 3000 + a_len + objects_of(&objects, &[a.root, common]));
     }
 
@@ -270,7 +323,7 @@ mod tests {
         let list: Vec<Held> = [("a", roots[0]), ("b", roots[1]), ("c", roots[2]), ("d", other)]
             .map(|(name, root)| held(&mut objects, name, root).0)
             .to_vec();
-        let usage = measure(&list, &objects, &()).unwrap();
+        let usage = measure(&list, &[], &objects, &()).unwrap();
         // `a` and `c` have one tree: all that is their own is the artifact's bytes.
         assert_eq!(usage[&list[0].artifact], 1);
         assert_eq!(usage[&list[2].artifact], 1);
@@ -289,7 +342,32 @@ mod tests {
             })
             .collect();
         objects.take_reads();
-        measure(&list, &objects, &()).unwrap();
+        measure(&list, &[], &objects, &()).unwrap();
         assert_eq!(objects.take_reads(), 50 + 50 + 2);
+    }
+
+    #[test]
+    fn what_others_stand_on_is_shared_with_them() {
+        let mut objects = MemoryObjects::new();
+        let (older, newer) = (chunked(&mut objects, [1, 2]), chunked(&mut objects, [3, 4]));
+        let roots = [tree(&mut objects, &[("f", older)]), tree(&mut objects, &[("f", newer)])];
+        let ((a, _), (b, b_len)) = (held(&mut objects, "a", roots[0]), held(&mut objects, "b", roots[1]));
+        let ids = |tree: &TreeId, objects: &MemoryObjects| -> Vec<ChunkId> {
+            let entry = entries(tree, objects).next().unwrap().unwrap();
+            let Node::File { size, content } = entry.node else { panic!("it is a file") };
+            chunks(&content, size, objects).map(|chunk| chunk.unwrap().1.id).collect()
+        };
+        let (older, newer) = (ids(&a.root, &objects), ids(&b.root, &objects));
+        let plain = measure(&[a, b], &[], &objects, &()).unwrap();
+        assert_eq!(plain[&b.artifact], 2000 + b_len + objects_of(&objects, &[b.root]));
+        // A chunk of the older one stands on one of the newer one, and both of that on one that nobody has.
+        let frame = |chunks: &[ChunkId], base: ChunkId| {
+            let chunks = chunks.iter().map(|id| (*id, 1000)).collect();
+            Frame::of_delta(Codec::Prefix, chunks, vec![base], b"payload").unwrap().header
+        };
+        let frames = vec![frame(&older[..1], newer[0]), frame(&newer, ChunkId::of(b"nobody"))];
+        let told = measure(&[a, b], &[Standing { frames }], &objects, &()).unwrap();
+        assert_eq!(told[&a.artifact], plain[&a.artifact]);
+        assert_eq!(told[&b.artifact], plain[&b.artifact] - 1000);
     }
 }

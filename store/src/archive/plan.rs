@@ -255,7 +255,7 @@ impl Out<'_> {
             FrameHeader::decode(frame).map_err(|error| Error::damaged("frame", error.to_string()))?;
         let (tag, count) = match kind {
             PackKind::Metadata => (Tag::Metadata, &mut self.written.metadata_frames),
-            PackKind::Data => (Tag::Data, &mut self.written.data_frames),
+            PackKind::Data | PackKind::Delta => (Tag::Data, &mut self.written.data_frames),
         };
         *count += 1;
         self.written.chunks += header.chunks.len() as u64;

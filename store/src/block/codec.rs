@@ -1,14 +1,14 @@
-//! How a block's bytes become a frame's payload: raw, or one zstd frame.
+//! How a block's bytes become a frame's payload: raw, or one zstd frame; in packs of deltas also in terms of other chunks.
 
 use std::io::Read;
 
+use cairn_delta::prefix;
 use zstd::bulk;
 use zstd::zstd_safe::{CParameter, Strategy};
 
 use super::{BLOCK_MAX, FrameError};
 
-/// How a payload is encoded. The numbers are in every frame; 2 (zstd with a prefix of base chunks) and 3
-/// (relocation-aware) are reserved.
+/// How a payload is encoded. The numbers are in every frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Codec {
@@ -16,6 +16,10 @@ pub enum Codec {
     Raw = 0,
     /// One zstd frame (RFC 8878), without checksum and dictionary.
     Zstd = 1,
+    /// zstd that copies from base chunks, too: [`cairn_delta::prefix`]. In packs of deltas alone.
+    Prefix = 2,
+    /// What is left of executables after they were predicted from others: [`cairn_delta::reloc`]. In packs of deltas alone.
+    Relocation = 3,
 }
 
 impl Codec {
@@ -23,7 +27,18 @@ impl Codec {
         match byte {
             0 => Some(Self::Raw),
             1 => Some(Self::Zstd),
+            2 => Some(Self::Prefix),
+            3 => Some(Self::Relocation),
             _ => None,
+        }
+    }
+
+    /// Whether it takes other chunks to decode it.
+    #[must_use]
+    pub fn has_bases(self) -> bool {
+        match self {
+            Self::Raw | Self::Zstd => false,
+            Self::Prefix | Self::Relocation => true,
         }
     }
 }
@@ -75,6 +90,7 @@ pub struct Decompressor {
     context: bulk::Decompressor<'static>,
     /// Where frames are read to.
     scratch: Vec<u8>,
+    unfolding: prefix::Decoder,
 }
 
 impl Decompressor {
@@ -86,7 +102,8 @@ impl Decompressor {
         self.scratch = scratch;
     }
 
-    /// Decodes a payload to exactly `plain_len` bytes (at most [`BLOCK_MAX`], which the header's decoder checked).
+    /// Decodes a payload that stands on nothing to exactly `plain_len` bytes (at most [`BLOCK_MAX`], which the header's
+    /// decoder checked).
     pub(super) fn decompress(
         &mut self,
         codec: Codec,
@@ -104,8 +121,20 @@ impl Decompressor {
                     .decompress_to_buffer(payload, &mut buffer)
                     .map_err(|_| FrameError::Decompress)?;
             }
+            Codec::Prefix | Codec::Relocation => return Err(FrameError::Codec(codec as u8)),
         }
         if buffer.len() == plain_len { Ok(buffer) } else { Err(FrameError::Lengths) }
+    }
+
+    /// The same of a payload that is behind a prefix.
+    pub(super) fn decompress_behind(
+        &mut self,
+        prefix: &[u8],
+        payload: &[u8],
+        plain_len: usize,
+        buffer: Vec<u8>,
+    ) -> Result<Vec<u8>, FrameError> {
+        self.unfolding.decode(prefix, payload, plain_len, buffer).map_err(|_| FrameError::Decompress)
     }
 }
 
@@ -129,6 +158,8 @@ pub(super) fn decompress_damaged(
                 }
             }
         }
+        // One bit that is wrong is copied on and on, and reading bases for that is not worth while.
+        Codec::Prefix | Codec::Relocation => {}
     }
     buffer.resize(plain_len, 0);
     buffer

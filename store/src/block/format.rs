@@ -5,7 +5,7 @@
 //! payload CRC32C u32 | chunks x (id 32, length u32) | bases x id 32 | CRC32C u32 of all before it | payload
 //! ```
 
-use super::{BLOCK_MAX, Codec};
+use super::{BASES_MAX, BLOCK_MAX, Codec};
 use crate::id::{ChunkId, ID_LEN};
 
 /// First bytes of every frame.
@@ -30,9 +30,15 @@ pub enum FrameError {
     /// The payload does not have the checksum in the header.
     #[error("the frame payload's checksum does not hold")]
     PayloadChecksum,
-    /// A codec or flag that this version does not know.
+    /// A codec or flag that this version does not know, or that has no place there.
     #[error("codec {0} is not known to this version")]
     Codec(u8),
+    /// What it is encoded against cannot be read.
+    #[error("chunk {0}, which it is told in terms of, cannot be read")]
+    Base(ChunkId),
+    /// It is told in terms of what is told in terms of others, too many times.
+    #[error("too much has to be read before it can be decoded")]
+    Depth,
     /// Lengths that contradict each other or pass the limits.
     #[error("the frame's lengths contradict each other")]
     Lengths,
@@ -54,7 +60,7 @@ pub struct FrameHeader {
     pub codec: Codec,
     /// The chunks, in the order of their bytes, with their lengths.
     pub chunks: Vec<(ChunkId, u32)>,
-    /// Chunks that the payload is encoded against. Empty for the codecs of this version.
+    /// Chunks that the payload is encoded against: none, but for codecs that have them.
     pub bases: Vec<ChunkId>,
     /// Sum of the chunks' lengths.
     pub plain_len: u32,
@@ -65,10 +71,15 @@ pub struct FrameHeader {
 }
 
 impl FrameHeader {
-    pub(super) fn new(codec: Codec, chunks: Vec<(ChunkId, u32)>, payload: &[u8]) -> Self {
+    pub(super) fn new(
+        codec: Codec,
+        chunks: Vec<(ChunkId, u32)>,
+        bases: Vec<ChunkId>,
+        payload: &[u8],
+    ) -> Self {
         let plain_len = chunks.iter().map(|(_, len)| len).sum();
         let stored_len = u32::try_from(payload.len()).expect("a payload is at most as long as its block");
-        Self { codec, chunks, bases: Vec::new(), plain_len, stored_len, payload_crc: crc32c::crc32c(payload) }
+        Self { codec, chunks, bases, plain_len, stored_len, payload_crc: crc32c::crc32c(payload) }
     }
 
     /// Length of header and tables for so many chunks and bases.
@@ -117,11 +128,21 @@ impl FrameHeader {
         Ok(Self::encoded_len(usize::from(fixed.chunks), usize::from(fixed.bases)))
     }
 
-    /// Reads header and tables; gives also their length, at which the payload begins.
+    /// Reads header and tables; gives also their length, at which the payload begins. Frames that take others to decode
+    /// are refused: they do not travel.
     ///
     /// # Errors
     /// [`FrameError`] when anything does not hold.
     pub fn decode(bytes: &[u8]) -> Result<(Self, usize), FrameError> {
+        let (header, len) = Self::decode_with(bytes, true)?;
+        if header.codec.has_bases() { Err(FrameError::Codec(header.codec as u8)) } else { Ok((header, len)) }
+    }
+
+    /// The same of a frame that lies in a pack of deltas: its codec may be any.
+    ///
+    /// # Errors
+    /// [`FrameError`] when anything does not hold.
+    pub fn decode_delta(bytes: &[u8]) -> Result<(Self, usize), FrameError> {
         Self::decode_with(bytes, true)
     }
 
@@ -140,7 +161,7 @@ impl FrameHeader {
             return Err(FrameError::HeaderChecksum);
         }
         let codec = Codec::from_byte(fixed.codec).ok_or(FrameError::Codec(fixed.codec))?;
-        let (table, bases) = checked[FIXED_LEN..].split_at(usize::from(fixed.chunks) * ROW_LEN);
+        let (table, base_ids) = checked[FIXED_LEN..].split_at(usize::from(fixed.chunks) * ROW_LEN);
         let mut chunks = Vec::with_capacity(usize::from(fixed.chunks));
         let mut plain_len = 0u32;
         for row in table.chunks_exact(ROW_LEN) {
@@ -157,14 +178,16 @@ impl FrameHeader {
         if !lengths_hold {
             return Err(FrameError::Lengths);
         }
-        // The codecs of this version take no bases, and its flags and reserved bytes are zero.
-        if fixed.flags != 0 || fixed.reserved != 0 || !bases.is_empty() {
+        // Flags and reserved bytes of this version are zero, and each codec has bases or none.
+        let bases: Vec<ChunkId> = base_ids.chunks_exact(ID_LEN).map(id_at).collect();
+        let has_its_bases = codec.has_bases() != bases.is_empty() && bases.len() <= BASES_MAX;
+        if fixed.flags != 0 || fixed.reserved != 0 || !has_its_bases {
             return Err(FrameError::Codec(fixed.codec));
         }
         let header = Self {
             codec,
             chunks,
-            bases: Vec::new(),
+            bases,
             plain_len,
             stored_len: fixed.stored_len,
             payload_crc: fixed.payload_crc,

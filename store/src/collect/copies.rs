@@ -64,6 +64,7 @@ impl Sweep<'_> {
                 wanted[place].iter().for_each(|(_, here)| found.marks.need(here));
             }
         }
+        found.need_bases();
         Ok(Copies::Read)
     }
 
@@ -74,7 +75,7 @@ impl Sweep<'_> {
         let is_needed = |place: &Place| {
             marks.pack(&place.pack).is_some_and(|other| other.is_needed(place.frame, place.slot))
         };
-        let marked = self.found.index.lookup(id).filter(is_other).filter(is_needed);
+        let marked = self.found.find(id).filter(is_other).filter(is_needed);
         // In a pack that is younger than the marks: whoever needs it may have it from there.
         let counts =
             |place: &Place| marks.pack(&place.pack).is_none() || is_needed(place) || marked.is_some();
@@ -106,7 +107,7 @@ impl Sweep<'_> {
         if !self.pace.spend(pack.row(first.frame).map_or(0, |row| row.len.into())) {
             return Ok(None);
         }
-        let block = match pack.block(first.frame, decompressor, Vec::new()) {
+        let block = match self.writer.store().block_in(&pack, first.frame, decompressor, Vec::new()) {
             Ok(block) => block,
             Err(error) if is_damage(&error) => return Ok(Some(all())),
             Err(error) => return Err(error),

@@ -11,6 +11,7 @@ use std::num::NonZero;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::Moved;
 use super::marks::{Marks, on_threads};
 use crate::block::Decompressor;
 use crate::content::Content;
@@ -32,6 +33,7 @@ pub(super) struct Marker<'a> {
     /// Asks nobody else.
     store: Store,
     index: Arc<Index>,
+    moved: Moved,
     marks: &'a Marks,
     threads: NonZero<usize>,
     progress: &'a dyn Progress,
@@ -63,15 +65,15 @@ struct Walk<'a> {
 }
 
 impl<'a> Marker<'a> {
-    /// Marks in the places that this index gives.
+    /// Marks in the places that this index gives, but for what was moved.
     pub(super) fn new(
         store: &Store,
-        index: Arc<Index>,
+        (index, moved): (Arc<Index>, Moved),
         marks: &'a Marks,
         threads: NonZero<usize>,
         progress: &'a dyn Progress,
     ) -> Self {
-        Self { store: store.local(), index, marks, threads, progress }
+        Self { store: store.local(), index, moved, marks, threads, progress }
     }
 
     /// Marks all that artifacts need.
@@ -112,7 +114,7 @@ impl<'a> Marker<'a> {
     /// Marks a chunk where it lies; gives its place in the index. Where the process knows that place to be damaged, all
     /// that the chunk lies in are marked.
     fn need(&self, id: &ChunkId) -> Option<Place> {
-        let place = self.index.lookup(id)?;
+        let place = self.moved.get(id).copied().or_else(|| self.index.lookup(id))?;
         self.marks.need(&place);
         if !self.store.knows_no_damage() && self.store.is_known_damaged(&place) {
             let copies = self.index.copies(&**self.store.io(), &self.store.packs_dir());
@@ -208,7 +210,8 @@ impl Walk<'_> {
             return Ok(buffer);
         };
         let store = &self.marker.store;
-        let Ok(block) = store.pack(pack).and_then(|pack| pack.block(frame, decompressor, buffer)) else {
+        let block = store.pack(pack).and_then(|pack| store.block_in(&pack, frame, decompressor, buffer));
+        let Ok(block) = block else {
             objects.iter().try_for_each(|object| self.read_wherever(object, found))?;
             return Ok(Vec::new());
         };

@@ -2,11 +2,12 @@
 //! take 2 MB, where a set of their ids would take 300.
 //!
 //! Bits are only ever set. A second bit says of an object that everything below it is marked too. It is one of its own,
-//! since a file may hold the very bytes of an object: that its chunk is needed says nothing of what the object leads to.
+//! since a file may hold the very bytes of an object: that its chunk is needed says nothing of what the object leads to. A
+//! third one says of a chunk that frames stand on it: it is needed then, though perhaps for nothing else.
 
 use std::collections::{HashMap, HashSet};
 use std::num::NonZero;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -15,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::id::{ChunkId, ID_LEN, PackId};
 use crate::index::Place;
 use crate::pack::{FrameRow, Pack, PackKind, SEALED};
-use crate::store::Store;
+use crate::store::{Store, is_damage};
 
 /// The marks of all packs that an index knew.
 pub(super) struct Marks {
@@ -31,11 +32,21 @@ pub(super) struct Marked {
     pub(super) frames: Vec<FrameRow>,
     /// The number of the first chunk of each frame, and of all chunks.
     starts: Vec<u32>,
-    needed: Bits,
+    /// What names and holders lead to.
+    named: Bits,
     complete: Bits,
+    /// What frames stand on, in packs of deltas that stay for now.
+    based: Bits,
+    /// What each frame stands on; nothing at all but for packs of deltas.
+    pub(super) bases: BasesOfFrames,
+    /// Whether all that its frames stand on is marked.
+    stands: AtomicBool,
     /// What is wrong with its header or footer.
     pub(super) damage: Option<String>,
 }
+
+/// What each frame of a pack stands on.
+type BasesOfFrames = Vec<Box<[ChunkId]>>;
 
 struct Bits(Box<[AtomicU64]>);
 
@@ -55,8 +66,12 @@ impl Bits {
         self.0[at as usize / 64].load(Ordering::Acquire) >> (at % 64) & 1 == 1
     }
 
-    fn count(&self) -> u64 {
-        self.0.iter().map(|word| u64::from(word.load(Ordering::Acquire).count_ones())).sum()
+    /// How many are set in either.
+    fn count_with(&self, other: &Self) -> u64 {
+        let words = self.0.iter().zip(&other.0);
+        words
+            .map(|(a, b)| u64::from((a.load(Ordering::Acquire) | b.load(Ordering::Acquire)).count_ones()))
+            .sum()
     }
 }
 
@@ -67,6 +82,7 @@ impl Marked {
         file_bytes: u64,
         frames: Vec<FrameRow>,
         chunks: impl Iterator<Item = (u16, u16)>,
+        bases: BasesOfFrames,
         damage: Option<String>,
     ) -> Result<Self> {
         let mut counts = vec![0u32; frames.len()];
@@ -81,8 +97,9 @@ impl Marked {
             start = start.checked_add(count).ok_or_else(|| contradiction(id))?;
         }
         starts.push(start);
-        let (needed, complete) = (Bits::new(start), Bits::new(start));
-        Ok(Self { id, kind, file_bytes, frames, starts, needed, complete, damage })
+        let [named, complete, based] = [(); 3].map(|()| Bits::new(start));
+        let stands = AtomicBool::new(false);
+        Ok(Self { id, kind, file_bytes, frames, starts, named, complete, based, bases, stands, damage })
     }
 
     fn ordinal(&self, frame: u16, slot: u16) -> Option<u32> {
@@ -98,24 +115,63 @@ impl Marked {
 
     /// How many of them are needed.
     pub(super) fn needed(&self) -> u64 {
-        self.needed.count()
+        self.named.count_with(&self.based)
     }
 
     pub(super) fn is_needed(&self, frame: u16, slot: u16) -> bool {
-        self.ordinal(frame, slot).is_none_or(|at| self.needed.get(at))
+        self.ordinal(frame, slot).is_none_or(|at| self.is_marked(at))
+    }
+
+    fn is_marked(&self, at: u32) -> bool {
+        self.named.get(at) || self.based.get(at)
+    }
+
+    /// Whether a chunk is needed for itself, not only because frames stand on it.
+    fn is_named(&self, frame: u16, slot: u16) -> bool {
+        self.ordinal(frame, slot).is_none_or(|at| self.named.get(at))
+    }
+
+    /// Whether a frame is needed for itself, though not all that it stands on is: then it is to stand alone.
+    pub(super) fn is_to_stand_alone(
+        &self,
+        frame: u16,
+        marks: &Marks,
+        find: &dyn Fn(&ChunkId) -> Option<Place>,
+    ) -> bool {
+        let Some(bases) = self.bases.get(usize::from(frame)).filter(|bases| !bases.is_empty()) else {
+            return false;
+        };
+        let (from, to) = (self.starts[usize::from(frame)], self.starts[usize::from(frame) + 1]);
+        // What is younger than the marks is needed by whoever has just stored it. A map is of use to frames alone.
+        let stays = |place: Place| {
+            let pack = marks.pack(&place.pack);
+            pack.is_none_or(|pack| pack.is_map(place.frame) || pack.is_named(place.frame, place.slot))
+        };
+        (from..to).any(|at| self.named.get(at)) && !bases.iter().all(|base| find(base).is_some_and(stays))
+    }
+
+    /// Whether a frame holds a map: what stands on nothing in a pack of deltas.
+    fn is_map(&self, frame: u16) -> bool {
+        self.bases.get(usize::from(frame)).is_some_and(|bases| bases.is_empty())
     }
 
     /// Marks a chunk of it as needed.
     pub(super) fn need(&self, frame: u16, slot: u16) {
         if let Some(at) = self.ordinal(frame, slot) {
-            self.needed.set(at);
+            self.named.set(at);
+        }
+    }
+
+    fn need_as_base(&self, frame: u16, slot: u16) {
+        if let Some(at) = self.ordinal(frame, slot) {
+            self.based.set(at);
         }
     }
 
     /// Chunks of a frame, and how many of them are needed.
     pub(super) fn of_frame(&self, frame: usize) -> (u32, u32) {
         let (from, to) = (self.starts[frame], self.starts[frame + 1]);
-        let needed = (from..to).filter(|at| self.needed.get(*at)).count();
+        let needed = (from..to).filter(|at| self.is_marked(*at)).count();
         (to - from, u32::try_from(needed).expect("at most as many as there are"))
     }
 
@@ -187,6 +243,33 @@ impl Marks {
         }
     }
 
+    /// Marks what frames stand on in packs of deltas of which something is needed, or which are among those that stay; and
+    /// so on, for what they stand on may be in such packs. All frames of such a pack count, needed or not: as long as a
+    /// pack is there, each of its frames can be decoded.
+    pub(super) fn need_bases(
+        &self,
+        find: &dyn Fn(&ChunkId) -> Option<Place>,
+        stays: &dyn Fn(&PackId) -> bool,
+    ) {
+        loop {
+            let mut is_news = false;
+            for pack in self.packs.iter().filter(|pack| pack.kind == PackKind::Delta) {
+                if !(pack.needed() > 0 || stays(&pack.id)) || pack.stands.swap(true, Ordering::AcqRel) {
+                    continue;
+                }
+                is_news = true;
+                for place in pack.bases.iter().flatten().filter_map(find) {
+                    if let Some(below) = self.pack(&place.pack) {
+                        below.need_as_base(place.frame, place.slot);
+                    }
+                }
+            }
+            if !is_news {
+                return;
+            }
+        }
+    }
+
     /// Whether all below the object at a place is marked.
     pub(super) fn is_complete(&self, place: &Place) -> bool {
         let ordinal = |pack: &Marked| Some(pack.complete.get(pack.ordinal(place.frame, place.slot)?));
@@ -208,17 +291,42 @@ fn read(store: &Store, id: PackId, buffer: &mut Vec<u8>) -> Result<Option<Marked
     match Pack::tables(&**store.io(), &path, id, buffer) {
         Ok((Ok(tables), len)) => {
             let rows = tables.chunks.iter().map(|row| (u16_at(row, ID_LEN), u16_at(row, ID_LEN + 2)));
-            Marked::new(id, tables.kind, len, tables.frames().collect(), rows, None).map(Some)
+            let (kind, frames): (_, Vec<FrameRow>) = (tables.kind, tables.frames().collect());
+            let (bases, damage) = bases(store, id, kind)?;
+            Marked::new(id, kind, len, frames, rows, bases, damage).map(Some)
         }
         Ok((Err(detail), len)) => {
             let pack = Pack::open(&**store.io(), &path, id)?;
             let footer = pack.footer();
             let rows = footer.chunks.iter().map(|row| (row.frame, row.slot));
-            Marked::new(id, footer.kind, len, footer.frames.clone(), rows, Some(detail.to_owned())).map(Some)
+            let (bases, _) = bases(store, id, footer.kind)?;
+            let damage = Some(detail.to_owned());
+            Marked::new(id, footer.kind, len, footer.frames.clone(), rows, bases, damage).map(Some)
         }
         Err(error) if is_gone(&error) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// What each frame of a pack of deltas stands on, and what is wrong with one that does not say. Of other packs nothing is
+/// read.
+fn bases(store: &Store, id: PackId, kind: PackKind) -> Result<(BasesOfFrames, Option<String>)> {
+    if kind != PackKind::Delta {
+        return Ok((Vec::new(), None));
+    }
+    let (pack, mut damage) = (store.pack(id)?, None);
+    let mut bases = Vec::with_capacity(pack.footer().frames.len());
+    for number in (0u16..).take(pack.footer().frames.len()) {
+        bases.push(match pack.header(number) {
+            Ok(header) => header.bases.into_boxed_slice(),
+            Err(error) if is_damage(&error) => {
+                damage.get_or_insert(error.to_string());
+                Box::default()
+            }
+            Err(error) => return Err(error),
+        });
+    }
+    Ok((bases, damage))
 }
 
 /// Runs `work` on so many threads, of which the caller's is one.

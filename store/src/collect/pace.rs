@@ -11,7 +11,7 @@ const NAP_MAX: Duration = Duration::from_millis(20);
 const BURST: u64 = 1 << 20;
 
 /// The pace of one collection.
-pub(super) struct Pace<'a> {
+pub(crate) struct Pace<'a> {
     progress: &'a dyn Progress,
     collections: &'a Collections,
     until: Option<Instant>,
@@ -21,7 +21,7 @@ pub(super) struct Pace<'a> {
 }
 
 impl<'a> Pace<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         options: &CollectOptions,
         progress: &'a dyn Progress,
         collections: &'a Collections,
@@ -32,14 +32,14 @@ impl<'a> Pace<'a> {
         Self { progress, collections, until, bandwidth, paid: now }
     }
 
-    pub(super) fn must_stop(&self) -> bool {
+    pub(crate) fn must_stop(&self) -> bool {
         self.progress.cancelled()
             || self.collections.is_suspended()
             || self.until.is_some_and(|until| Instant::now() >= until)
     }
 
     /// Waits until so many more bytes may be read or written; false if it is to stop.
-    pub(super) fn spend(&mut self, bytes: u64) -> bool {
+    pub(crate) fn spend(&mut self, bytes: u64) -> bool {
         let Some(bandwidth) = self.bandwidth else { return !self.must_stop() };
         let time = |bytes: u64| {
             let nanos = u128::from(bytes) * 1_000_000_000 / u128::from(bandwidth);

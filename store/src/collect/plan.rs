@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use super::marks::{Marked, Marks};
-use crate::id::PackId;
+use crate::id::{ChunkId, PackId};
+use crate::index::Place;
 use crate::lease::Hold;
 use crate::pack::PackKind;
 
@@ -85,6 +86,8 @@ pub struct PackPlan {
     pub pack: PackId,
     /// Whether it holds trees, chunk lists and artifacts, not files' bytes.
     pub metadata: bool,
+    /// Whether it holds files' bytes that are told in terms of others.
+    pub deltas: bool,
     /// Bytes of its file.
     pub file_bytes: u64,
     /// Bytes of it that are needed, about.
@@ -98,7 +101,13 @@ pub struct PackPlan {
 }
 
 impl PackPlan {
-    fn of(pack: &Marked, live_ratio: f64, damage: Option<String>, everything: Option<&Hold>) -> Self {
+    fn of(
+        pack: &Marked,
+        is_to_change: bool,
+        live_ratio: f64,
+        damage: Option<String>,
+        everything: Option<&Hold>,
+    ) -> Self {
         let (needed_chunks, chunks) = (pack.needed(), pack.chunks());
         let (needed_bytes, stored) = pack.stored_bytes();
         #[expect(clippy::cast_precision_loss, reason = "a pack has far fewer than 2^52 bytes")]
@@ -107,12 +116,12 @@ impl PackPlan {
             (Some(detail), _) => Verdict::Keep(WhyKept::Damaged(detail)),
             (None, Some(hold)) => Verdict::Keep(WhyKept::Held(hold.by.clone())),
             (None, None) if needed_chunks == 0 => Verdict::Drop,
-            (None, None) if is_sparse => Verdict::Rewrite,
+            (None, None) if is_sparse || is_to_change => Verdict::Rewrite,
             (None, None) => Verdict::Keep(WhyKept::Needed),
         };
-        let metadata = pack.kind == PackKind::Metadata;
+        let (metadata, deltas) = (pack.kind == PackKind::Metadata, pack.kind == PackKind::Delta);
         let (pack, file_bytes) = (pack.id, pack.file_bytes);
-        Self { pack, metadata, file_bytes, needed_bytes, chunks, needed_chunks, verdict }
+        Self { pack, metadata, deltas, file_bytes, needed_bytes, chunks, needed_chunks, verdict }
     }
 
     /// Bytes that its going frees, about, less those that are written for it.
@@ -137,6 +146,7 @@ impl PackPlan {
 /// What becomes of each pack, ascending by id.
 pub(super) fn verdicts(
     marks: &Marks,
+    find: &dyn Fn(&ChunkId) -> Option<Place>,
     live_ratio: f64,
     damaged: &BTreeMap<PackId, String>,
     everything: Option<&Hold>,
@@ -146,11 +156,11 @@ pub(super) fn verdicts(
         .iter()
         .map(|pack| {
             let damage = pack.damage.clone().or_else(|| damaged.get(&pack.id).cloned());
-            PackPlan::of(pack, live_ratio, damage, everything)
+            PackPlan::of(pack, is_to_change(pack, marks, find), live_ratio, damage, everything)
         })
         .collect();
-    for metadata in [false, true] {
-        let merged = merged(plans.iter().filter(|plan| plan.metadata == metadata));
+    for kind in [(false, false), (true, false), (false, true)] {
+        let merged = merged(plans.iter().filter(|plan| (plan.metadata, plan.deltas) == kind));
         for plan in plans.iter_mut().filter(|plan| merged.contains(&plan.pack)) {
             if plan.verdict == Verdict::Keep(WhyKept::Needed) {
                 plan.verdict = Verdict::Merge;
@@ -158,6 +168,14 @@ pub(super) fn verdicts(
         }
     }
     plans
+}
+
+/// Whether a pack of deltas has a frame that is to stand alone, or one that nobody needs and that keeps what it stands on.
+fn is_to_change(pack: &Marked, marks: &Marks, find: &dyn Fn(&ChunkId) -> Option<Place>) -> bool {
+    (0u16..).zip(&pack.bases).any(|(frame, bases)| {
+        let is_idle = !bases.is_empty() && pack.of_frame(usize::from(frame)).1 == 0;
+        is_idle || pack.is_to_stand_alone(frame, marks, find)
+    })
 }
 
 /// The small packs that are merged: the smallest, as long as those before one come to a good part of it.
@@ -188,6 +206,7 @@ mod tests {
         PackPlan {
             pack: PackId::of(&number.to_le_bytes()),
             metadata: false,
+            deltas: false,
             file_bytes: needed_bytes + 100,
             needed_bytes,
             chunks: 10,

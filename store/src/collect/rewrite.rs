@@ -55,6 +55,8 @@ struct Reading {
 
 impl Sweep<'_> {
     /// Writes packs again, batch by batch, and lets the old ones go.
+    ///
+    /// Of packs of deltas and of others not together: what is written of the former goes into packs of two kinds.
     pub(super) fn rewrite(&mut self, plans: &[&PackPlan]) -> Result<Next> {
         let mut rest = plans;
         while !rest.is_empty() {
@@ -81,7 +83,8 @@ impl Sweep<'_> {
     fn rewrite_batch(&mut self, batch: &[&PackPlan]) -> Result<Next> {
         let store = self.writer.local();
         let named = store.holds().named();
-        let mut outputs = [PackKind::Data, PackKind::Metadata].map(|kind| Output::new(&store, kind));
+        let kinds = [PackKind::Data, PackKind::Metadata, PackKind::Delta];
+        let mut outputs = kinds.map(|kind| Output::new(&store, kind));
         let written = self.write_batch(batch, &mut outputs);
         let next = match written {
             Ok(next) => next,
@@ -102,8 +105,9 @@ impl Sweep<'_> {
             (unready.collect(), if next == Next::Stop { WhyKept::Stopped } else { WhyKept::DiskFull });
         let told: HashSet<PackId> = self.result.kept_back.iter().map(|(pack, _)| *pack).collect();
         self.keep_back(unready.into_iter().filter(|pack| !told.contains(pack)), &why);
+        let are_deltas = batch.iter().any(|plan| plan.deltas);
         for output in &mut outputs {
-            if output.ready.is_empty() {
+            if if are_deltas { ready.is_empty() } else { output.ready.is_empty() } {
                 output.discard_made(named);
             }
             self.result.made.extend(output.made.iter().map(|(pack, ..)| *pack));
@@ -124,26 +128,40 @@ impl Sweep<'_> {
     }
 
     /// Writes what is needed of a batch, and seals it.
-    fn write_batch(&mut self, batch: &[&PackPlan], outputs: &mut [Output; 2]) -> Result<Next> {
+    fn write_batch(&mut self, batch: &[&PackPlan], outputs: &mut [Output; 3]) -> Result<Next> {
         let found = self.found;
+        let mut deltas = Vec::new();
         for plan in batch {
             let Some(marked) = found.marks.pack(&plan.pack) else { continue };
-            let [data, metadata] = &mut *outputs;
-            let output = if marked.kind == PackKind::Data { data } else { metadata };
+            let [data, metadata, delta] = &mut *outputs;
+            let (output, alone) = match marked.kind {
+                PackKind::Data => (data, None),
+                PackKind::Metadata => (metadata, None),
+                PackKind::Delta => (delta, Some(data)),
+            };
             // Counted before it is copied: what comes to be needed meanwhile is one too many.
             let needed = marked.needed();
-            match self.copy(marked, output)? {
+            match self.copy(marked, output, alone)? {
+                Copied::All if marked.kind == PackKind::Delta => deltas.push((plan.pack, needed)),
                 Copied::All => output.waiting.push((plan.pack, needed)),
                 Copied::Damaged(detail) => self.keep_back([plan.pack], &WhyKept::Damaged(detail)),
                 Copied::Stopped => return Ok(Next::Stop),
             }
         }
         outputs.iter_mut().try_for_each(Output::seal)?;
+        // What is needed of these is in packs of either kind.
+        outputs[2].ready.append(&mut deltas);
         Ok(Next::GoOn)
     }
 
-    /// Copies what is needed of a pack.
-    fn copy(&mut self, marked: &Marked, output: &mut Output) -> Result<Copied> {
+    /// Copies what is needed of a pack; of one of deltas, what is to stand alone from now on into the packs of `alone`.
+    fn copy(
+        &mut self,
+        marked: &Marked,
+        output: &mut Output,
+        mut alone: Option<&mut Output>,
+    ) -> Result<Copied> {
+        let store = self.writer.local();
         let pack = match self.open(marked.id) {
             Ok(pack) => pack,
             Err(error) if is_damage(&error) => return Ok(Copied::Damaged(error.to_string())),
@@ -159,20 +177,30 @@ impl Sweep<'_> {
                 return Ok(Copied::Stopped);
             }
             // Only what fails here is damage: what fails in writing has lost chunks of others, too.
-            let frame =
-                match pack.frame(number).and_then(|bytes| reading.verify(marked, &pack, number, bytes)) {
-                    Ok(frame) => frame,
-                    Err(error) if is_damage(&error) => {
-                        self.note(marked.id, number, &error);
-                        return Ok(Copied::Damaged(error.to_string()));
-                    }
-                    Err(error) => return Err(error),
-                };
-            frame.copy(marked, number, there == needed, output)?;
+            let frame = match pack
+                .frame(number)
+                .and_then(|bytes| reading.verify(&store, marked, &pack, number, bytes))
+            {
+                Ok(frame) => frame,
+                Err(error) if is_damage(&error) => {
+                    self.note(marked.id, number, &error);
+                    return Ok(Copied::Damaged(error.to_string()));
+                }
+                Err(error) => return Err(error),
+            };
+            let is_whole = there == needed && !self.is_to_stand_alone(marked, number);
+            match &mut alone {
+                Some(alone) if !is_whole => frame.copy(marked, number, false, alone)?,
+                _ => frame.copy(marked, number, is_whole, output)?,
+            }
             reading.buffer = frame.block.into_buffer();
             self.advance(u64::from(row.len) * u64::from(needed) / u64::from(there.max(1)));
         }
         Ok(Copied::All)
+    }
+
+    fn is_to_stand_alone(&self, marked: &Marked, frame: u16) -> bool {
+        marked.is_to_stand_alone(frame, &self.found.marks, &|id| self.found.find(id))
     }
 
     fn open(&self, id: PackId) -> Result<Arc<Pack>> {
@@ -212,10 +240,17 @@ struct Verified {
 
 impl Reading {
     /// Decodes a frame, and hashes what is needed of it.
-    fn verify(&mut self, marked: &Marked, pack: &Pack, number: u16, bytes: Vec<u8>) -> Result<Verified> {
+    fn verify(
+        &mut self,
+        store: &Store,
+        marked: &Marked,
+        pack: &Pack,
+        number: u16,
+        bytes: Vec<u8>,
+    ) -> Result<Verified> {
         let damaged = |error| pack.damaged(number, &error);
         let buffer = std::mem::take(&mut self.buffer);
-        let block = Block::decode(&bytes, &mut self.decompressor, buffer).map_err(damaged)?;
+        let block = store.decode_in(pack, number, &bytes, &mut self.decompressor, buffer)?;
         let frame = Verified { bytes, block };
         for slot in frame.needed(marked, number) {
             frame.block.chunk(slot).map_err(damaged)?;

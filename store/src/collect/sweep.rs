@@ -1,4 +1,4 @@
-//! How packs go. Order: what is needed of them is in other packs, whose names are durable; what was named and held since
+//! How packs go. Those of deltas go before others, so that whatever is there always has what it stands on. Order: what is needed of them is in other packs, whose names are durable; what was named and held since
 //! is marked; they are condemned while nobody names anything, and look-ups ask an index without them; their files are
 //! removed, each unless somebody is making it anew; their directory is synced.
 
@@ -58,6 +58,11 @@ impl<'a> Sweep<'a> {
     /// Does what is planned for these packs.
     pub(super) fn run(mut self, plans: &[PackPlan]) -> Result<Collected> {
         let chosen = self.chosen(plans);
+        self.run_all(chosen)
+    }
+
+    /// The same for packs of which it does not matter for how long they were of no use.
+    pub(super) fn run_all(mut self, chosen: Vec<&PackPlan>) -> Result<Collected> {
         let (dropped, rewritten): (Vec<&PackPlan>, Vec<&PackPlan>) =
             chosen.into_iter().partition(|plan| plan.verdict == Verdict::Drop);
         self.progress.expect(
@@ -77,12 +82,33 @@ impl<'a> Sweep<'a> {
     }
 
     fn sweep(&mut self, dropped: &[&PackPlan], rewritten: &[&PackPlan]) -> Result<Next> {
-        let leaving: Vec<Leaving> = dropped.iter().map(|plan| (plan.pack, 0)).collect();
-        if self.pace.must_stop() || self.let_go(leaving)? == Next::Stop {
-            self.keep_back(rewritten.iter().map(|plan| plan.pack), &WhyKept::Stopped);
+        let (deltas, others): (Vec<&PackPlan>, Vec<&PackPlan>) = dropped.iter().partition(|plan| plan.deltas);
+        let mut next = self.drop_all(&deltas)?;
+        if next == Next::GoOn {
+            // Those that stay keep what they stand on, whatever was planned for them.
+            self.found.need_all_bases(&self.writer.list_packs()?);
+            next = self.drop_all(&others)?;
+        } else {
+            self.keep_back(others.iter().map(|plan| plan.pack), &WhyKept::Stopped);
+        }
+        let (deltas, others): (Vec<&PackPlan>, Vec<&PackPlan>) =
+            rewritten.iter().partition(|plan| plan.deltas);
+        for plans in [deltas, others] {
+            if next == Next::Stop {
+                self.keep_back(plans.iter().map(|plan| plan.pack), &WhyKept::Stopped);
+            } else {
+                next = self.rewrite(&plans)?;
+            }
+        }
+        Ok(next)
+    }
+
+    fn drop_all(&mut self, plans: &[&PackPlan]) -> Result<Next> {
+        if self.pace.must_stop() {
+            self.keep_back(plans.iter().map(|plan| plan.pack), &WhyKept::Stopped);
             return Ok(Next::Stop);
         }
-        self.rewrite(rewritten)
+        self.let_go(plans.iter().map(|plan| (plan.pack, 0)).collect())
     }
 
     /// The packs that are to go and may by now.

@@ -8,6 +8,7 @@ use cairn_delta::DeltaError;
 use cairn_delta::prefix::Decoder;
 use cairn_delta::reloc::{Coder, Map};
 
+use super::bitcode;
 use super::gap::Gap;
 use super::gzip;
 use super::objects::prefix_of;
@@ -42,6 +43,9 @@ struct Predicted {
     old_file: usize,
     map: Map,
 }
+
+/// Makes a file of so many bytes of an old one and a payload.
+type MakeFile = fn(&[u8], &[u8], usize, &mut Decoder, Vec<u8>) -> Result<Vec<u8>, DeltaError>;
 
 /// A unit that is to be decoded.
 pub struct UnitJob {
@@ -82,7 +86,8 @@ impl DeltaReader {
             Unit::Raw { chunks, .. }
             | Unit::Prefix { chunks, .. }
             | Unit::Reloc { chunks, .. }
-            | Unit::Gzip { chunks, .. } => chunks,
+            | Unit::Gzip { chunks, .. }
+            | Unit::Bitcode { chunks, .. } => chunks,
         };
         let end = self.next + chunks;
         let lacking = self.gap.new_chunks.get(self.next..end);
@@ -134,6 +139,7 @@ impl UnitJob {
         match Unit::decode(&self.unit) {
             Ok(Unit::Reloc { .. }) => "relocation",
             Ok(Unit::Gzip { .. }) => "gzip",
+            Ok(Unit::Bitcode { .. }) => "bitcode",
             Ok(Unit::Prefix { bases, .. }) if bases.is_empty() => "zstd",
             Ok(Unit::Prefix { .. }) => "prefix",
             _ => "raw",
@@ -178,7 +184,11 @@ impl UnitJob {
                 out = Coder::new(&predicted.map).decode(&old, &ranges, payload, out)?;
             }
             Unit::Gzip { old_file, payload, .. } => {
-                out = self.of_gzip(store, tools, old_file, payload, out)?;
+                out = self.of_file(store, tools, old_file, payload, (gzip::FILE_MAX, gzip::decode), out)?;
+            }
+            Unit::Bitcode { old_file, payload, .. } => {
+                let how = (bitcode::FILE_MAX, bitcode::decode as MakeFile);
+                out = self.of_file(store, tools, old_file, payload, how, out)?;
             }
             Unit::Map { .. } | Unit::Objects { .. } => {
                 return Err(DeltaError::Invalid("something else than a block").into());
@@ -187,27 +197,28 @@ impl UnitJob {
         Ok(out)
     }
 
-    /// The chunks of a gzip file.
-    fn of_gzip(
+    /// The chunks of a file that was taken apart.
+    fn of_file(
         &self,
         store: &Store,
         tools: &mut UnitTools,
         old_file: usize,
         payload: &[u8],
+        (file_max, make): (u64, MakeFile),
         mut out: Vec<u8>,
     ) -> Result<Vec<u8>, UnitError> {
         let gap = &self.gap;
         let old = gap.old_files.get(old_file).ok_or(DeltaError::Invalid("an old file that is none"))?;
         let file = gap.new_chunks[self.chunks.start].file;
         let size = gap.new_files[file].size;
-        if size.max(old.size) > gzip::FILE_MAX {
-            return Err(DeltaError::TooLarge("a gzip file").into());
+        if size.max(old.size) > file_max {
+            return Err(DeltaError::TooLarge("a file that is taken apart").into());
         }
         let [mut old_bytes, room] = [old.size, size].map(|size| vec![0; usize::try_from(size).unwrap_or(0)]);
         read_into(store, gap, old, 0, &mut old_bytes)?;
-        let new = gzip::decode(&old_bytes, payload, room.len(), &mut tools.decoder, room)?;
+        let new = make(&old_bytes, payload, room.len(), &mut tools.decoder, room)?;
         let ranges = gap.ranges(self.chunks.clone(), file);
-        for range in ranges.ok_or(DeltaError::Invalid("a gzip file and chunks of another"))? {
+        for range in ranges.ok_or(DeltaError::Invalid("a file and chunks of another"))? {
             let [start, end] = [range.start, range.end].map(|at| usize::try_from(at).unwrap_or(usize::MAX));
             out.extend_from_slice(new.get(start..end).ok_or(DeltaError::Truncated)?);
         }

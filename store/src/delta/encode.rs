@@ -8,27 +8,24 @@ use std::time::{Duration, Instant};
 
 use cairn_delta::Effort;
 use cairn_delta::prefix::{self, PREFIX_MAX};
-use cairn_delta::reloc::{self, Coder, Limits, Map};
+use cairn_delta::reloc::{self, Coder, Map};
 
 use super::bases::Bases;
+use super::bitcode;
+use super::files::{self, ELF, MAPPED_MIN};
 use super::gap::{Gap, NewChunk};
 use super::gzip;
-use super::old::{OldRanges, is_allowed, read_into};
+use super::old::{OldRanges, is_allowed};
 use super::pairs::pairs;
 use super::unit::{BASES_MAX, CHUNKS_MAX, PLAIN_MAX, UNIT_LEN_MAX, Unit};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::read::FileReader;
 use crate::store::Store;
 
 /// Plain bytes of a block behind a prefix, about. Longer blocks, whose prefix has no room to be as long, come out larger.
 const PREFIX_BLOCK: usize = 2 << 20;
-/// A file shorter than this gets no map of its own.
-const MAPPED_MIN: u64 = 8 << 10;
 /// Bytes of a unit before its map, at most.
 const MAP_HEAD_MAX: usize = 16;
-/// The first bytes of an executable.
-const ELF: &[u8] = b"\x7fELF";
 /// A segment that comes to less than one in so many bytes is not tried in other forms.
 const WELL_TOLD: usize = 6;
 
@@ -75,6 +72,8 @@ pub struct DeltaSummary {
     pub reloc: CodecTotals,
     /// What is in gzip files, compressed behind what was in old ones.
     pub gzip: CodecTotals,
+    /// Bitcode files, compressed behind old ones, both as tokens.
+    pub bitcode: CodecTotals,
     /// Maps by which executables are predicted: `blocks` of them, of files with so many plain bytes.
     pub maps: CodecTotals,
 }
@@ -88,14 +87,15 @@ impl DeltaSummary {
 
     /// Each part with its name.
     #[must_use]
-    pub fn parts(&self) -> [(&'static str, CodecTotals); 6] {
-        let Self { raw, zstd, prefix, reloc, gzip, maps } = *self;
+    pub fn parts(&self) -> [(&'static str, CodecTotals); 7] {
+        let Self { raw, zstd, prefix, reloc, gzip, bitcode, maps } = *self;
         [
             ("raw", raw),
             ("zstd", zstd),
             ("prefix", prefix),
             ("relocation", reloc),
             ("gzip", gzip),
+            ("bitcode", bitcode),
             ("maps", maps),
         ]
     }
@@ -114,6 +114,7 @@ enum Form {
     Prefix(Vec<u32>),
     Reloc,
     Gzip(usize),
+    Bitcode(usize),
 }
 
 /// How a file is gone about.
@@ -123,6 +124,7 @@ enum Kind {
     Executable(usize),
     /// So may its content.
     Gzip(usize),
+    Bitcode(usize),
     Other,
 }
 
@@ -187,13 +189,13 @@ impl Encoder<'_> {
                     at = end;
                     continue;
                 }
-                Kind::Gzip(old) if end - at <= CHUNKS_MAX => {
-                    let told = self.gzip(at..end, old)?;
+                kind @ (Kind::Gzip(old) | Kind::Bitcode(old)) if end - at <= CHUNKS_MAX => {
+                    let told = self.apart(at..end, old, kind)?;
                     at = end;
                     self.put(told, take)?;
                     continue;
                 }
-                Kind::Gzip(_) | Kind::Other => {}
+                Kind::Gzip(_) | Kind::Bitcode(_) | Kind::Other => {}
             }
             let block = self.block(at, PREFIX_BLOCK, false)?;
             at = block.end;
@@ -219,25 +221,32 @@ impl Encoder<'_> {
         let are_within = |sizes: RangeInclusive<u64>| sizes.contains(&new.size) && sizes.contains(&old_size);
         let may_be_mapped = are_within(MAPPED_MIN..=self.options.file_max);
         let may_be_gzip = are_within(1..=gzip::FILE_MAX);
-        if self.options.effort == Effort::Fast || !(may_be_mapped || may_be_gzip) || self.is_late() {
+        let may_be_bitcode = are_within(1..=bitcode::FILE_MAX);
+        let may_be_told = may_be_mapped || may_be_gzip || may_be_bitcode;
+        if self.options.effort == Effort::Fast || !may_be_told || self.is_late() {
             return Ok(Kind::Other);
         }
-        let mut magic = [0; ELF.len()];
-        FileReader::new(self.store.clone(), new.content.clone(), new.size).read_at(0, &mut magic)?;
-        Ok(match magic.as_slice() {
+        Ok(match files::magic(self.store, new)?.as_slice() {
             ELF if may_be_mapped => Kind::Executable(old),
             magic if may_be_gzip && magic.starts_with(gzip::MAGIC) => Kind::Gzip(old),
+            bitcode::MAGIC if may_be_bitcode => Kind::Bitcode(old),
             _ => Kind::Other,
         })
     }
 
-    /// What lacks of a gzip file, which is one block.
-    fn gzip(&mut self, chunks: Range<usize>, old: usize) -> Result<Told> {
+    /// What lacks of a file that can be taken apart, which is one block.
+    fn apart(&mut self, chunks: Range<usize>, old: usize, kind: Kind) -> Result<Told> {
         let file = self.gap.new_chunks[chunks.start].file;
         let mut told = self.behind_prefix(chunks.clone())?;
-        let payload = gzip::encode(&self.old_bytes(old)?, &self.new_bytes(file)?, &mut self.compressor);
+        let old_bytes = files::old_bytes(self.store, self.gap, &self.gap.old_files[old])?;
+        let new_bytes = files::new_bytes(self.store, &self.gap.new_files[file])?;
+        let (payload, form) = if matches!(kind, Kind::Bitcode(_)) {
+            (bitcode::encode(&old_bytes, &new_bytes, &mut self.compressor), Form::Bitcode(old))
+        } else {
+            (gzip::encode(&old_bytes, &new_bytes, &mut self.compressor), Form::Gzip(old))
+        };
         if let Some(payload) = payload.filter(|payload| payload.len() < told.payload.len()) {
-            (told.form, told.payload) = (Form::Gzip(old), payload);
+            (told.form, told.payload) = (form, payload);
         }
         Ok(told)
     }
@@ -354,31 +363,11 @@ impl Encoder<'_> {
         told.into_iter().try_for_each(|told| self.put(told, take))
     }
 
-    fn old_bytes(&self, old: usize) -> Result<Vec<u8>> {
-        let old = &self.gap.old_files[old];
-        let mut bytes = vec![0; usize::try_from(old.size).unwrap_or(0)];
-        read_into(self.store, self.gap, old, 0, &mut bytes)?;
-        Ok(bytes)
-    }
-
-    fn new_bytes(&self, file: usize) -> Result<Vec<u8>> {
-        let new = &self.gap.new_files[file];
-        let mut bytes = vec![0; usize::try_from(new.size).unwrap_or(0)];
-        let mut reader = FileReader::new(self.store.clone(), new.content.clone(), new.size);
-        if reader.read_at(0, &mut bytes)? == bytes.len() {
-            return Ok(bytes);
-        }
-        Err(Error::damaged("a file's list of chunks", "it ends before the file does"))
-    }
-
     fn map(&self, first: usize, old: usize) -> Result<Option<Map>> {
-        let new_bytes = self.new_bytes(self.gap.new_chunks[first].file)?;
-        let old_bytes = self.old_bytes(old)?;
+        let new = &self.gap.new_files[self.gap.new_chunks[first].file];
+        let files = (&self.gap.old_files[old], new);
         let stop = || self.progress.cancelled() || self.is_late();
-        let map = {
-            let limits = Limits { file_max: self.options.file_max };
-            reloc::map(&old_bytes, &new_bytes, self.options.effort, &limits, &stop)
-        };
+        let map = files::map(self.store, self.gap, files, self.options.effort, self.options.file_max, &stop)?;
         self.check()?;
         Ok(map)
     }
@@ -455,6 +444,9 @@ impl Encoder<'_> {
             Form::Raw => (Unit::Raw { chunks: count, payload: &payload }, &mut self.summary.raw),
             Form::Gzip(old_file) => {
                 (Unit::Gzip { chunks: count, old_file, payload: &payload }, &mut self.summary.gzip)
+            }
+            Form::Bitcode(old_file) => {
+                (Unit::Bitcode { chunks: count, old_file, payload: &payload }, &mut self.summary.bitcode)
             }
             Form::Reloc => (Unit::Reloc { chunks: count, payload: &payload }, &mut self.summary.reloc),
             Form::Prefix(bases) => {

@@ -118,7 +118,7 @@ impl Upgrade {
         let (units, summary) = units(&self.server.writer, &made, effort);
         assert_eq!(units.iter().map(|unit| unit.len() as u64).sum::<u64>(), summary.bytes());
         assert!(units.iter().all(|unit| unit.len() <= UNIT_LEN_MAX));
-        let told: u64 = summary.parts()[..5].iter().map(|(_, totals)| totals.plain_bytes).sum();
+        let told: u64 = summary.parts()[..6].iter().map(|(_, totals)| totals.plain_bytes).sum();
         assert_eq!(told, made.plain_bytes());
         for frame in receive(&self.client.writer.local(), &taken, &units).unwrap() {
             self.client.writer.intake().keep(PackKind::Data, &frame).unwrap();
@@ -195,6 +195,65 @@ fn what_is_in_a_gzip_file_is_told_and_the_file_made_again() {
     let new = vec![("man/tool.1.gz", gzipped(next.as_bytes())), ("man/other.1.gz", noise(5000, 2))];
     let summary = Upgrade::new(&old, &new).run(Effort::Normal);
     assert!(summary.gzip.blocks == 1 && summary.gzip.bytes < 2000, "{summary:?}");
+}
+
+/// What LLVM made of two versions of a module.
+const BITCODE: [&[u8]; 2] = [
+    include_bytes!("../../../delta/tests/bitcode/made/tool-1.bc"),
+    include_bytes!("../../../delta/tests/bitcode/made/tool-2.bc"),
+];
+
+#[test]
+fn bitcode_is_told_as_tokens_and_the_file_made_again() {
+    let files =
+        |bytes: &[u8], seed| vec![("lib/tool.bc", bytes.to_vec()), ("lib/other.bc", noise(5000, seed))];
+    let upgrade = Upgrade::new(&files(BITCODE[0], 1), &files(BITCODE[1], 2));
+    let summary = upgrade.run(Effort::Normal);
+    assert!(summary.bitcode.blocks == 1 && summary.bitcode.bytes < 1000, "{summary:?}");
+    // Where time or effort lacks, it goes as all else does.
+    assert_eq!(
+        Upgrade::new(&files(BITCODE[0], 1), &files(BITCODE[1], 2)).run(Effort::Fast).bitcode.blocks,
+        0
+    );
+}
+
+#[test]
+fn bitcode_whose_old_file_does_not_come_apart_goes_by_prefix() {
+    let mut broken = BITCODE[0].to_vec();
+    let end = broken.len() - 4;
+    broken.truncate(end);
+    for old in [broken, [&b"BC\xc0\xde"[..], &noise(5000, 3)].concat(), vec![]] {
+        let files = |bytes: &[u8]| vec![("lib/tool.bc", bytes.to_vec()), ("lib/same", noise(9000, 4))];
+        let upgrade = Upgrade::new(&files(&old), &files(BITCODE[1]));
+        assert_eq!(upgrade.run(Effort::Normal).bitcode.blocks, 0);
+    }
+}
+
+#[test]
+fn a_unit_of_bitcode_that_does_not_hold_is_refused() {
+    let files = |bytes: &[u8], seed| {
+        vec![("lib/same", noise(9000, 4)), ("lib/tool.bc", bytes.to_vec()), ("x", noise(50, seed))]
+    };
+    let upgrade = Upgrade::new(&files(BITCODE[0], 1), &files(BITCODE[1], 2));
+    let [made, taken] = upgrade.gaps();
+    let (sent, summary) = units(&upgrade.server.writer, &made, Effort::Normal);
+    assert_eq!(summary.bitcode.blocks, 1);
+    // Kind 6, one chunk, number of the old file, length of the tokens.
+    let at = sent.iter().position(|unit| unit[0] == 6).unwrap();
+    let store = upgrade.client.writer.local();
+    assert!(receive(&store, &taken, &sent).is_ok());
+    for (place, byte) in [(2, 0), (2, 100), (3, 0xff), (5, 1), (6, 0xff), (20, 0x55), (300, 0x55)] {
+        let mut sent = sent.clone();
+        sent[at][place] ^= byte;
+        if byte == 0 {
+            // Another old file, which is none of bitcode.
+            sent[at][place] = 1 - sent[at][place].min(1);
+        }
+        assert!(receive(&store, &taken, &sent).is_err(), "{place}");
+    }
+    let mut short = sent.clone();
+    short[at].truncate(40);
+    assert!(receive(&store, &taken, &short).is_err());
 }
 
 /// More bases than a unit has room for, and more objects.

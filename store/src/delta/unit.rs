@@ -22,6 +22,7 @@ const RELOC: u8 = 2;
 const MAP: u8 = 3;
 const OBJECTS: u8 = 4;
 const GZIP: u8 = 5;
+const BITCODE: u8 = 6;
 
 /// A unit, with its payload where it lies.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub(super) enum Unit<'a> {
     Reloc { chunks: usize, payload: &'a [u8] },
     /// A gzip file, taken apart, whose content is told in terms of that of an old one.
     Gzip { chunks: usize, old_file: usize, payload: &'a [u8] },
+    /// A bitcode file, whose tokens are told in terms of those of an old one.
+    Bitcode { chunks: usize, old_file: usize, payload: &'a [u8] },
     /// Objects of these lengths, compressed behind old objects.
     Objects { lens: Vec<u32>, bases: Vec<u32>, payload: &'a [u8] },
     /// How the file of the next chunk is predicted from an old file.
@@ -53,6 +56,12 @@ impl<'a> Unit<'a> {
                 bytes.push(PREFIX);
                 put(&mut bytes, *chunks as u64);
                 put_bases(&mut bytes, bases);
+                payload
+            }
+            Self::Bitcode { chunks, old_file, payload } => {
+                bytes.push(BITCODE);
+                put(&mut bytes, *chunks as u64);
+                put(&mut bytes, *old_file as u64);
                 payload
             }
             Self::Gzip { chunks, old_file, payload } => {
@@ -107,6 +116,10 @@ impl<'a> Unit<'a> {
             GZIP => {
                 let old_file = take(&mut rest, usize::MAX)?;
                 Ok(Self::Gzip { chunks, old_file, payload: rest })
+            }
+            BITCODE => {
+                let old_file = take(&mut rest, usize::MAX)?;
+                Ok(Self::Bitcode { chunks, old_file, payload: rest })
             }
             OBJECTS => {
                 let mut lens = Vec::new();
@@ -192,7 +205,7 @@ mod tests {
 
     fn units() -> impl Strategy<Value = (u8, usize, Vec<u32>, Vec<u8>)> {
         let bases = prop::collection::vec(any::<u32>(), 0..20);
-        (0..6u8, 1..CHUNKS_MAX, bases, prop::collection::vec(any::<u8>(), 0..100))
+        (0..7u8, 1..CHUNKS_MAX, bases, prop::collection::vec(any::<u8>(), 0..100))
     }
 
     fn unit((kind, chunks, bases, payload): &(u8, usize, Vec<u32>, Vec<u8>)) -> Unit<'_> {
@@ -202,6 +215,7 @@ mod tests {
             PREFIX => Unit::Prefix { chunks, bases: bases.clone(), payload },
             RELOC => Unit::Reloc { chunks, payload },
             GZIP => Unit::Gzip { chunks, old_file: chunks, payload },
+            BITCODE => Unit::Bitcode { chunks, old_file: chunks, payload },
             OBJECTS => {
                 let lens = (1..=u32::try_from(chunks % 30 + 1).unwrap()).collect();
                 Unit::Objects { lens, bases: bases.clone(), payload }

@@ -150,8 +150,9 @@ impl Packs {
     }
 
     fn append(&self, state: &mut State, kind: PackKind, frame: &Frame) -> Result<()> {
+        let kind = kind.plain();
         let open = match kind {
-            PackKind::Data => &mut state.data,
+            PackKind::Data | PackKind::Delta => &mut state.data,
             PackKind::Metadata => &mut state.metadata,
         };
         if open.is_none() {

@@ -1,7 +1,7 @@
 //! The byte layout of a pack's header, footer and trailer (docs/format.md, "Pack").
 //!
 //! ```text
-//! header, 16 bytes:  magic "CPK1" | version u16 = 1 | kind u8 | zero x 9
+//! header, 16 bytes:  magic "CPK1" | version u16 = 1, or 2 of deltas | kind u8 | zero x 9
 //! frames, back to back
 //! footer:            frames x (offset u64, frame length u32, plain length u32)
 //!                    chunks x (id 32, frame u16, slot u16), ascending by id
@@ -16,8 +16,8 @@ use crate::id::{ChunkId, ID_LEN, PackId};
 pub const MAGIC: [u8; 4] = *b"CPK1";
 /// Last bytes of a sealed pack.
 pub const END_MAGIC: [u8; 4] = *b"CPKE";
-/// The version of this layout.
-pub const VERSION: u16 = 1;
+/// The latest version of this layout.
+pub const VERSION: u16 = 2;
 /// Bytes before the first frame.
 pub const HEADER_LEN: usize = 16;
 /// Bytes after the footer's tables.
@@ -37,6 +37,8 @@ pub enum PackKind {
     Data = 0,
     /// Trees, chunk lists and artifacts.
     Metadata = 1,
+    /// Bytes of files in frames that may be told in terms of chunks elsewhere.
+    Delta = 2,
 }
 
 impl PackKind {
@@ -44,7 +46,25 @@ impl PackKind {
         match byte {
             0 => Some(Self::Data),
             1 => Some(Self::Metadata),
+            2 => Some(Self::Delta),
             _ => None,
+        }
+    }
+
+    /// The first version of the layout that has it: whoever does not know of deltas does not mistake them for damage.
+    fn version(self) -> u16 {
+        match self {
+            Self::Data | Self::Metadata => 1,
+            Self::Delta => 2,
+        }
+    }
+
+    /// What its chunks are where nothing is told in terms of anything else.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        match self {
+            Self::Data | Self::Delta => Self::Data,
+            Self::Metadata => Self::Metadata,
         }
     }
 }
@@ -76,7 +96,7 @@ pub struct ChunkRow {
 pub fn encode_header(kind: PackKind) -> [u8; HEADER_LEN] {
     let mut bytes = [0; HEADER_LEN];
     bytes[..4].copy_from_slice(&MAGIC);
-    bytes[4..6].copy_from_slice(&VERSION.to_le_bytes());
+    bytes[4..6].copy_from_slice(&kind.version().to_le_bytes());
     bytes[6] = kind as u8;
     bytes
 }
@@ -90,7 +110,7 @@ pub fn decode_header(bytes: &[u8; HEADER_LEN]) -> Result<PackKind, u16> {
         return Err(0);
     }
     match u16_at(bytes, 4) {
-        VERSION => {}
+        1..=VERSION => {}
         newer if newer > VERSION => return Err(newer),
         _ => return Err(0),
     }

@@ -7,7 +7,8 @@ use super::format::{
     CHUNK_ROW_LEN, ChunkRowBytes, HEADER_LEN, TRAILER_LEN, Tables, Trailer, VERSION, decode_header,
 };
 use super::{Footer, FrameRow, PackKind, salvage};
-use crate::block::{Block, Decompressor, FrameError};
+use crate::block::format::FIXED_LEN;
+use crate::block::{Bases, Block, Decompressor, FrameError, FrameHeader, NoBases, Undecoded};
 use crate::error::{Error, Result};
 use crate::id::PackId;
 use crate::io::{Io, ReadFile};
@@ -47,15 +48,18 @@ impl Pack {
         let footer = match read_tables(&*file, path, len, id, &mut buffer)? {
             Ok(tables) => tables.footer(),
             Err(detail) => {
+                damage.push((len.saturating_sub(TRAILER_LEN as u64), detail.to_owned()));
+                // Frames of any kind are read where it is not known.
+                let kind = header_kind.unwrap_or(PackKind::Delta);
+                let (footer, gaps) = salvage::find_frames(&*file, path, len, kind)?;
+                // One bit that rots makes a version a newer one. Frames of this version have checksums.
                 if let Err(found) = header_kind
                     && found > VERSION
+                    && footer.frames.is_empty()
                 {
                     let (found, supported) = (u32::from(found), u32::from(VERSION));
                     return Err(Error::NewerFormat { path: path.to_owned(), found, supported });
                 }
-                damage.push((len.saturating_sub(TRAILER_LEN as u64), detail.to_owned()));
-                let kind = header_kind.unwrap_or(PackKind::Data);
-                let (footer, gaps) = salvage::find_frames(&*file, path, len, kind)?;
                 damage.extend(
                     gaps.into_iter().map(|(at, bytes)| (at, format!("no frame is found in {bytes} bytes"))),
                 );
@@ -212,6 +216,27 @@ impl Pack {
         if is_whole { Ok(bytes) } else { Err(self.damaged(number, &FrameError::Truncated)) }
     }
 
+    /// The header of a frame.
+    ///
+    /// # Errors
+    /// As [`Pack::frame`].
+    pub(crate) fn header(&self, number: u16) -> Result<FrameHeader> {
+        let row = self.row(number).ok_or_else(|| self.damaged(number, &FrameError::Slot))?;
+        let mut bytes = vec![0; FIXED_LEN.min(row.len as usize)];
+        let read = |bytes: &mut Vec<u8>| match self.file.read_exact_at(bytes, row.offset) {
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+                Err(self.damaged(number, &FrameError::Truncated))
+            }
+            read => read.map_err(Error::io("read", &self.path)),
+        };
+        read(&mut bytes)?;
+        let len = FrameHeader::encoded_len_of(&bytes).map_err(|error| self.damaged(number, &error))?;
+        bytes.resize(len.min(row.len as usize), 0);
+        read(&mut bytes)?;
+        let decoded = FrameHeader::decode_delta(&bytes).map_err(|error| self.damaged(number, &error))?;
+        Ok(decoded.0)
+    }
+
     fn read_frame(&self, number: u16, bytes: &mut Vec<u8>) -> Result<()> {
         let row = self.row(number).ok_or_else(|| Error::Damaged {
             what: format!("pack {}", self.path.display()),
@@ -234,20 +259,52 @@ impl Pack {
     }
 
     /// A frame, decoded: of one that is damaged, what can be decoded, and [`Block::damage`] says so. Its chunks are
-    /// verified as they are asked for.
+    /// verified as they are asked for. One that stands on others is taken for damaged: [`crate::Store::decode_block`].
     ///
     /// # Errors
     /// [`Error::Damaged`] when nothing of it decodes, [`Error::Io`].
     pub fn block(&self, number: u16, decompressor: &mut Decompressor, buffer: Vec<u8>) -> Result<Block> {
+        self.block_on(&NoBases, number, decompressor, buffer)
+    }
+
+    /// The same, for whoever has what frames stand on.
+    pub(crate) fn block_on(
+        &self,
+        bases: &dyn Bases,
+        number: u16,
+        decompressor: &mut Decompressor,
+        buffer: Vec<u8>,
+    ) -> Result<Block> {
         let mut frame = decompressor.take_scratch();
         let read = self.read_frame(number, &mut frame);
-        let block = read.and_then(|()| {
-            Block::decode(&frame, decompressor, buffer)
-                .or_else(|damage| Block::salvage(&frame, damage.clone(), Vec::new()).map_err(|_| damage))
-                .map_err(|damage| self.damaged(number, &damage))
+        let block = read.and_then(|()| match self.decode(&frame, bases, decompressor, buffer) {
+            Ok(block) => Ok(block),
+            Err(Undecoded::Failed(error)) => Err(error),
+            Err(Undecoded::Frame(damage @ (FrameError::Base(_) | FrameError::Depth))) => {
+                Err(self.damaged(number, &damage))
+            }
+            Err(Undecoded::Frame(damage)) => {
+                Block::salvage(&frame, damage.clone(), Vec::new()).map_err(|_| self.damaged(number, &damage))
+            }
         });
         decompressor.give_scratch(frame);
         block
+    }
+
+    /// A frame of this pack, all of which has to hold.
+    pub(crate) fn decode(
+        &self,
+        frame: &[u8],
+        bases: &dyn Bases,
+        decompressor: &mut Decompressor,
+        buffer: Vec<u8>,
+    ) -> std::result::Result<Block, Undecoded> {
+        match self.footer.kind {
+            PackKind::Delta => Block::decode_delta(frame, bases, decompressor, buffer),
+            PackKind::Data | PackKind::Metadata => {
+                Block::decode(frame, decompressor, buffer).map_err(Undecoded::Frame)
+            }
+        }
     }
 
     /// The error for a frame that does not hold.

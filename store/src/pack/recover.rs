@@ -15,8 +15,9 @@ use crate::io::{Io, ReadFile, WriteFile};
 const COPY_LEN: usize = 1 << 20;
 
 /// Cuts an unsealed data pack after its last whole frame and seals it. A pack without frames is removed, and so is a
-/// metadata pack: its objects may name chunks that were lost with the end of a data pack. May be interrupted and
-/// repeated at any point. The directory is not synced.
+/// metadata pack: its objects may name chunks that were lost with the end of a data pack. So is one of deltas: all of its
+/// chunks are elsewhere, and nobody has counted on these. May be interrupted and repeated at any point. The directory is
+/// not synced.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -68,7 +69,7 @@ fn scan(file: &dyn ReadFile, path: &Path, len: u64, kind: PackKind) -> Result<Fo
     let mut footer = Footer { kind, frames: Vec::new(), chunks: Vec::new() };
     let mut offset = HEADER_LEN as u64;
     while footer.frames.len() < FRAMES_MAX {
-        let Some(header) = whole_frame(file, path, offset, len)? else { break };
+        let Some(header) = whole_frame(file, path, offset, len, kind)? else { break };
         offset = note(&mut footer, offset, &header);
     }
     sort(&mut footer);
@@ -91,12 +92,13 @@ pub(super) fn sort(footer: &mut Footer) {
     footer.chunks.dedup_by_key(|row| row.id);
 }
 
-/// The header of the frame at `offset`, if one begins there and ends within `len`, and how long that is.
+/// The header of the frame at `offset` of a pack of this kind, if one begins there and ends within `len`, and how long that is.
 pub(super) fn frame_header(
     file: &dyn ReadFile,
     path: &Path,
     offset: u64,
     len: u64,
+    kind: PackKind,
 ) -> Result<Option<(FrameHeader, usize)>> {
     let left = usize::try_from(len.saturating_sub(offset)).unwrap_or(usize::MAX);
     if left < FIXED_LEN {
@@ -110,11 +112,21 @@ pub(super) fn frame_header(
     }
     let mut header = vec![0; header_len];
     file.read_exact_at(&mut header, offset).map_err(Error::io("read", path))?;
-    Ok(FrameHeader::decode(&header).ok().filter(|(header, _)| header.frame_len() <= left))
+    let decoded = match kind {
+        PackKind::Delta => FrameHeader::decode_delta(&header),
+        PackKind::Data | PackKind::Metadata => FrameHeader::decode(&header),
+    };
+    Ok(decoded.ok().filter(|(header, _)| header.frame_len() <= left))
 }
 
-fn whole_frame(file: &dyn ReadFile, path: &Path, offset: u64, len: u64) -> Result<Option<FrameHeader>> {
-    let Some((header, header_len)) = frame_header(file, path, offset, len)? else { return Ok(None) };
+fn whole_frame(
+    file: &dyn ReadFile,
+    path: &Path,
+    offset: u64,
+    len: u64,
+    kind: PackKind,
+) -> Result<Option<FrameHeader>> {
+    let Some((header, header_len)) = frame_header(file, path, offset, len, kind)? else { return Ok(None) };
     let mut payload = vec![0; header.stored_len as usize];
     file.read_exact_at(&mut payload, offset + header_len as u64).map_err(Error::io("read", path))?;
     Ok((crc32c::crc32c(&payload) == header.payload_crc).then_some(header))

@@ -31,7 +31,7 @@ pub(super) fn find_frames(
     let mut gaps = Vec::new();
     let (mut end, mut at) = (HEADER_LEN as u64, HEADER_LEN as u64);
     while footer.frames.len() < FRAMES_MAX {
-        if let Some((header, _)) = header_at(file, path, at, len)? {
+        if let Some((header, _)) = header_at(file, path, at, len, kind)? {
             if at > end {
                 gaps.push((end, at - end));
             }
@@ -64,8 +64,14 @@ fn next_magic(file: &dyn ReadFile, path: &Path, mut at: u64, len: u64) -> Result
 }
 
 /// What the disk cannot read is no header.
-fn header_at(file: &dyn ReadFile, path: &Path, at: u64, len: u64) -> Result<Option<(FrameHeader, usize)>> {
-    match frame_header(file, path, at, len) {
+fn header_at(
+    file: &dyn ReadFile,
+    path: &Path,
+    at: u64,
+    len: u64,
+    kind: PackKind,
+) -> Result<Option<(FrameHeader, usize)>> {
+    match frame_header(file, path, at, len, kind) {
         Err(error) if is_damage(&error) => Ok(None),
         found => found,
     }

@@ -251,7 +251,7 @@ impl Search<'_> {
     fn keep(&mut self, kind: PackKind, id: ChunkId, bytes: &[u8]) -> Result<()> {
         self.done.found += 1;
         let builder = match kind {
-            PackKind::Data => &mut self.kept.data,
+            PackKind::Data | PackKind::Delta => &mut self.kept.data,
             PackKind::Metadata => &mut self.kept.objects,
         };
         if builder.is_full_for(bytes.len()) {
@@ -259,7 +259,7 @@ impl Search<'_> {
             self.kept.hand_over(self.writer, kind, full)?;
         }
         match kind {
-            PackKind::Data => self.kept.data.push(id, bytes),
+            PackKind::Data | PackKind::Delta => self.kept.data.push(id, bytes),
             PackKind::Metadata => self.kept.objects.push(id, bytes),
         }
         Ok(())

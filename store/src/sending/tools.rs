@@ -3,7 +3,10 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::block::{Block, BlockBuilder, Compressor, Decompressor, FrameError};
+use crate::block::{Block, BlockBuilder, Compressor, Decompressor};
+use crate::error::Result;
+use crate::pack::Pack;
+use crate::store::Store;
 
 /// Sets that are kept, at most.
 const KEPT_MAX: usize = 4;
@@ -17,8 +20,10 @@ pub(super) struct Tools {
 }
 
 impl Tools {
-    pub(super) fn decode(&mut self, frame: &[u8]) -> Result<Block, FrameError> {
-        Block::decode(frame, &mut self.decompressor, std::mem::take(&mut self.buffer))
+    /// Decodes a frame of a pack.
+    pub(super) fn decode(&mut self, store: &Store, pack: &Pack, number: u16, frame: &[u8]) -> Result<Block> {
+        let buffer = std::mem::take(&mut self.buffer);
+        store.decode_in(pack, number, frame, &mut self.decompressor, buffer)
     }
 
     /// Takes the memory of a block back.

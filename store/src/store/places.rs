@@ -110,7 +110,7 @@ impl Store {
     }
 
     /// The packs that there are now, but those that are about to go.
-    fn list_packs(&self) -> Result<HashSet<PackId>> {
+    pub(crate) fn list_packs(&self) -> Result<HashSet<PackId>> {
         let mut listed = crate::index::list_packs(&*self.inner.io, &self.packs_dir())?;
         let condemned = self.holds().condemned();
         if !condemned.is_empty() {
@@ -355,6 +355,7 @@ impl Store {
     pub(crate) fn forget_pack(&self, pack: PackId) {
         lock(&self.inner.packs).remove(&pack);
         lock(&self.inner.blocks).forget(pack);
+        self.inner.unfolding.forget(pack);
         self.inner.damaged.change(|known| known.places.retain(|place| place.pack != pack));
     }
 

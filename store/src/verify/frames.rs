@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::id::ChunkId;
 use crate::pack::Pack;
 use crate::pool::Tools;
+use crate::store::Store;
 
 /// Stored bytes that one job reads, about.
 const JOB_BYTES: u64 = 2 << 20;
@@ -36,14 +37,14 @@ pub(super) fn split(frames: &[(u16, u64)]) -> Vec<Vec<u16>> {
 }
 
 /// Reads, decodes and hashes frames of a pack.
-pub(crate) fn check(pack: &Pack, frames: &[u16], tools: &mut Tools) -> Checked {
+pub(crate) fn check(store: &Store, pack: &Pack, frames: &[u16], tools: &mut Tools) -> Checked {
     let mut checked = Checked::default();
     for &number in frames {
         let Some(row) = pack.row(number) else { continue };
         checked.frames += 1;
         checked.stored_bytes += u64::from(row.len);
         let buffer = tools.buffers.take();
-        match pack.block(number, &mut tools.decompressor, buffer) {
+        match store.block_in(pack, number, &mut tools.decompressor, buffer) {
             Ok(block) => {
                 check_block(pack, number, &block, &mut checked);
                 tools.buffers.give(block.into_buffer());

@@ -157,7 +157,7 @@ impl<'a> Run<'a> {
         for group in split(frames) {
             let (pack, store) = (Arc::clone(pack), self.store.local());
             self.pending.push_back(pool.submit(Rank::Beginning, move |tools| {
-                let checked = check(&pack, &group, tools);
+                let checked = check(&store, &pack, &group, tools);
                 if checked.damage.is_empty() {
                     store.note_sound(pack.id(), &group);
                 }
