@@ -134,6 +134,8 @@ pub struct PeerError {
     pub retry_after: Option<Duration>,
     /// Ids that it says are unknown to it, or lack.
     pub missing: Vec<ChunkId>,
+    /// A way through versions between that it shows, as it came.
+    pub(crate) via: Option<Box<str>>,
 }
 
 /// Kinds of what peers do wrong; they decide whether a peer is asked again.
@@ -182,7 +184,14 @@ impl Fault {
 
 impl PeerError {
     pub(crate) fn new(peer: &PeerUrl, fault: Fault, detail: impl Into<String>) -> Self {
-        Self { peer: peer.clone(), fault, detail: detail.into(), retry_after: None, missing: Vec::new() }
+        Self {
+            peer: peer.clone(),
+            fault,
+            detail: detail.into(),
+            retry_after: None,
+            missing: Vec::new(),
+            via: None,
+        }
     }
 }
 

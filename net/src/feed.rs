@@ -1,8 +1,6 @@
 //! The items of one answer for a thread that does not know async: a task reads ahead a little, and ends when nobody
 //! listens any more.
 
-use std::time::Duration;
-
 use cairn_store::{ArtifactId, ChunkId};
 use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::AbortHandle;
@@ -10,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::error::{Error, PeerError, Result};
 use crate::net::{Net, PAUSE};
-use crate::peer::{ItemStream, Part, Peer};
+use crate::peer::{ItemStream, Part, Peer, TellAsk};
 use crate::wire::Item;
 
 /// Items that are read ahead.
@@ -25,12 +23,8 @@ pub(crate) enum Ask {
         part: Part,
     },
     Chunks(Vec<ChunkId>),
-    /// The chunks that `want` has and `have` has not, told in terms of those of `have`; waits so long for it to be made.
-    Told {
-        have: ArtifactId,
-        want: ArtifactId,
-        wait: Duration,
-    },
+    /// The chunks that `want` has and `have` has not, told in terms of those of `have`.
+    Told(TellAsk),
 }
 
 impl Ask {
@@ -38,7 +32,7 @@ impl Ask {
         match self {
             Self::Delta { have, want, part } => peer.delta(have.as_ref(), want, *part).await,
             Self::Chunks(ids) => peer.chunks(ids).await,
-            Self::Told { have, want, wait } => peer.told(have, want, *wait).await,
+            Self::Told(ask) => peer.told(ask).await,
         }
     }
 }

@@ -34,4 +34,4 @@ pub use net::{Net, NetOptions};
 pub use peers::{KnownPeer, Noted, Peers};
 pub use report::{PeerReport, Plan, PushReport, Report, Watch};
 pub use resolve::Resolved;
-pub use transfer::{DeltaOffer, DeltaReport, DeltaUse};
+pub use transfer::{DeltaOffer, DeltaReport, DeltaUse, HealReport};

@@ -75,6 +75,17 @@ pub(crate) struct Peer {
     traffic: Arc<Traffic>,
 }
 
+/// Which delta is asked for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TellAsk {
+    pub(crate) have: ArtifactId,
+    pub(crate) want: ArtifactId,
+    /// How long it may take to be made.
+    pub(crate) wait: Duration,
+    /// Whether a way through versions between will do.
+    pub(crate) takes_ways: bool,
+}
+
 impl Peer {
     pub(crate) fn new(source: Source, client: Client, timeouts: Timeouts) -> Self {
         Self { source: Arc::new(source), client, timeouts, traffic: Arc::default() }
@@ -134,41 +145,27 @@ impl Peer {
         self.stream(response)
     }
 
-    /// The chunks that `want` has and `have` has not, told in terms of those of `have`. Where they are not told yet, the
-    /// peer may answer only after `wait`, and then that it is [`Fault::Busy`].
-    pub(crate) async fn told(
-        &self,
-        have: &ArtifactId,
-        want: &ArtifactId,
-        wait: Duration,
-    ) -> Result<ItemStream, PeerError> {
-        let response = self.ask_for_told(Method::GET, have, want, wait).await?;
+    /// Chunks that lack, told in terms of those that are held. Where they are not told yet, the peer may answer only after
+    /// some time, and then that it is [`Fault::Busy`].
+    pub(crate) async fn told(&self, ask: &TellAsk) -> Result<ItemStream, PeerError> {
+        let response = self.ask_for_told(Method::GET, ask).await?;
         self.stream(response)
     }
 
     /// How many bytes [`Peer::told`] would bring.
-    pub(crate) async fn told_len(
-        &self,
-        have: &ArtifactId,
-        want: &ArtifactId,
-        wait: Duration,
-    ) -> Result<Option<u64>, PeerError> {
-        let response = self.ask_for_told(Method::HEAD, have, want, wait).await?;
+    pub(crate) async fn told_len(&self, ask: &TellAsk) -> Result<Option<u64>, PeerError> {
+        let response = self.ask_for_told(Method::HEAD, ask).await?;
         let len = response.headers().get(CONTENT_LENGTH).and_then(|len| len.to_str().ok()?.parse().ok());
         Ok(len)
     }
 
-    async fn ask_for_told(
-        &self,
-        method: Method,
-        have: &ArtifactId,
-        want: &ArtifactId,
-        wait: Duration,
-    ) -> Result<Response, PeerError> {
-        let url = format!("/v1/delta/{have}/{want}?part=chunks&codecs={}", wire::CODECS);
+    async fn ask_for_told(&self, method: Method, ask: &TellAsk) -> Result<Response, PeerError> {
+        let TellAsk { have, want, wait, takes_ways } = ask;
+        let via = if *takes_ways { "&via=1" } else { "" };
+        let url = format!("/v1/delta/{have}/{want}?part=chunks&codecs={}{via}", wire::CODECS);
         let prefer = format!("respond-async, wait={}", wait.as_secs());
         let request = self.client.request(method, self.source.url.join(&url)).header(PREFER, prefer);
-        let time = self.timeouts.answer + wait;
+        let time = self.timeouts.answer + *wait;
         let answer = tokio::time::timeout(time, self.send_slowly(request, 0)).await;
         let response = answer.map_err(|_| {
             self.error(Fault::Stalled, format!("no answer within {:.1} s", time.as_secs_f64()))

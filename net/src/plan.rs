@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use cairn_store::delta::{UnitError, UnitTools};
 use cairn_store::pack::PackKind;
-use cairn_store::{Artifact, ArtifactId, ChunkId, Decoder, Progress, RefKey, Store, VerifiedFrame, Writer};
+use cairn_store::{
+    Artifact, ArtifactId, ChunkId, Decoder, Held, HoldGuard, Progress, RefKey, Store, VerifiedFrame, Writer,
+};
 
 use crate::address::{PeerUrl, Source};
 use crate::error::{Error, Fault, PeerError, Result};
@@ -19,7 +21,7 @@ use crate::reach::Reach;
 use crate::report::{PeerReport, Plan, Totals};
 use crate::resolve::{Resolved, totals};
 use crate::survey::{Survey, survey};
-use crate::transfer::DeltaUse;
+use crate::transfer::{DeltaUse, Unsound, cannot_be_read};
 use crate::wire::{Head, Item};
 
 /// Rounds of asking for objects by their ids, at most.
@@ -60,6 +62,8 @@ impl Net {
             head: Head::default(),
             objects: 0,
             object_bytes: 0,
+            unsound: None,
+            holds: Vec::new(),
             cancelled: &|| progress.cancelled(),
         };
         let held = metadata.held(&resolved.key)?;
@@ -71,7 +75,7 @@ impl Net {
         let (found, have) = brought?;
         let artifact = writer.store().artifact(&resolved.artifact)?;
         check_names(&artifact, &resolved.key)?;
-        let Metadata { peers, dropped, head, objects, object_bytes, .. } = metadata;
+        let Metadata { peers, dropped, head, objects, object_bytes, unsound, holds, .. } = metadata;
         let mut all = resolved.totals;
         all.add(totals(&peers));
         let left: Vec<Source> = peers
@@ -96,6 +100,8 @@ impl Net {
             deltas: DeltaUse::default(),
             sources: left,
             totals: all,
+            unsound,
+            _holds: holds.into(),
         })
     }
 
@@ -179,13 +185,17 @@ struct Metadata<'a> {
     head: Head,
     objects: u64,
     object_bytes: u64,
+    /// A version that is held and cannot be read in full.
+    unsound: Option<Unsound>,
+    /// What keeps the versions that are held from being collected.
+    holds: Vec<HoldGuard>,
     cancelled: &'a dyn Fn() -> bool,
 }
 
 impl Metadata<'_> {
     /// Artifacts that may be held by the peer too, the likeliest first: whole ones of the same name, the nearest version
     /// before the wanted one first.
-    fn held(&self, key: &RefKey) -> Result<Vec<ArtifactId>> {
+    fn held(&mut self, key: &RefKey) -> Result<Vec<ArtifactId>> {
         let view = self.writer.names();
         let same = view.refs_of(&key.name).filter(|(other, _)| other.platform == key.platform);
         let (mut before, mut after): (Vec<_>, Vec<_>) =
@@ -198,15 +208,33 @@ impl Metadata<'_> {
             if held.len() >= HELD_MAX {
                 break;
             }
-            if id != self.want && !held.contains(&id) && self.is_whole(&id) {
+            if id == self.want || held.contains(&id) {
+                continue;
+            }
+            // Before it is looked at: what is found to be whole then stays so.
+            let hold = self.writer.hold(Held::Artifact(id), format!("a pull of {key}"));
+            if self.is_whole(&id) {
                 held.push(id);
+                self.holds.push(hold);
             }
         }
         Ok(held)
     }
 
-    fn is_whole(&self, id: &ArtifactId) -> bool {
-        self.writer.store().local().missing(id, &()).is_ok_and(|missing| missing.is_nothing())
+    fn is_whole(&mut self, id: &ArtifactId) -> bool {
+        match self.writer.store().local().missing(id, &()) {
+            Ok(missing) => missing.is_nothing(),
+            Err(error) => {
+                self.note_unsound(id, &error);
+                false
+            }
+        }
+    }
+
+    fn note_unsound(&mut self, id: &ArtifactId, error: &cairn_store::Error) {
+        if self.unsound.is_none() {
+            self.unsound = Unsound::of(id, error);
+        }
     }
 
     fn look(&self) -> Result<Survey> {
@@ -269,8 +297,11 @@ impl Metadata<'_> {
                 }
                 let (mut have, before) = (held.first().copied(), self.objects);
                 let mut result = self.delta(&peer, have);
-                if let Err(Error::Store(cairn_store::Error::Damaged { .. })) = &result {
+                if let (Some(told), Err(Error::Store(error))) = (&have, &result)
+                    && cannot_be_read(error)
+                {
                     // What it is told in terms of cannot be read here.
+                    self.note_unsound(told, error);
                     have = None;
                     result = self.delta(&peer, have);
                 }

@@ -117,7 +117,7 @@ fn read(store: &Store, ids: Vec<ChunkId>, sender: &mpsc::Sender<Result<Bytes, io
             Ok(Piece::Frame(kind, frame)) => {
                 let kind = match kind {
                     PackKind::Metadata => FrameKind::Metadata,
-                    PackKind::Data => FrameKind::Data,
+                    PackKind::Data | PackKind::Delta => FrameKind::Data,
                 };
                 end.frames += 1;
                 end.bytes += frame.len() as u64;

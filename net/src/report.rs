@@ -1,12 +1,13 @@
 //! How a transfer tells how far it is, and what it came to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use cairn_store::{ArtifactId, Progress, RefKey};
+use cairn_store::{ArtifactId, HoldGuard, Progress, RefKey};
 use serde::{Serialize, Serializer};
 
 use crate::address::{PeerUrl, Source};
-use crate::transfer::{DeltaReport, DeltaUse};
+use crate::transfer::{DeltaReport, DeltaUse, HealReport, Unsound};
 use crate::wire::HexId;
 
 /// What the caller of a transfer gives it. Called often, from the caller's own thread: keep it cheap.
@@ -80,6 +81,12 @@ pub struct Plan {
     pub(crate) sources: Vec<Source>,
     #[serde(skip)]
     pub(crate) totals: Totals,
+    /// A version that was to be compared with, and is damaged here.
+    #[serde(skip)]
+    pub(crate) unsound: Option<Unsound>,
+    /// What is counted on stays here until this is over, whatever becomes of its names.
+    #[serde(skip)]
+    pub(crate) _holds: Arc<[HoldGuard]>,
 }
 
 fn as_text<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
@@ -125,6 +132,8 @@ pub struct Report {
     pub stored_bytes: u64,
     /// What of it came as a delta.
     pub delta: Option<DeltaReport>,
+    /// What was damaged here of the version that a delta was to build on.
+    pub healed: Option<HealReport>,
     /// Milliseconds from the first request for data to the last byte made durable.
     pub elapsed_ms: u64,
 }

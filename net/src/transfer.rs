@@ -8,7 +8,9 @@
 //! is also how an interrupted pull goes on.
 
 mod conductor;
+mod mend;
 mod told;
+mod way;
 mod workers;
 
 use std::collections::BTreeMap;
@@ -16,19 +18,22 @@ use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use cairn_store::{ArtifactId, ChunkId, ChunkRef, Writer};
+use cairn_store::{ArtifactId, ChunkId, ChunkRef, HoldGuard, Writer};
 use tokio::sync::mpsc;
 
 use crate::error::{Error, Fault, PeerError, Result};
 use crate::net::Net;
 use crate::peer::Peer;
 use crate::peers::Peers;
-use crate::report::{PeerReport, Plan, Report, Watch, millis};
+use crate::report::{PeerReport, Plan, Report, Totals, Watch, millis};
 use crate::resolve::totals;
 use crate::schedule::{BatchId, PEERS_MAX, PeerNo, PeerSummary, Schedule, Slot, Standing};
 use crate::survey::survey;
 use crate::wire::IDS_MAX;
 use conductor::Conductor;
+pub use mend::HealReport;
+pub(crate) use mend::Unsound;
+pub(crate) use told::cannot_be_read;
 pub use told::{DeltaOffer, DeltaReport, DeltaUse};
 use workers::Window;
 
@@ -87,8 +92,14 @@ impl Net {
             told: BTreeMap::new(),
             liars: Vec::new(),
             delta: plan.have.map(|have| (have, plan.artifact)),
+            unsound: plan.unsound,
+            holds: Vec::new(),
+            between: Totals::default(),
         };
-        let result = pull.run(&plan);
+        let mut result = pull.run(&plan);
+        if let (Ok(()), Some(unsound)) = (&result, pull.unsound) {
+            result = pull.mend(unsound);
+        }
         // What came is worth keeping, however it ended.
         let flushed = writer.intake().flush();
         pull.finish(&plan);
@@ -114,6 +125,12 @@ struct Pull<'a> {
     liars: Vec<(usize, PeerError)>,
     /// What could be asked for as a whole.
     delta: Option<(ArtifactId, ArtifactId)>,
+    /// What a delta was to build on, if that is damaged here.
+    unsound: Option<Unsound>,
+    /// Versions between that it came by: they stay until it is over.
+    holds: Vec<HoldGuard>,
+    /// What went over the wire for what leads to their files.
+    between: Totals,
 }
 
 impl Pull<'_> {
@@ -237,6 +254,7 @@ impl Pull<'_> {
         let elapsed = self.began.elapsed();
         let mut all = plan.totals;
         all.add(totals(&self.peers));
+        all.add(self.between);
         self.report.elapsed_ms = millis(elapsed);
         (self.report.round_trips, self.report.wire_bytes, self.report.sent_bytes) =
             (all.round_trips, all.received, all.sent);

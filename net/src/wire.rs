@@ -7,6 +7,7 @@
 
 mod ids;
 mod messages;
+mod via;
 
 use bytes::Buf;
 use cairn_store::ChunkId;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use ids::{bitmap_from_bytes, bitmap_to_bytes, ids_from_bytes, ids_to_bytes};
 pub use messages::{ErrorBody, Failure, HexId, KeptAnswer, PeerAnswer, RefAnswer, RefList, RemoteRef};
+pub use via::{Step, VIA_HEADER, VIA_STEPS_MAX, via_from_text, via_to_text};
 
 /// Version of this protocol, in the header [`PROTOCOL_HEADER`] of every request and answer.
 pub const PROTOCOL: u32 = 1;
@@ -34,7 +36,7 @@ pub const FRAME_TYPE: &str = "application/vnd.cairn.frame";
 /// Content type of an artifact's canonical bytes, of a chunk's and of a pack's.
 pub const BYTES_TYPE: &str = "application/octet-stream";
 /// What a client offers that understands all codecs of deltas of this version.
-pub const CODECS: &str = "prefix,relocation";
+pub const CODECS: &str = "prefix,relocation,bitcode";
 /// Ids in one request, at most.
 pub const IDS_MAX: usize = 262_144;
 /// Ids in one `absent` item, at most: of more, several items are sent.

@@ -4,11 +4,13 @@
 //! Bounds on what strangers can make it do: pairs of published artifacts alone, one at a time, a queue of so many, a time
 //! for each, executables up to a size. Who comes when the queue is full is answered without.
 //!
-//! Roles: `files` are the files; `make` makes one; `prepare` says which will be wanted.
+//! Roles: `files` are the files; `make` makes one; `prepare` says which will be wanted; `ways` leads through versions
+//! between.
 
 mod files;
 mod make;
 mod prepare;
+mod ways;
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
@@ -17,6 +19,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use cairn_net::wire::Step;
 use cairn_store::delta::Effort;
 use cairn_store::{ArtifactId, Store};
 use tokio::sync::Notify;
@@ -180,6 +183,14 @@ impl Deltas {
                 standing => return standing,
             }
         }
+    }
+
+    /// The cheapest way by deltas that are kept, where the one that is asked for is not. Lists files the first time.
+    pub(crate) fn way(&self, pair: Pair, may_pass: &dyn Fn(&ArtifactId) -> bool) -> Option<Vec<Step>> {
+        if !self.is_on() || pair.part != Part::Chunks || self.shared.files.has(pair) {
+            return None;
+        }
+        ways::cheapest(&self.shared.files.kept(), pair.have, pair.want, may_pass)
     }
 
     fn start(&self) {

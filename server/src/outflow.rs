@@ -195,7 +195,7 @@ impl Reader {
                 Ok(Some(Piece::Frame(kind, frame))) => {
                     let kind = match kind {
                         PackKind::Metadata => FrameKind::Metadata,
-                        PackKind::Data => FrameKind::Data,
+                        PackKind::Data | PackKind::Delta => FrameKind::Data,
                     };
                     batch.parts.push_back(Bytes::copy_from_slice(&frame_item_header(kind, frame.len())));
                     bytes += frame.len();

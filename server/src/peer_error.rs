@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
-use cairn_net::wire::{ErrorBody, Failure, HexId};
+use cairn_net::wire::{ErrorBody, Failure, HexId, Step, VIA_HEADER, via_to_text};
 use cairn_store::{ChunkId, Error, Kind};
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_RANGE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -45,7 +45,10 @@ pub(crate) enum PeerRefusal {
     #[error("the answer was not ready within {} s", .0.as_secs_f32())]
     Late(Duration),
     #[error("it is being made")]
-    Coming,
+    Coming {
+        /// A way round that is there already, or none.
+        via: Vec<Step>,
+    },
     #[error("this server is stopping")]
     Draining,
     #[error("the body is longer than {max} bytes")]
@@ -83,7 +86,7 @@ impl PeerRefusal {
         let (status, kind, hint) = self.status();
         let wait = match self {
             Self::ClientFull { wait, .. } => Some(wait.unwrap_or(SOON)),
-            Self::Full { .. } | Self::Late(_) | Self::Coming => Some(SOON),
+            Self::Full { .. } | Self::Late(_) | Self::Coming { .. } => Some(SOON),
             Self::Draining => Some(LATER),
             _ => None,
         };
@@ -109,7 +112,7 @@ impl PeerRefusal {
             Self::Full { .. } | Self::Late(_) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", Some("ask again later, or another peer"))
             }
-            Self::Coming => (StatusCode::ACCEPTED, "busy", Some("ask again later")),
+            Self::Coming { .. } => (StatusCode::ACCEPTED, "busy", Some("ask again later")),
             Self::Draining => {
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", Some("ask again later, or another peer"))
             }
@@ -182,9 +185,15 @@ impl IntoResponse for PeerRefusal {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
         }
+        let limit = self.limit();
         match self {
             Self::NoToken | Self::WrongToken => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"cairn\""));
+            }
+            Self::Coming { via } if !via.is_empty() => {
+                if let Ok(value) = HeaderValue::from_str(&via_to_text(&via)) {
+                    headers.insert(VIA_HEADER, value);
+                }
             }
             Self::ReadOnly => {
                 headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -196,7 +205,7 @@ impl IntoResponse for PeerRefusal {
             }
             _ => {}
         }
-        if let Some(limit) = self.limit() {
+        if let Some(limit) = limit {
             response.extensions_mut().insert(LimitHit(limit));
         }
         response

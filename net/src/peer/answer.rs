@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::{MESSAGE_TIME_MAX, Peer};
 use crate::error::{Fault, PeerError, chain};
-use crate::wire::{ErrorBody, Failure};
+use crate::wire::{ErrorBody, Failure, VIA_HEADER};
 
 /// Longest body of an error that is looked at, in bytes.
 const ERROR_LEN_MAX: usize = 64 << 10;
@@ -58,6 +58,7 @@ impl Peer {
     pub(super) async fn refusal(&self, response: Response) -> PeerError {
         let status = response.status();
         let retry_after = retry_after(&response);
+        let via = response.headers().get(VIA_HEADER).and_then(|via| via.to_str().ok()).map(Box::from);
         let read = tokio::time::timeout(ERROR_TIME_MAX, self.collect(response, ERROR_LEN_MAX)).await;
         let body = read.ok().and_then(Result::ok).unwrap_or_default();
         let failure = serde_json::from_slice::<ErrorBody>(&body).map(|body| body.error).unwrap_or_default();
@@ -65,7 +66,7 @@ impl Peer {
         let detail = describe(status, &failure);
         let missing: Vec<ChunkId> =
             failure.missing.iter().take(Failure::MISSING_MAX).map(|id| id.0).collect();
-        PeerError { retry_after, missing, ..self.error(fault, detail) }
+        PeerError { retry_after, missing, via, ..self.error(fault, detail) }
     }
 
     /// What a failed exchange comes to.

@@ -90,15 +90,19 @@ impl Conductor<'_, '_> {
 
     fn ask(&mut self, batch: BatchId, peer: PeerNo, slots: &[Slot]) -> Result<()> {
         let is_whole = slots.len() == self.window.len();
-        let ask = match self.delta.take().filter(|_| is_whole) {
-            Some((have, want)) => Ask::Delta { have, want, part: Part::Chunks },
-            None => Ask::Chunks(slots.iter().map(|slot| self.window.chunk(*slot).id).collect()),
-        };
+        let whole = self.delta.take().filter(|_| is_whole);
+        let whole = whole.map(|(have, want)| Ask::Delta { have, want, part: Part::Chunks });
+        let chunks = Ask::Chunks(slots.iter().map(|slot| self.window.chunk(*slot).id).collect());
         let peer = self.pull.peers[peer.0].clone();
         let (frames, events) = (self.frames.clone(), self.events.clone());
         let task = self.pull.net.runtime()?.spawn(async move {
             let mut count = 0;
-            let outcome = read(&peer, &ask, batch, &frames, &events, &mut count).await;
+            let mut outcome =
+                read(&peer, whole.as_ref().unwrap_or(&chunks), batch, &frames, &events, &mut count).await;
+            // A version that one of the two names may have gone there. The chunks may be there all the same.
+            if whole.is_some() && outcome.as_ref().is_err_and(|error| error.fault == Fault::Absent) {
+                outcome = read(&peer, &chunks, batch, &frames, &events, &mut count).await;
+            }
             // Nobody listens once the window is over, here and below.
             let _ = events.send(Event::Finished { batch, frames: count, outcome });
         });

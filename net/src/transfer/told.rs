@@ -2,7 +2,7 @@
 //! units in their order; workers, one for each core, decode and hash them, and keep what comes of them.
 //!
 //! A delta is a short cut. Where nobody tells one in time, where what it builds on is damaged here, or where it does not
-//! hold, the pull goes on without; what came of it stays.
+//! hold, the pull goes on without; what came of it stays. What was damaged is mended once the rest is here.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -19,10 +19,10 @@ use crate::address::PeerUrl;
 use crate::error::{Error, Fault, PeerError, Result};
 use crate::feed::{Ask, Feed};
 use crate::net::{Net, PAUSE};
-use crate::peer::Peer;
+use crate::peer::{Peer, TellAsk};
 use crate::report::{Cancelling, Plan};
 use crate::survey::Survey;
-use crate::wire::{HexId, Item};
+use crate::wire::{HexId, Item, Step, via_from_text};
 
 /// What comes to less than this on the wire is not worth a delta, in bytes.
 const WORTH_MIN: u64 = 16 << 10;
@@ -61,6 +61,8 @@ pub struct DeltaReport {
     pub from: PeerUrl,
     /// In terms of which artifact.
     pub have: HexId<ArtifactId>,
+    /// The artifacts between, where it came as several deltas one after the other.
+    pub via: Vec<HexId<ArtifactId>>,
     /// Its units' bytes, by codec.
     pub codecs: BTreeMap<&'static str, u64>,
     /// Bytes of all units.
@@ -76,7 +78,9 @@ pub struct DeltaOffer {
     pub from: PeerUrl,
     /// In terms of which artifact.
     pub have: HexId<ArtifactId>,
-    /// Bytes of the answer.
+    /// The artifacts between, where it is several deltas one after the other.
+    pub via: Vec<HexId<ArtifactId>>,
+    /// Bytes of the answers.
     pub bytes: u64,
 }
 
@@ -94,9 +98,16 @@ impl Net {
             loop {
                 let wait = until.saturating_duration_since(Instant::now()).min(WAIT_MAX);
                 let asked = peer.clone();
-                match self.wait(async move { asked.told_len(&have, &want, wait).await }, cancelled)? {
+                let ask = TellAsk { have, want, wait, takes_ways: true };
+                match self.wait(async move { asked.told_len(&ask).await }, cancelled)? {
                     Ok(Some(bytes)) => {
-                        return Ok(Some(DeltaOffer { from: peer.url().clone(), have: HexId(have), bytes }));
+                        let (from, via) = (peer.url().clone(), Vec::new());
+                        return Ok(Some(DeltaOffer { from, have: HexId(have), via, bytes }));
+                    }
+                    Err(error) if let Some(steps) = way_of(&error, &have, &want) => {
+                        let bytes = steps.iter().fold(0u64, |sum, step| sum.saturating_add(step.bytes));
+                        let (from, via) = (peer.url().clone(), between(&steps));
+                        return Ok(Some(DeltaOffer { from, have: HexId(have), via, bytes }));
                     }
                     Err(error) if error.fault == Fault::Busy && Instant::now() + REST < until => {
                         std::thread::sleep(REST);
@@ -116,12 +127,36 @@ struct Outcome {
     failure: Option<UnitError>,
 }
 
+/// Which delta one peer is asked for, and what of it is wanted.
+pub(super) struct Asked<'a> {
+    pub(super) have: ArtifactId,
+    pub(super) want: ArtifactId,
+    pub(super) gap: &'a Arc<Gap>,
+    /// The chunks that lack, if not all do.
+    pub(super) lacking: Option<&'a HashSet<ChunkId>>,
+    /// Bytes of its units, at most, if that was said.
+    pub(super) bytes_max: Option<u64>,
+}
+
+/// The way that an answer shows, if it shows one that may be gone.
+fn way_of(error: &PeerError, have: &ArtifactId, want: &ArtifactId) -> Option<Vec<Step>> {
+    let steps = via_from_text(error.via.as_deref()?, have, want);
+    steps.inspect_err(|why| tracing::warn!(peer = %error.peer, %why, "a way is not gone")).ok()
+}
+
+/// The artifacts between of a way.
+pub(super) fn between(steps: &[Step]) -> Vec<HexId<ArtifactId>> {
+    steps.iter().rev().skip(1).rev().map(|step| step.artifact).collect()
+}
+
 /// How asking one peer ended.
-enum Told {
+pub(super) enum Told {
     /// All of it came.
     Whole(DeltaReport),
     /// It has none.
     Nothing,
+    /// It shows a way through versions between.
+    Way(Vec<Step>),
     /// It does not hold, or breaks off.
     Failed(PeerError),
     /// What it builds on cannot be read here.
@@ -135,7 +170,15 @@ impl Pull<'_> {
             return Ok(false);
         }
         let store = self.writer.store().local();
-        let Some(gap) = store.gap(have, &plan.artifact, &Cancelling(self.watch))? else { return Ok(false) };
+        let gap = match Gap::between(&store, have, &plan.artifact, &Cancelling(self.watch)) {
+            Ok(Some(gap)) => gap,
+            Ok(None) => return Ok(false),
+            Err(error) if cannot_be_read(&error) => {
+                self.note_unsound(have, &error);
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        };
         if found.bytes < gap.plain_bytes() / REST_PARTS {
             return Ok(false);
         }
@@ -148,25 +191,34 @@ impl Pull<'_> {
             (0..self.peers.len()).filter(|number| !self.is_out(*number)).take(ASKED_MAX).collect();
         for number in asked {
             let peer = self.peers[number].clone();
-            let (told, kept) = self.told_by(&peer, have, plan, &gap, lacking.as_ref(), until)?;
+            let asked = Asked {
+                have: *have,
+                want: plan.artifact,
+                gap: &gap,
+                lacking: lacking.as_ref(),
+                bytes_max: None,
+            };
+            let (mut told, mut kept) = self.told_by(&peer, &asked, true, until)?;
+            if let Told::Way(steps) = &told {
+                if let Some(report) = self.by_way(number, have, plan, steps, until)? {
+                    self.report.delta = Some(report);
+                    return Ok(true);
+                }
+                if self.is_out(number) {
+                    continue;
+                }
+                (told, kept) = self.told_by(&peer, &asked, false, until)?;
+            }
             self.count(number, &kept);
             match told {
                 Told::Whole(report) => {
                     self.report.delta = Some(report);
                     return Ok(true);
                 }
-                Told::Nothing => {}
-                Told::Failed(error) => {
-                    tracing::warn!(peer = %peer.url(), detail = %error.detail, "a delta comes to nothing");
-                    if !error.fault.may_pass()
-                        && error.fault != Fault::Absent
-                        && error.fault != Fault::Refused
-                    {
-                        self.watch.dropped(peer.url(), &error.detail);
-                        self.liars.push((number, error));
-                    }
-                }
+                Told::Nothing | Told::Way(_) => {}
+                Told::Failed(error) => self.failed(number, error),
                 Told::Damaged(error) => {
+                    self.note_unsound(have, &error);
                     tracing::warn!(%error, "what a delta builds on cannot be read; all of it is brought instead");
                     return Ok(false);
                 }
@@ -175,7 +227,17 @@ impl Pull<'_> {
         Ok(false)
     }
 
-    fn count(&mut self, peer: usize, kept: &Kept) {
+    /// Notes that what a peer told does not hold, or breaks off.
+    pub(super) fn failed(&mut self, number: usize, error: PeerError) {
+        let url = self.peers[number].url();
+        tracing::warn!(peer = %url, detail = %error.detail, "a delta comes to nothing");
+        if !error.fault.may_pass() && error.fault != Fault::Absent && error.fault != Fault::Refused {
+            self.watch.dropped(url, &error.detail);
+            self.liars.push((number, error));
+        }
+    }
+
+    pub(super) fn count(&mut self, peer: usize, kept: &Kept) {
         self.report.chunks += kept.chunks;
         self.report.plain_bytes += kept.plain_bytes;
         self.report.stored_bytes += kept.stored_bytes;
@@ -183,21 +245,22 @@ impl Pull<'_> {
     }
 
     /// Asks one peer, as often as it says that it is not ready.
-    fn told_by(
+    pub(super) fn told_by(
         &self,
         peer: &Peer,
-        have: &ArtifactId,
-        plan: &Plan,
-        gap: &Arc<Gap>,
-        lacking: Option<&HashSet<ChunkId>>,
+        asked: &Asked<'_>,
+        takes_ways: bool,
         until: Instant,
     ) -> Result<(Told, Kept)> {
+        let Asked { have, want, .. } = *asked;
         loop {
             let wait = until.saturating_duration_since(Instant::now()).min(WAIT_MAX);
-            let ask = Ask::Told { have: *have, want: plan.artifact, wait };
-            let mut feed = self.net.feed(peer, ask)?;
-            let (told, kept) = self.read_told(peer, have, gap, lacking, &mut feed)?;
+            let mut feed = self.net.feed(peer, Ask::Told(TellAsk { have, want, wait, takes_ways }))?;
+            let (told, kept) = self.read_told(peer, asked, &mut feed)?;
             let Told::Failed(error) = &told else { return Ok((told, kept)) };
+            if takes_ways && let Some(steps) = way_of(error, &have, &want) {
+                return Ok((Told::Way(steps), kept));
+            }
             let rest = error.retry_after.unwrap_or(REST);
             if error.fault == Fault::Absent || error.fault == Fault::Busy && Instant::now() + rest >= until {
                 return Ok((Told::Nothing, kept));
@@ -220,14 +283,7 @@ impl Pull<'_> {
         Ok(())
     }
 
-    fn read_told(
-        &self,
-        peer: &Peer,
-        have: &ArtifactId,
-        gap: &Arc<Gap>,
-        lacking: Option<&HashSet<ChunkId>>,
-        feed: &mut Feed,
-    ) -> Result<(Told, Kept)> {
+    fn read_told(&self, peer: &Peer, asked: &Asked<'_>, feed: &mut Feed) -> Result<(Told, Kept)> {
         let (store, intake) = (self.writer.store().local(), self.writer.intake());
         let outcome = Mutex::new(Outcome::default());
         let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(WORKERS_MAX);
@@ -239,12 +295,13 @@ impl Pull<'_> {
             }
             let mut report = DeltaReport {
                 from: peer.url().clone(),
-                have: HexId(*have),
+                have: HexId(asked.have),
+                via: Vec::new(),
                 codecs: BTreeMap::new(),
                 bytes: 0,
                 plain_bytes: 0,
             };
-            let read = self.read_units(peer, gap, lacking, feed, jobs, &outcome, &mut report);
+            let read = self.read_units(peer, asked, feed, jobs, &outcome, &mut report);
             read.map(|told| told.unwrap_or(Told::Whole(report)))
         });
         let Outcome { kept, failure } = outcome.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -252,9 +309,7 @@ impl Pull<'_> {
         let told = match (told, failure) {
             (Err(Error::Cancelled), _) => return Err(Error::Cancelled),
             (_, Some(UnitError::Lied(error))) => Told::Failed(peer.error(Fault::Lied, error.to_string())),
-            (_, Some(UnitError::Store(error))) if error.kind() == cairn_store::Kind::Damaged => {
-                Told::Damaged(error)
-            }
+            (_, Some(UnitError::Store(error))) if cannot_be_read(&error) => Told::Damaged(error),
             (_, Some(UnitError::Store(error))) => return Err(error.into()),
             (Err(Error::Peer(error)), None) => Told::Failed(error),
             (told, None) => told?,
@@ -263,18 +318,17 @@ impl Pull<'_> {
     }
 
     /// Hands units to the workers; something else than nothing where that ends before the last.
-    #[expect(clippy::too_many_arguments, reason = "what one answer is read with")]
     fn read_units(
         &self,
         peer: &Peer,
-        gap: &Arc<Gap>,
-        lacking: Option<&HashSet<ChunkId>>,
+        asked: &Asked<'_>,
         feed: &mut Feed,
         jobs: SyncSender<UnitJob>,
         outcome: &Mutex<Outcome>,
         report: &mut DeltaReport,
     ) -> Result<Option<Told>> {
         let lied = |detail: String| Error::Peer(peer.error(Fault::Lied, detail));
+        let Asked { gap, lacking, bytes_max, .. } = *asked;
         let mut reader = DeltaReader::new(Arc::clone(gap));
         while let Some(item) = feed.next(self.net, &|| self.watch.cancelled())? {
             let unit = match item {
@@ -287,6 +341,9 @@ impl Pull<'_> {
             let len = unit.len() as u64;
             self.watch.received(peer.url(), len);
             report.bytes += len;
+            if bytes_max.is_some_and(|max| report.bytes > max) {
+                return Err(lied("a delta is longer than it was said to be".to_owned()));
+            }
             let job = reader.take(unit).map_err(|error| lied(error.to_string()))?;
             *report.codecs.entry(job.as_ref().map_or("maps", UnitJob::codec)).or_default() += len;
             let Some(job) = job else { continue };
@@ -304,6 +361,11 @@ impl Pull<'_> {
         reader.finish().map_err(|error| lied(error.to_string()))?;
         Ok(None)
     }
+}
+
+/// Whether what a delta builds on is damaged, or has gone.
+pub(crate) fn cannot_be_read(error: &cairn_store::Error) -> bool {
+    matches!(error, cairn_store::Error::Damaged { .. } | cairn_store::Error::Absent { .. })
 }
 
 /// Decodes units until there are no more, or one fails.

@@ -91,6 +91,13 @@ impl Files {
         known.entries.contains_key(&pair)
     }
 
+    /// The deltas that are here, as far as is known, and the bytes of each one's body.
+    pub(super) fn kept(&self) -> Vec<(Pair, u64)> {
+        let mut known = self.lock();
+        self.list(&mut known);
+        known.entries.iter().map(|(pair, entry)| (*pair, entry.bytes.saturating_sub(BODY_AT))).collect()
+    }
+
     pub(super) fn create(&self, pair: Pair) -> io::Result<Written> {
         fs::create_dir_all(&self.folder)?;
         let path = self.path(pair).with_extension(UNFINISHED);

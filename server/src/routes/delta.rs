@@ -3,7 +3,7 @@
 //! It depends on the two ids alone, and so a cache may keep it for ever, unless something of it is not here. Who offers
 //! codecs gets its chunks told in terms of those that `have` has, as soon as they are, and plainly where they are not: that
 //! answer no cache keeps. Who would rather ask again says so (`Prefer: respond-async, wait=10`, RFC 7240), and gets 202, or
-//! 404 where there will be none.
+//! 404 where there will be none; or is shown a way through versions between (`via=1`), if one is kept that does not cost much.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -14,7 +14,7 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use cairn_net::wire::{CODECS, Head, STREAM_TYPE};
+use cairn_net::wire::{CODECS, Head, STREAM_TYPE, Step};
 use cairn_store::{ArtifactId, ChunkId, Error, RefKey, Store};
 use hyper::header::{CONTENT_LENGTH, HeaderValue};
 use hyper::{HeaderMap, Method, Uri};
@@ -31,6 +31,8 @@ use crate::peer_error::PeerRefusal;
 use crate::pieces::{Pieces, ReadAt};
 use crate::tokens::Grant;
 
+/// A way is shown that costs at most one part in so many of what goes without it.
+const WAY_PARTS_MIN: u64 = 2;
 /// What stands for an artifact where nothing is held.
 const NONE: &str = "none";
 
@@ -56,7 +58,8 @@ pub(crate) async fn delta(
         && offers_all(codecs)
     {
         let pair = Pair { have, want, part };
-        if let Some(response) = told(&api, &guest, pair, &method, &headers).await? {
+        let takes_ways = query(&uri, "via")?.as_deref() == Some("1");
+        if let Some(response) = told(&api, &guest, pair, takes_ways, &method, &headers).await? {
             return Ok(response);
         }
     }
@@ -101,29 +104,38 @@ async fn told(
     api: &Arc<PeerApi>,
     guest: &Guest,
     pair: Pair,
+    takes_ways: bool,
     method: &Method,
     headers: &HeaderMap,
 ) -> Result<Option<Response>, PeerRefusal> {
     let (store, grant) = (api.store().clone(), guest.grant().clone());
+    let patience = Patience::of(headers);
+    let deltas = (takes_ways && patience.asks_again).then(|| Arc::clone(&api.deltas));
     let check = move || {
         let view = store.view()?;
+        let is_covered = |key: &RefKey| grant.covers_all() || grant.covers(key.name.as_str());
+        let is_shown = |id: &ArtifactId| view.refs_to(id).any(is_covered);
         for id in [pair.have, pair.want] {
-            let is_covered = |key: &RefKey| grant.covers_all() || grant.covers(key.name.as_str());
-            if !view.refs_to(&id).any(is_covered) {
+            if !is_shown(&id) {
                 return Err(absent("artifact", id.into()));
             }
         }
-        Ok(())
+        Ok(deltas.and_then(|deltas| deltas.way(pair, &is_shown)).unwrap_or_default())
     };
-    api.work.run(check).await??;
-    let patience = Patience::of(headers);
-    let wait = patience.wait.min(api.limits().request_time_max / 2);
+    let via = if_cheap(api, pair, api.work.run(check).await??).await?;
+    // Whoever is shown a way need not wait.
+    let wait =
+        if via.is_empty() { patience.wait.min(api.limits().request_time_max / 2) } else { Duration::ZERO };
     let counts = &api.metrics().deltas;
     let (file, len) = match api.deltas.get(pair, wait).await {
         Standing::Ready(file, len) => (file, len),
+        Standing::Coming | Standing::Nothing if !via.is_empty() => {
+            counts.add("way");
+            return Err(PeerRefusal::Coming { via });
+        }
         Standing::Coming if patience.asks_again => {
             counts.add("coming");
-            return Err(PeerRefusal::Coming);
+            return Err(PeerRefusal::Coming { via });
         }
         Standing::Nothing if patience.asks_again => {
             counts.add("none");
@@ -148,6 +160,18 @@ async fn told(
     let mut response = cached.answer(body);
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(len));
     Ok(Some(response))
+}
+
+/// A way, if it costs far less than the chunks as they are.
+async fn if_cheap(api: &PeerApi, pair: Pair, way: Vec<Step>) -> Result<Vec<Step>, PeerRefusal> {
+    if way.is_empty() {
+        return Ok(way);
+    }
+    let comparison = Comparison { have: Some(pair.have), want: pair.want, part: Part::Chunks };
+    let counts = &api.metrics().enumerations;
+    let plainly = api.enumerations.get(comparison, api.store(), &api.work, counts).await?.stored_bytes;
+    let sum = way.iter().fold(0u64, |sum, step| sum.saturating_add(step.bytes));
+    Ok(if sum <= plainly / WAY_PARTS_MIN { way } else { Vec::new() })
 }
 
 /// A delta's file.

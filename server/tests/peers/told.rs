@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cairn_net::wire::{Item, ItemDecoder};
-use cairn_server::{DeltaServing, PeerLimits};
+use cairn_server::{Access, DeltaServing, PeerLimits, Scope};
 use cairn_store::ArtifactId;
 use harness::{bytes, stores};
 
 use crate::http::{Answer, PATIENCE, ask, get, get_with};
-use crate::served::{Folder, Served, Setup};
+use crate::served::{Folder, Served, Setup, token};
 
 const ASYNC: [(&str, &str); 1] = [("prefer", "respond-async, wait=20")];
 
@@ -27,7 +28,7 @@ fn versions(folder: &Folder) -> (ArtifactId, ArtifactId) {
 }
 
 fn path(have: ArtifactId, want: ArtifactId) -> String {
-    format!("/v1/delta/{have}/{want}?part=chunks&codecs=prefix,relocation")
+    format!("/v1/delta/{have}/{want}?part=chunks&codecs=prefix,relocation,bitcode")
 }
 
 fn units(answer: &Answer) -> usize {
@@ -83,9 +84,12 @@ fn who_offers_no_codecs_or_other_ones_is_answered_plainly() {
     let (one, two) = versions(&folder);
     let served = folder.serve(Setup::default());
     assert!(units(&get_with(served.address, &path(one, two), &ASYNC)) > 0);
-    for query in
-        ["?part=chunks", "?part=chunks&codecs=zip", "?codecs=prefix,relocation", "?part=chunks&codecs=prefix"]
-    {
+    for query in [
+        "?part=chunks",
+        "?part=chunks&codecs=zip",
+        "?codecs=prefix,relocation,bitcode",
+        "?part=chunks&codecs=prefix,relocation",
+    ] {
         let answer = get_with(served.address, &format!("/v1/delta/{one}/{two}{query}"), &ASYNC);
         assert_eq!(units(&answer), 0, "{query}");
         assert!(answer.body.len() > 1_000_000);
@@ -206,4 +210,81 @@ fn waiting_is_bounded_by_the_server() {
     let patient = [("prefer", "respond-async, wait=100000")];
     let status = get_with(served.address, &path(one, two), &patient).status;
     assert!([200, 202].contains(&status), "{status}");
+}
+
+/// Versions of a file, each the one before with other bytes changed, and of its last so many replaced.
+fn row(folder: &Folder, names: [&str; 3], replaced: usize) -> [ArtifactId; 3] {
+    let mut data = bytes::noise(3, 3_000_000);
+    let mut number = 0;
+    names.map(|name| {
+        number += 1;
+        data.iter_mut().skip(number * 100).step_by(5000).for_each(|byte| *byte ^= 1);
+        let at = (number * 900_000).min(data.len() - replaced);
+        data[at..at + replaced].copy_from_slice(&bytes::noise(40 + number as u64, replaced));
+        let tree = folder.scratch.folder(&format!("row-{number}"));
+        fs::write(tree.join("data"), &data).unwrap();
+        let options = stores::options(name, &number.to_string());
+        stores::add(&folder.writer(), &tree, &options).artifact
+    })
+}
+
+fn way_path(have: ArtifactId, want: ArtifactId) -> String {
+    path(have, want) + "&via=1"
+}
+
+#[test]
+fn a_way_through_what_is_kept_is_shown_until_the_delta_itself_is_there() {
+    let folder = Folder::new();
+    let [one, two, three] = row(&folder, ["app"; 3], 0);
+    let served = folder.serve(Setup::default());
+    let lens = [(one, two), (two, three)].map(|(have, want)| {
+        let answer = get_with(served.address, &path(have, want), &ASYNC);
+        assert!(units(&answer) > 0);
+        answer.body.len()
+    });
+    let shown = get_with(served.address, &way_path(one, three), &ASYNC);
+    assert_eq!((shown.status, shown.header("retry-after")), (202, "1"), "{}", shown.text());
+    assert_eq!(shown.header("cairn-via"), format!("{two}={}, {three}={}", lens[0], lens[1]));
+    assert_eq!(shown.header("cache-control"), "no-store");
+    // The delta itself is made meanwhile, and comes first then.
+    assert!(units(&get_with(served.address, &path(one, three), &ASYNC)) > 0);
+    assert!(units(&get_with(served.address, &way_path(one, three), &ASYNC)) > 0);
+    assert_eq!(served.metric("cairn_deltas_total{how=\"way\"}"), 1.0);
+}
+
+#[test]
+fn no_way_is_shown_that_is_not_asked_for_or_costs_too_much() {
+    let folder = Folder::new();
+    let [one, two, three] = row(&folder, ["app"; 3], 800_000);
+    let served = folder.serve(Setup::default());
+    for (have, want) in [(one, two), (two, three)] {
+        assert!(units(&get_with(served.address, &path(have, want), &ASYNC)) > 0);
+    }
+    // Who takes none is answered as ever, and who would take one is not shown one that is as long as the thing itself.
+    assert_eq!(units(&get(served.address, &way_path(one, three))), 0);
+    let answer = get_with(served.address, &way_path(one, three), &ASYNC);
+    assert!(units(&answer) > 0, "it was waited for");
+}
+
+#[test]
+fn a_way_leads_over_nothing_that_the_token_does_not_cover() {
+    let folder = Folder::new();
+    let [one, two, three] = row(&folder, ["app", "secret", "app"], 0);
+    let tokens = folder.tokens();
+    let (all, some) = (token(&tokens, Scope::Read, &[]), token(&tokens, Scope::Read, &["app"]));
+    let setup = Setup { access: Access::by_tokens(Arc::clone(&tokens)), ..Setup::default() };
+    let served = folder.serve(setup);
+    let ask = |token: &str, path: &str, prefer: &str| {
+        let bearer = format!("Bearer {token}");
+        get_with(served.address, path, &[("authorization", &bearer), ("prefer", prefer)])
+    };
+    for (have, want) in [(one, two), (two, three)] {
+        assert!(units(&ask(&all, &path(have, want), ASYNC[0].1)) > 0);
+        assert_eq!(ask(&some, &path(have, want), ASYNC[0].1).status, 404);
+    }
+    let answer = ask(&some, &way_path(one, three), "respond-async, wait=0");
+    assert!(answer.headers.iter().all(|(name, _)| name != "cairn-via"), "{:?}", answer.headers);
+    // Whoever may see it is shown the way, unless the delta itself is there by now.
+    let answer = ask(&all, &way_path(one, three), "respond-async, wait=0");
+    assert!(answer.status == 200 || answer.header("cairn-via").contains(&two.to_string()));
 }
