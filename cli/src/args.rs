@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::commands::{
     add, cat, completions, daemon, demo, diff, export, fetch, gc, generations, hold, import, log, ls, mount,
-    peers, pin, prune, ps, pull, push, remove, repair, rm, rollback, serve, show, stats, status, switch, tag,
-    token, umount, unpin, use_, verify,
+    optimise, peers, pin, prune, ps, pull, push, remove, repair, rm, rollback, serve, show, stats, status,
+    switch, tag, token, umount, unpin, use_, verify,
 };
 use crate::exchange::AccessArgs;
 use crate::{text, wire};
@@ -112,6 +112,7 @@ pub(crate) enum Command {
     Repair(repair::RepairArgs),
     Fetch(fetch::FetchArgs),
     Gc(gc::GcArgs),
+    Optimise(optimise::OptimiseArgs),
     Pull(pull::PullArgs),
     Push(push::PushArgs),
     #[command(subcommand)]

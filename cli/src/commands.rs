@@ -15,6 +15,7 @@ pub(crate) mod import;
 pub(crate) mod log;
 pub(crate) mod ls;
 pub(crate) mod mount;
+pub(crate) mod optimise;
 pub(crate) mod peers;
 pub(crate) mod pin;
 pub(crate) mod prune;
@@ -75,6 +76,7 @@ pub(crate) fn run(app: &mut App, command: Command) -> anyhow::Result<Outcome> {
         Command::Repair(args) => repair::run(app, &args),
         Command::Fetch(args) => fetch::run(app, &args),
         Command::Gc(args) => gc::run(app, &args),
+        Command::Optimise(args) => optimise::run(app, &args),
         Command::Demo(args) => demo::run(app, args),
     }
 }

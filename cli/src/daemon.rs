@@ -12,6 +12,7 @@ mod detach;
 mod handover;
 mod inherit;
 pub(crate) mod mounts;
+mod optimiser;
 mod room;
 mod scrub;
 mod serve;
@@ -40,6 +41,7 @@ use self::handover::{Gone, Successors};
 pub(crate) use self::inherit::Takeover;
 use self::inherit::{Inheritance, Inherited};
 use self::mounts::Mounts;
+pub(crate) use self::optimiser::{LastOptimising, OptimiserArgs};
 pub(crate) use self::scrub::ScrubArgs;
 use self::serve::Opened;
 pub(crate) use self::serve::Served;
@@ -133,7 +135,7 @@ async fn live(global: &Global, mut args: DaemonArgs) -> anyhow::Result<()> {
     }
     // The daemon before this one may not have been done.
     daemon.background().wake();
-    daemon.keep_up(&settings);
+    daemon.keep_up(&settings, &jobs);
     let status = format!("serving {}", path.display());
     tell(&[NotifyState::MainPid(std::process::id()), NotifyState::Ready, NotifyState::Status(&status)]);
     tracing::info!(store = %path.display(), socket = %control.path().display(), "ready");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::commands::serve::{ServeArgs, ServeOptions};
-use crate::daemon::{CollectorArgs, MountArg, ScrubArgs};
+use crate::daemon::{CollectorArgs, MountArg, OptimiserArgs, ScrubArgs};
 use crate::text;
 
 const EXAMPLES: &str = "\
@@ -63,6 +63,8 @@ pub(crate) struct DaemonArgs {
     #[command(flatten)]
     pub(crate) collector: CollectorArgs,
     #[command(flatten)]
+    pub(crate) optimiser: OptimiserArgs,
+    #[command(flatten)]
     pub(crate) scrub: ScrubArgs,
     /// Take the store and its live mounts over from the daemon that runs, which ends; nobody who uses them notices
     #[arg(long)]
@@ -102,6 +104,7 @@ impl From<ServeArgs> for DaemonArgs {
             lazy: false,
             serve: args.serve,
             collector: args.collector,
+            optimiser: args.optimiser,
             scrub: args.scrub,
             serves: true,
             other: None,

@@ -12,7 +12,7 @@ use crate::args::ProfileArg;
 use crate::changes::of_profile;
 use crate::commands::daemon::DaemonArgs;
 use crate::commands::serve::{ListenArg, ServeOptions};
-use crate::daemon::{CollectorArgs, ScrubArgs};
+use crate::daemon::{CollectorArgs, OptimiserArgs, ScrubArgs};
 use crate::error::{Outcome, Usage};
 use crate::output::JsonPath;
 use crate::{text, wire};
@@ -92,6 +92,7 @@ impl From<MountArgs> for DaemonArgs {
             lazy: args.lazy,
             serve: ServeOptions { listen: Some(ListenArg::Off), ..ServeOptions::default() },
             collector: CollectorArgs::default(),
+            optimiser: OptimiserArgs::default(),
             scrub: ScrubArgs::default(),
             serves: false,
             other: Some(args.options()),

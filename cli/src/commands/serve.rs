@@ -11,7 +11,7 @@ use cairn_store::delta::Effort;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::daemon::{CollectorArgs, ScrubArgs};
+use crate::daemon::{CollectorArgs, OptimiserArgs, ScrubArgs};
 use crate::text;
 
 const EXAMPLES: &str = "\
@@ -39,6 +39,8 @@ pub(crate) struct ServeArgs {
     pub(crate) serve: ServeOptions,
     #[command(flatten)]
     pub(crate) collector: CollectorArgs,
+    #[command(flatten)]
+    pub(crate) optimiser: OptimiserArgs,
     #[command(flatten)]
     pub(crate) scrub: ScrubArgs,
     /// How long commands and transfers may take to end when it stops or is taken over [default: 10s]

@@ -1,6 +1,9 @@
 //! `cairn stats`: what the store holds and what it takes.
 
-use cairn_store::stats::{PackStats, Stats};
+use std::collections::BTreeMap;
+
+use cairn_store::block::Codec;
+use cairn_store::stats::{CodecStats, PackStats, Stats};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
@@ -13,12 +16,13 @@ const EXAMPLES: &str = "\
 logical  what all versions would take as plain files
 unique   what is left when each chunk is counted once
 stored   what that takes in packs, compressed
+codec    how that is encoded, metadata included: plain, compressed, or in terms of newer versions (`cairn optimise`)
 
 Examples:
   cairn stats
   cairn stats --json";
 
-/// Show what the store holds: logical, unique and stored bytes, packs, index
+/// Show what the store holds: logical, unique and stored bytes, codecs, packs, index
 #[derive(Debug, Args, Serialize, Deserialize)]
 #[command(after_help = EXAMPLES)]
 #[serde(deny_unknown_fields)]
@@ -42,7 +46,17 @@ struct Report<'a> {
     total_ratio: Option<f64>,
     data: Packs,
     metadata: Packs,
+    codecs: BTreeMap<&'static str, Encoded>,
     index: Index,
+}
+
+/// What is encoded in one way.
+#[derive(Serialize)]
+struct Encoded {
+    frames: u64,
+    chunks: u64,
+    plain_bytes: u64,
+    stored_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -65,15 +79,25 @@ struct Index {
 pub(crate) fn run(app: &mut App, _: &StatsArgs) -> anyhow::Result<Outcome> {
     let store = app.store()?;
     let stats = store.stats()?;
+    let codecs = store.stats_by_codec()?;
     if app.json() {
-        app.out.object(&report(&stats, JsonPath::of(store.path())))?;
+        app.out.object(&report(&stats, &codecs, JsonPath::of(store.path())))?;
     } else {
-        print(app, &stats, &text::path(JsonPath::of(store.path()).0))?;
+        print(app, &stats, &codecs, &text::path(JsonPath::of(store.path()).0))?;
     }
     Ok(Outcome::Done)
 }
 
-fn report<'a>(stats: &Stats, store: JsonPath<'a>) -> Report<'a> {
+fn codec_name(codec: Codec) -> &'static str {
+    match codec {
+        Codec::Raw => "raw",
+        Codec::Zstd => "zstd",
+        Codec::Prefix => "prefix",
+        Codec::Relocation => "relocation",
+    }
+}
+
+fn report<'a>(stats: &Stats, codecs: &[(Codec, CodecStats)], store: JsonPath<'a>) -> Report<'a> {
     let packs = |packs: &PackStats| Packs {
         packs: packs.packs,
         file_bytes: packs.file_bytes,
@@ -98,11 +122,18 @@ fn report<'a>(stats: &Stats, store: JsonPath<'a>) -> Report<'a> {
         total_ratio: text::quotient(stats.logical_bytes, disk),
         data: packs(&stats.data),
         metadata: packs(&stats.metadata),
+        codecs: codecs
+            .iter()
+            .map(|(codec, stats)| {
+                let CodecStats { frames, chunks, plain_bytes, stored_bytes } = *stats;
+                (codec_name(*codec), Encoded { frames, chunks, plain_bytes, stored_bytes })
+            })
+            .collect(),
         index: Index { runs: stats.index.runs, entries: stats.index.entries, bytes: stats.index.bytes },
     }
 }
 
-fn print(app: &mut App, stats: &Stats, store: &str) -> OutputResult {
+fn print(app: &mut App, stats: &Stats, codecs: &[(Codec, CodecStats)], store: &str) -> OutputResult {
     let Stats { data, metadata, index, .. } = stats;
     let disk = data.file_bytes + metadata.file_bytes;
     let mut facts = Table::facts();
@@ -118,6 +149,13 @@ fn print(app: &mut App, stats: &Stats, store: &str) -> OutputResult {
     facts.fact("stored", format!("{} (compression {compression})", text::size(data.stored_bytes)));
     let objects = text::count(metadata.chunks, "object");
     facts.fact("metadata", format!("{} in {objects}", text::size(metadata.stored_bytes)));
+    for (codec, used) in codecs.iter().filter(|(_, used)| used.frames > 0) {
+        let (plain, stored) = (text::size(used.plain_bytes), text::size(used.stored_bytes));
+        let (chunks, frames) = (text::count(used.chunks, "chunk"), text::count(used.frames, "frame"));
+        let ratio = text::ratio(used.plain_bytes, used.stored_bytes);
+        let name = codec_name(*codec);
+        facts.fact("codec", format!("{name}: {plain} as {stored} ({ratio}), {chunks} in {frames}"));
+    }
     let (data_packs, metadata_packs) = (data.packs, metadata.packs);
     let ratio = text::ratio(stats.logical_bytes, disk);
     let packs = format!("{} in {data_packs} of data and {metadata_packs} of metadata", text::size(disk));

@@ -1,6 +1,7 @@
 //! `cairn status`: who serves the store, what is mounted, and whether all is well.
 
 mod collection;
+mod optimising;
 mod scrub;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,7 +15,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::daemon::{LastCollection, Served, Takeover};
+use crate::daemon::{LastCollection, LastOptimising, Served, Takeover};
 use crate::error::Outcome;
 use crate::exchange::{Completion, CompletionState};
 use crate::output::{JsonPath, OutputResult, Table};
@@ -41,6 +42,7 @@ struct Report<'a> {
     mounts: Vec<MountLine<'a>>,
     cache: Option<Cache>,
     collection: Option<collection::Collection>,
+    optimising: Option<optimising::Optimising>,
     scrub: scrub::ScrubReport<'a>,
     partial: Vec<PartialLine>,
     damage: Vec<DamageLine<'a>>,
@@ -172,6 +174,8 @@ struct Found {
     lazy: BTreeSet<ProfileName>,
     /// If the daemon collects by itself: the last time.
     collection: Option<Option<LastCollection>>,
+    /// The same of telling older versions in terms of newer ones.
+    optimising: Option<Option<LastOptimising>>,
     scrubbed: scrub::Scrubbed,
 }
 
@@ -220,6 +224,7 @@ pub(crate) fn run(app: &mut App, _: &StatusArgs) -> anyhow::Result<Outcome> {
         completions: daemon.as_ref().map(|daemon| daemon.background().completions()).unwrap_or_default(),
         lazy: daemon.as_ref().map(|daemon| daemon.mounts().lazy()).unwrap_or_default(),
         collection: daemon.as_ref().and_then(|daemon| daemon.last_collection()),
+        optimising: daemon.as_ref().and_then(|daemon| daemon.last_optimising()),
         scrubbed: scrub::Scrubbed {
             state: cairn_store::scrub::ScrubState::of(&store),
             rate: daemon.as_ref().and_then(|daemon| daemon.scrub_rate()),
@@ -325,6 +330,7 @@ fn report(found: &Found) -> Report<'_> {
             unavailable: cache.unavailable.clone(),
         }),
         collection: found.collection.as_ref().map(|last| collection::Collection::of(last.as_ref())),
+        optimising: found.optimising.as_ref().map(|last| optimising::Optimising::of(last.as_ref())),
         scrub: found.scrubbed.report(),
         partial: found.partial().collect(),
         damage: damage.collect(),
@@ -402,6 +408,9 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
     }
     if let Some(last) = &found.collection {
         facts.fact("collection", collection::told(last.as_ref()));
+    }
+    if let Some(last) = &found.optimising {
+        facts.fact("optimising", optimising::told(last.as_ref()));
     }
     found.scrubbed.tell(&mut facts);
     for partial in found.partial() {

@@ -11,6 +11,7 @@ use cairn_store::{ProfileName, Writer};
 use serde::{Deserialize, Serialize};
 
 use super::collector::CollectorArgs;
+use super::optimiser::OptimiserArgs;
 use super::scrub::ScrubArgs;
 use crate::args::Global;
 use crate::commands::daemon::DaemonArgs;
@@ -62,6 +63,9 @@ pub(crate) struct Settings {
     /// By what rule it collects by itself.
     #[serde(default)]
     pub(crate) collector: CollectorArgs,
+    /// How it tells older versions in terms of newer ones.
+    #[serde(default)]
+    pub(crate) optimiser: OptimiserArgs,
     /// How it reads everything again.
     #[serde(default)]
     pub(crate) scrub: ScrubArgs,
@@ -100,6 +104,10 @@ impl Settings {
             collector: match before {
                 Some(before) => args.collector.clone().or(&before.collector),
                 None => args.collector.clone(),
+            },
+            optimiser: match before {
+                Some(before) => args.optimiser.clone().or(&before.optimiser),
+                None => args.optimiser.clone(),
             },
             scrub: match before {
                 Some(before) => args.scrub.clone().or(&before.scrub),

@@ -4,12 +4,13 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use cairn_fusefs::{Spread, Timings};
-use cairn_server::Caller;
+use cairn_server::{Caller, Jobs};
 use cairn_store::{Error, Store, Writer};
 
 use super::collector::{Collector, LastCollection};
 use super::inherit::Takeover;
 use super::mounts::Mounts;
+use super::optimiser::{LastOptimising, Optimiser};
 use super::scrub::Scrubber;
 use super::serve::{Opened, Served};
 use super::settings::Settings;
@@ -31,6 +32,8 @@ pub(crate) struct Daemon {
     background: Arc<Background>,
     /// What collects by itself, if anything does.
     collector: OnceLock<Arc<Collector>>,
+    /// What tells older versions in terms of newer ones, if anything does.
+    optimiser: OnceLock<Arc<Optimiser>>,
     /// What reads everything again, if anything does.
     pub(super) scrubber: OnceLock<Arc<Scrubber>>,
     scrub_rate: OnceLock<u64>,
@@ -47,7 +50,7 @@ impl Daemon {
         writer.observe(Box::new(move |view| shown.publish(view)));
         writer.add_holder(Arc::clone(&mounts) as Arc<dyn cairn_store::Holder>);
         let (turn, started, changes) = (Turn::default(), Instant::now(), Timings::default());
-        let (served, collector) = (OnceLock::new(), OnceLock::new());
+        let (served, collector, optimiser) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         let (scrubber, scrub_rate) = (OnceLock::new(), OnceLock::new());
         Arc::new(Self {
             writer,
@@ -59,6 +62,7 @@ impl Daemon {
             served,
             background,
             collector,
+            optimiser,
             scrubber,
             scrub_rate,
         })
@@ -88,14 +92,22 @@ impl Daemon {
         Ok(())
     }
 
-    /// From now on it collects by itself and reads everything again, as far as the settings say so. A daemon without either is
-    /// one all the same: it may have mounts that nobody else serves.
-    pub(super) fn keep_up(&self, settings: &Settings) {
+    /// From now on it collects by itself, reads everything again, and tells older versions in terms of newer ones while no
+    /// command runs, as far as the settings say so. A daemon without any of it is one all the same: it may have mounts that
+    /// nobody else serves.
+    pub(super) fn keep_up(&self, settings: &Settings, jobs: &Arc<Jobs>) {
         let own = || self.writer.signed(app::who(super::own_uid()));
         // There is one daemon, and it begins once.
         match Collector::start(own(), settings.collector.clone()) {
             Ok(collector) => drop(collector.map(|collector| self.collector.set(collector))),
             Err(error) => tracing::error!(error = format!("{error:#}"), "nothing is collected"),
+        }
+        let jobs = Arc::clone(jobs);
+        match Optimiser::start(own(), settings.optimiser.clone(), move || jobs.count() > 0) {
+            Ok(optimiser) => drop(optimiser.map(|optimiser| self.optimiser.set(optimiser))),
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "nothing is told in terms of other versions")
+            }
         }
         let rate = settings.scrub.rate();
         match Scrubber::start(own(), settings.scrub.clone()) {
@@ -105,9 +117,10 @@ impl Daemon {
         }
     }
 
-    /// Collects and reads again nothing any more; what runs stops at its next step.
+    /// Collects, reads again and tells anew nothing any more; what runs stops at its next step.
     pub(super) fn end_upkeep(&self) {
         self.collector.get().inspect(|collector| collector.end());
+        self.optimiser.get().inspect(|optimiser| optimiser.end());
         self.scrubber.get().inspect(|scrubber| scrubber.end());
     }
 
@@ -119,6 +132,11 @@ impl Daemon {
     /// Whether it collects by itself, and what came of it the last time.
     pub(crate) fn last_collection(&self) -> Option<Option<LastCollection>> {
         self.collector.get().map(|collector| collector.last())
+    }
+
+    /// Whether it tells older versions in terms of newer ones, and what came of it the last time.
+    pub(crate) fn last_optimising(&self) -> Option<Option<LastOptimising>> {
+        self.optimiser.get().map(|optimiser| optimiser.last())
     }
 
     /// Mounts a profile.

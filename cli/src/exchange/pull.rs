@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cairn_fusefs::WorkingSet;
-use cairn_net::{DeltaOffer, DeltaUse, Net, PeerUrl, Plan, Report, Resolved, Source, Watch};
+use cairn_net::{DeltaOffer, DeltaUse, HealReport, Net, PeerUrl, Plan, Report, Resolved, Source, Watch};
 use cairn_store::{
     ArtifactId, Held, HoldGuard, Platform, Progress, Published, PulledOptions, RefKey, Spec, Store, Why,
     Writer,
@@ -18,6 +18,7 @@ use super::background::fetcher;
 use crate::app::App;
 use crate::error::pulled_conflict;
 use crate::meter::Meter;
+use crate::text;
 
 /// Chunks that are asked for together where they are not a whole artifact.
 const TOGETHER: usize = 256;
@@ -114,7 +115,9 @@ pub(crate) fn pull(app: &App, writer: &Writer, planned: Planned) -> anyhow::Resu
         _ if !is_partial => {
             let meter = app.transfer_meter("pulling");
             meter.expect(plan.stored_bytes, 0);
-            net.pull(writer, plan, &Watching { app, meter: &meter })?
+            let report = net.pull(writer, plan, &Watching { app, meter: &meter })?;
+            warn_of_damage(app, &report);
+            report
         }
         Extent::WorkingSet => {
             bring_working_set(app, writer, &resolved)?;
@@ -131,6 +134,17 @@ pub(crate) fn pull(app: &App, writer: &Writer, planned: Planned) -> anyhow::Resu
     // What readers want may be all that lacked.
     let is_partial = is_partial && writer.names().partial.contains(&artifact);
     Ok(Pulled { key, artifact, channel, report, published, is_partial, elapsed: began.elapsed() })
+}
+
+/// Says what is damaged here of an earlier version and no peer of this pull had.
+fn warn_of_damage(app: &App, report: &Report) {
+    if let Some(HealReport { artifact, damaged, healed }) = &report.healed
+        && healed < damaged
+    {
+        let chunks = text::count(damaged - healed, "chunk");
+        let artifact = artifact.0.short();
+        app.warn(&format!("{chunks} of artifact {artifact} cannot be read, and no peer that was asked has what lacks; `cairn repair --from` mends it from elsewhere"));
+    }
 }
 
 /// Brings the rest of an artifact that is named and not whole.

@@ -1,6 +1,8 @@
 //! How pulls are told: what is to come before it does, and what came from whom.
 
-use cairn_net::{DeltaOffer, DeltaReport, PeerReport, Plan};
+use cairn_net::wire::HexId;
+use cairn_net::{DeltaOffer, DeltaReport, HealReport, PeerReport, Plan};
+use cairn_store::ArtifactId;
 use serde::Serialize;
 
 use super::pull::{Extent, Planned, Pulled};
@@ -59,6 +61,7 @@ pub(crate) struct PulledReport {
     sent_bytes: u64,
     round_trips: u64,
     delta: Option<DeltaReport>,
+    healed: Option<HealReport>,
     peers: Vec<PeerLine>,
     elapsed_ms: u128,
 }
@@ -108,6 +111,7 @@ impl PulledReport {
             sent_bytes: report.sent_bytes,
             round_trips: report.round_trips,
             delta: report.delta.clone(),
+            healed: report.healed.clone(),
             peers: report.peers.iter().map(PeerLine::of).collect(),
             elapsed_ms: elapsed.as_millis(),
         }
@@ -181,8 +185,8 @@ pub(crate) fn tell_plan(
         }
     };
     facts.fact("  to transfer", transfer);
-    if let Some(DeltaOffer { from, bytes, .. }) = delta {
-        facts.fact("  as a delta", format!("{} from {from}", text::size(*bytes)));
+    if let Some(DeltaOffer { from, bytes, via, .. }) = delta {
+        facts.fact("  as a delta", format!("{} from {from}{}", text::size(*bytes), through(via)));
     }
     let part = text::percent(plan.saved_bytes, plan.total_bytes);
     let (saved, total) = (text::size(plan.saved_bytes), text::size(plan.total_bytes));
@@ -218,7 +222,11 @@ pub(crate) fn tell_pulled(app: &mut App, pulled: &Pulled) -> OutputResult {
         let codecs = delta.codecs.iter().map(|(codec, bytes)| format!("{codec} {}", text::size(*bytes)));
         let (bytes, plain) = (text::size(delta.bytes), text::size(delta.plain_bytes));
         let codecs = codecs.collect::<Vec<_>>().join(", ");
-        facts.fact("  as a delta", format!("{bytes} for {plain}: {codecs}"));
+        facts.fact("  as a delta", format!("{bytes} for {plain}: {codecs}{}", through(&delta.via)));
+    }
+    if let Some(HealReport { artifact, damaged, healed }) = &report.healed {
+        let damaged = text::count(*damaged, "damaged chunk");
+        facts.fact("  healed", format!("{healed} of {damaged} of artifact {}", artifact.0.short()));
     }
     for peer in report.peers.iter().filter(|peer| peer.chunks > 0 || peer.dropped.is_some()) {
         facts.fact("  from", peer_line(peer));
@@ -230,6 +238,12 @@ pub(crate) fn tell_pulled(app: &mut App, pulled: &Pulled) -> OutputResult {
     let rate = text::rate(report.wire_bytes, *elapsed);
     facts.fact("  time", format!("{} ({rate})", text::duration(*elapsed)));
     app.out.table(&facts)
+}
+
+/// `, through 3f1c2d4e5f60`, where it is several deltas one after the other.
+fn through(via: &[HexId<ArtifactId>]) -> String {
+    let between: Vec<String> = via.iter().map(|artifact| artifact.0.short()).collect();
+    if between.is_empty() { String::new() } else { format!(", through {}", between.join(", ")) }
 }
 
 /// `http://a:7001: 4.0 MiB, 497 chunks, 310 MiB/s`, and why it was dropped if it was.

@@ -1,4 +1,5 @@
-//! Collections as a user makes them: by `gc`, and by a daemon itself.
+//! Collections as a user makes them: by `gc`, and by a daemon itself; and older versions told in terms of newer ones, which
+//! has their turn.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -6,7 +7,10 @@
     reason = "a test panics where it fails, and makes its trees as their owner would"
 )]
 
+mod builds;
 mod by_command;
 mod by_rule;
 mod in_use;
+mod optimising;
+mod optimising_by_rule;
 mod world;

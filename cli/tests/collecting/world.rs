@@ -51,9 +51,14 @@ impl Drop for Place {
 }
 
 impl World {
+    /// No store.
+    pub(crate) fn empty() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
     /// `app` 1, 2 and 3; `stable` is 3.
     pub(crate) fn new() -> Self {
-        let world = Self { dir: tempfile::tempdir().unwrap() };
+        let world = Self::empty();
         for version in ["1", "2", "3"] {
             world.release(version);
             world.good(&["add", &format!("app-{version}"), "--name", "app", "--version", version]);
@@ -63,7 +68,7 @@ impl World {
     }
 
     /// Writes a release.
-    fn release(&self, version: &str) {
+    pub(crate) fn release(&self, version: &str) {
         let bin = self.path(&format!("app-{version}/bin"));
         fs::create_dir_all(&bin).unwrap();
         let program = bin.join("app");

@@ -26,6 +26,8 @@ struct Report {
 struct KeeperReport {
     artifact: Option<String>,
     chunks: u64,
+    /// Others that it needs and that are told in terms of what is asked about.
+    standing: u64,
     path: Option<String>,
     reasons: Vec<ReasonReport>,
 }
@@ -88,6 +90,7 @@ fn report(keeper: &Keeper) -> KeeperReport {
     KeeperReport {
         artifact: keeper.artifact.map(|artifact| artifact.to_string()),
         chunks: keeper.chunks,
+        standing: keeper.standing,
         path: keeper.path.as_ref().map(|path| String::from_utf8_lossy(path).into_owned()),
         reasons: keeper.reasons.iter().map(reason).collect(),
     }
@@ -101,7 +104,10 @@ fn print(app: &mut App, asked: &str, kind: &str, keepers: &[Keeper]) -> OutputRe
     for keeper in keepers.iter().take(SHOWN) {
         if let Some(artifact) = keeper.artifact.filter(|_| kind != "artifact") {
             let path = keeper.path.as_ref().map(|path| format!(", in {}", text::path(path)));
-            let chunks = text::count(keeper.chunks, "chunk");
+            let chunks = match (keeper.chunks, keeper.standing) {
+                (0, standing) => format!("{} told in terms of that", text::count(standing, "chunk")),
+                (chunks, _) => text::count(chunks, "chunk"),
+            };
             app.out.line(format!(
                 "  artifact {artifact}: {chunks}{}, which is kept by",
                 path.unwrap_or_default()
