@@ -6,7 +6,9 @@
     python3 cairn_reader.py ARCHIVE NAME@VERSION DEST [OS/ARCH]
 
 Writes the artifact's files below DEST, which must not exist, and checks every checksum and id on the way. VERSION may
-be a channel, or `current`: what the profile `default` shows. Needs Python 3.9 and the `zstd` command. Owners, extended attributes and devices are not restored.
+be a channel, or `current`: what the profile `default` shows. Needs Python 3.9 and the `zstd` command. Owners, extended
+attributes and devices are not restored.
+Frames of codec 3 (relocation-aware) are refused.
 
 With --names, prints what is named and what is stated of it: a line for each ref, channel and partial artifact.
 """
@@ -17,6 +19,7 @@ import os
 import struct
 import subprocess
 import sys
+import tempfile
 from collections import namedtuple
 from pathlib import Path
 
@@ -512,8 +515,8 @@ class Packs:
         data = path.read_bytes()
         need(len(data) >= 80, f"{path} is cut short")
         magic, version, kind, zero = struct.unpack("<4sHB9s", data[:16])
-        need(magic == b"CPK1" and not any(zero) and kind <= 1, f"{path}: header")
-        need(version == 1, f"{path} has version {version}")
+        need(magic == b"CPK1" and not any(zero) and kind <= 2, f"{path}: header")
+        need(version == (2 if kind == 2 else 1), f"{path} has version {version}")
         frames, chunks, tables_len, end_kind, zero, pack_id, zero_too, magic = struct.unpack(
             "<IIQB7s32s4s4s", data[-64:])
         need(magic == b"CPKE" and not any(zero + zero_too) and kind == end_kind, f"{path}: trailer")
@@ -541,7 +544,8 @@ class Packs:
                 del self.blocks[next(iter(self.blocks))]
             with path.open("rb") as file:
                 file.seek(offset)
-                self.blocks[path, offset] = self.decode(file.read(length), plain, f"{path}: frame at {offset}")
+                frame = file.read(length)
+            self.blocks[path, offset] = self.decode(frame, plain, f"{path}: frame at {offset}", self.get)
         table, block = self.blocks[path, offset]
         need(slot < len(table) and table[slot][0] == chunk, f"{path}: slot {slot} of the frame at {offset}")
         start = sum(row[1] for row in table[:slot])
@@ -550,12 +554,15 @@ class Packs:
         return data
 
     @staticmethod
-    def decode(frame, row_plain, what):
+    def decode(frame, row_plain, what, base=None):
+        """Its table and plain bytes. `base` gives the bytes of a chunk that it stands on; without it stands on none."""
         cursor = Cursor(frame, what)
         magic, codec, flags, count, plain, stored, bases, zero, payload_crc = cursor.fields("4sBBHIIHHI")
-        need(magic == b"CBF1" and flags == zero == bases == 0 and count > 0, f"{what}: header")
-        need(codec in (0, 1), f"{what}: codec {codec}")
+        need(magic == b"CBF1" and flags == zero == 0 and count > 0, f"{what}: header")
+        need(codec in (0, 1) or base and codec == 2, f"{what}: codec {codec}")
+        need(0 < bases <= 4096 if codec == 2 else bases == 0, f"{what}: bases")
         table = list(struct.iter_unpack("<32sI", cursor.take(36 * count)))
+        base_ids = [cursor.take(32) for _ in range(bases)]
         need(crc32c(frame[:cursor.at]) == cursor.field("I"), f"{what}: header checksum")
         need(all(length > 0 for _, length in table), f"{what}: lengths")
         need(plain == row_plain == sum(length for _, length in table) <= MIB, f"{what}: plain length")
@@ -565,6 +572,13 @@ class Packs:
         need(crc32c(payload) == payload_crc, f"{what}: payload checksum")
         if codec == 1:
             payload = subprocess.run(["zstd", "-dcq"], input=payload, stdout=subprocess.PIPE, check=True).stdout
+        elif codec == 2:
+            with tempfile.NamedTemporaryFile() as prefix:
+                prefix.write(b"".join(base(chunk) for chunk in base_ids))
+                prefix.flush()
+                command = ["zstd", "-dcq", "--long=27", f"--patch-from={prefix.name}"]
+                payload = b"\x28\xb5\x2f\xfd" + payload
+                payload = subprocess.run(command, input=payload, stdout=subprocess.PIPE, check=True).stdout
         need(len(payload) == plain, f"{what}: decoded length")
         return table, payload
 

@@ -8,8 +8,9 @@ use std::process::{Command, Output};
 use cairn_store::index::Index;
 use cairn_store::io::{Io, Os};
 use cairn_store::{
-    ArchiveRequest, ChannelKey, IngestOptions, Ingested, Journal, MetadataPolicy, Op, Platform, ProfileName,
-    PublishOptions, PulledOptions, RefKey, RefRecord, Store, UseOptions, Version, View, Writer,
+    ArchiveRequest, ChannelKey, IngestOptions, Ingested, Journal, MetadataPolicy, Op, OptimiseOptions,
+    Platform, ProfileName, PublishOptions, PulledOptions, RefKey, RefRecord, Store, UseOptions, Version,
+    View, Writer,
 };
 use cairn_trust::Envelope;
 use harness::bytes::{noise, sqlite};
@@ -88,6 +89,31 @@ fn the_reader_from_the_documentation_gives_the_same_tree() {
     // Times are the reader's own affair.
     let found = Snapshot::of(&dest).without_times();
     let lines = Snapshot::of(&setting.source).without_times().differences(&found, MetadataPolicy::Full);
+    let odd: Vec<_> = lines.iter().filter(|line| !line.starts_with("\"\" ")).collect();
+    assert!(odd.is_empty(), "{odd:?}");
+}
+
+/// An older version that is told in terms of a newer one.
+#[test]
+fn the_reader_reads_what_stands_on_other_chunks() {
+    if !can_run() {
+        return;
+    }
+    let setting = Setting::new();
+    let program = setting.source.join("program");
+    let old = Snapshot::of(&setting.source).without_times();
+    add(&setting.writer, &setting.source, &options("app", "1.0"));
+    let mut bytes = std::fs::read(&program).unwrap();
+    bytes.iter_mut().step_by(3000).for_each(|byte| *byte ^= 1);
+    std::fs::write(&program, bytes).unwrap();
+    add(&setting.writer, &setting.source, &options("app", "1.1"));
+    let plan = setting.writer.plan_optimise(&()).unwrap();
+    let done = setting.writer.optimise(&plan, &OptimiseOptions::default(), &()).unwrap();
+    assert!(done.complete && done.prefix.plain_bytes >= 90_000, "{done:?}");
+    let (path, dest) = (setting.scratch.join("store"), setting.scratch.join("read"));
+    let output = read(&path, "app@1.0", &dest);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = old.differences(&Snapshot::of(&dest).without_times(), MetadataPolicy::Full);
     let odd: Vec<_> = lines.iter().filter(|line| !line.starts_with("\"\" ")).collect();
     assert!(odd.is_empty(), "{odd:?}");
 }

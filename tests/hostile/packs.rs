@@ -247,12 +247,12 @@ fn a_pack_of_a_newer_format_is_not_taken_for_damage() {
     let specimen = Specimen::new();
     let mut newer = vec![0; 5000];
     newer[..4].copy_from_slice(b"CPK1");
-    newer[4] = 2;
+    newer[4] = 3;
     let path = Path::new(STORE).join("packs").join(format!("{}.pack", PackId::of(b"newer")));
     specimen.sim.create(&path).unwrap().write_all_at(&newer, 0).unwrap();
     let error = specimen.open().packs().unwrap_err();
     assert!(
-        matches!(&error, Error::NewerFormat { path: named, found: 2, .. } if *named == path),
+        matches!(&error, Error::NewerFormat { path: named, found: 3, .. } if *named == path),
         "{error:?}"
     );
     let store = specimen.open();

@@ -176,7 +176,7 @@ impl Honest {
                     end.bytes += frame.len() as u64;
                     vec![match kind {
                         PackKind::Metadata => Item::Metadata(frame),
-                        PackKind::Data => {
+                        PackKind::Data | PackKind::Delta => {
                             self.frames.fetch_add(1, Ordering::Relaxed);
                             Item::Data(frame)
                         }

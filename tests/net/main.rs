@@ -2,6 +2,7 @@
 
 mod bomb;
 mod child;
+mod collected;
 mod endless;
 mod entries;
 mod fixture;
@@ -19,4 +20,5 @@ mod shortened;
 mod told;
 mod trees;
 mod trickle;
+mod ways;
 mod wrong_bytes;

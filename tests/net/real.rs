@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use crate::pulls::{assert_whole, net, publish, pull, tree};
 
 /// A server until it is dropped.
-struct Real {
+pub(crate) struct Real {
     url: PeerUrl,
     ca: PathBuf,
     runtime: Option<Runtime>,
@@ -27,7 +27,7 @@ struct Real {
 }
 
 impl Real {
-    fn serve(scratch: &Scratch, writer: &Writer, access: Access) -> Self {
+    pub(crate) fn serve(scratch: &Scratch, writer: &Writer, access: Access) -> Self {
         let (tls, ca) = certificates(scratch);
         let options = PeerOptions {
             version: "test",
@@ -50,7 +50,7 @@ impl Real {
         Self { url, ca, runtime: Some(runtime), stop: Some(stop) }
     }
 
-    fn source(&self, token: Option<&str>) -> Source {
+    pub(crate) fn source(&self, token: Option<&str>) -> Source {
         let token = token.map(|token| token.parse().unwrap());
         Source { url: self.url.clone(), token, ca: Some(self.ca.clone()) }
     }

@@ -9,8 +9,8 @@ use cairn_store::collect::CollectOptions;
 use cairn_store::index::Index;
 use cairn_store::io::{Io, Sim};
 use cairn_store::{
-    Error, Held, HoldGuard, Kind, Node, ProfileName, Progress, PublishOptions, PulledOptions, Result, Store,
-    UseOptions, VerifyOptions, VerifyReport, View, Writer,
+    Error, Held, HoldGuard, Kind, Node, OptimiseOptions, ProfileName, Progress, PublishOptions,
+    PulledOptions, Result, Store, UseOptions, VerifyOptions, VerifyReport, View, Writer,
 };
 use harness::stores::{at, options, read_file, with_threads, writer_on};
 
@@ -21,6 +21,8 @@ use crate::world::{STORE, World};
 
 /// Repairs in a row that make any store sound: an artifact, three folders, two lists of chunks, chunks.
 const REPAIRS_MAX: u32 = 8;
+/// Collections after which nothing is left to collect, what stands on something counted.
+const LEVELS_MAX: u32 = 4;
 
 /// One machine in the course of its history.
 pub(crate) struct Machine<'a> {
@@ -132,6 +134,7 @@ impl<'a> Machine<'a> {
         let done = match (step.change(&self.model, self.world), step) {
             (Some(change), step) => self.change(&change, step),
             (None, Step::Collect { percent, stop }) => self.collect(percent, stop, !self.held.is_empty()),
+            (None, Step::Optimise { stop }) => self.optimise(stop),
             (None, Step::Hold { release }) => self.hold(release),
             (None, Step::AddCancelled { tree, after }) => self.add_cancelled(tree, after),
             (None, Step::Rot { pack, place }) => self.rot(pack, place),
@@ -255,13 +258,43 @@ impl<'a> Machine<'a> {
         }
         if is_sound && !somebody_holds && stop.is_none() && !self.sim.is_limited() {
             assert!(collected.complete && collected.kept_back.is_empty(), "{collected:?}");
-            let again = writer.plan_collection(&options, &())?;
+            let mut again = writer.plan_collection(&options, &())?;
+            // What versions stood on is without use once these stand alone, and may have stood on something itself.
+            for _ in 0..LEVELS_MAX {
+                if plan.packs.iter().any(|pack| pack.deltas) {
+                    writer.collect(&again, &options, &())?;
+                    again = writer.plan_collection(&options, &())?;
+                }
+            }
             let is_sound = self.sim.failures() == self.failures_before;
             assert!(!is_sound || again.is_nothing(), "{collected:?} of {plan:?}, and then {again:?}");
         }
         self.tally.collections += 1;
         self.tally.dropped += collected.dropped.len() as u64;
         self.tally.rewritten += collected.rewritten.len() as u64;
+        Ok(())
+    }
+
+    /// Tells older versions in terms of newer ones; everything can be read afterwards.
+    fn optimise(&mut self, stop: Option<u64>) -> Result<()> {
+        let writer = self.writer();
+        let plan = writer.plan_optimise(&())?;
+        let options = OptimiseOptions::default();
+        let done = match stop {
+            Some(stop) => writer.optimise(&plan, &options, &Impatient(AtomicU64::new(stop))),
+            None => writer.optimise(&plan, &options, &()),
+        };
+        let done = match done {
+            Err(Error::Cancelled) if stop.is_some() => return Ok(()),
+            done => done?,
+        };
+        for place in self.model.names.releases().into_iter().chain(self.held.iter().map(|(place, _)| *place))
+        {
+            if !self.model.partial.contains(&place) {
+                self.compare(writer.store(), place)?;
+            }
+        }
+        self.tally.told += done.versions;
         Ok(())
     }
 

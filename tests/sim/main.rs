@@ -7,6 +7,8 @@
 mod history;
 mod machine;
 mod model;
+#[path = "../../delta/tests/reloc/program.rs"]
+mod program;
 mod steps;
 mod tally;
 mod world;

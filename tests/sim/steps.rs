@@ -72,6 +72,10 @@ pub(crate) enum Step {
         percent: u64,
         stop: Option<u64>,
     },
+    /// Tells older versions in terms of newer ones, or begins to.
+    Optimise {
+        stop: Option<u64>,
+    },
     /// Ingests a tree, collects, and only then names it.
     AddAround {
         name: u64,
@@ -122,7 +126,7 @@ pub(crate) enum Change {
 impl Step {
     pub(crate) fn by(chance: &mut Chance) -> Self {
         let mut any = || chance.below(1 << 16);
-        match any() % 52 {
+        match any() % 62 {
             0..8 => Self::Add { name: any(), tree: any() },
             8 => Self::AddCancelled { tree: any(), after: any() % 4 },
             9..11 => Self::Tag { release: any(), channel: any() },
@@ -155,6 +159,7 @@ impl Step {
             46..48 => Self::AddAround { name: any(), tree: any() },
             48..50 => Self::PullAround { version: any(), held: any() % 2 == 0 },
             50..52 => Self::Hold { release: any() },
+            52..62 => Self::Optimise { stop: Some(any() % 60).filter(|stop| *stop < 20) },
             _ => Self::Reopen,
         }
     }

@@ -24,6 +24,8 @@ pub(crate) struct Tally {
     pub(crate) dropped: u64,
     /// Packs of which a part was written again.
     pub(crate) rewritten: u64,
+    /// Versions that were told in terms of newer ones.
+    pub(crate) told: u64,
     pub(crate) rotten: u64,
     pub(crate) repairs: u64,
 }
@@ -41,6 +43,7 @@ impl AddAssign for Tally {
         self.collections += other.collections;
         self.dropped += other.dropped;
         self.rewritten += other.rewritten;
+        self.told += other.told;
         self.rotten += other.rotten;
         self.repairs += other.repairs;
     }
@@ -49,12 +52,13 @@ impl AddAssign for Tally {
 impl fmt::Display for Tally {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { histories, steps, failed, faults, crashes, in_recovery, reboots, pulls, .. } = self;
-        let Self { collections, dropped, rewritten, rotten, repairs, .. } = self;
+        let Self { collections, dropped, rewritten, told, rotten, repairs, .. } = self;
         write!(
             out,
             "{histories} histories of {steps} steps, {failed} of which failed; {faults} failed operations of the disk; \
              {crashes} crashes, {in_recovery} of them in a recovery; {reboots} reboots; {pulls} pulls; \
              {collections} collections, {dropped} packs gone and {rewritten} written again; \
+             {told} versions told in terms of newer ones; \
              {rotten} bits turned, {repairs} repairs"
         )
     }

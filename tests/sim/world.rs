@@ -16,6 +16,8 @@ use harness::plan::{Fill, Folder, Plan, all_below, make};
 use harness::scratch::Scratch;
 use harness::stores::{add, options, with_threads, writer_on};
 
+use crate::program;
+
 pub(crate) const STORE: &str = "/srv/store";
 /// Packages that are added here.
 pub(crate) const LOCAL: [&str; 2] = ["app", "lib"];
@@ -175,7 +177,7 @@ impl Fetch for Library {
     }
 }
 
-fn folders() -> [Folder; 7] {
+fn folders() -> Vec<Folder> {
     let folder = |files: &[(&str, Fill, usize)]| -> Folder {
         let file = |(name, fill, len): &(&str, Fill, usize)| {
             (name.as_bytes().to_vec(), Plan::File(*fill, *len, 0o644))
@@ -193,5 +195,23 @@ fn folders() -> [Folder; 7] {
         folder(&[("a", Fill::Text(3), 3100), ("b", Fill::Noise(1), 20_000), ("e", Fill::Noise(4), 5000)]);
     let many = (0..24u64).map(|n| (n.to_string().into_bytes(), Plan::File(Fill::Text(n), 400, 0o644)));
     let alone = folder(&[("x", Fill::Noise(7), 12_000), ("c", Fill::Noise(2), 9000)]);
-    [small, nested, long, inline, next, many.collect(), alone]
+    let others = [small, nested, long, inline, next, many.collect(), alone];
+    others.into_iter().chain((1..=BUILDS).map(build)).collect()
+}
+
+/// So many trees are builds of one program, so that versions are often like one another.
+const BUILDS: u8 = 28;
+
+/// A program as it is built from time to time: a little of every chunk is different.
+fn build(number: u8) -> Folder {
+    let mut program = Fill::Noise(8).bytes(90_000);
+    program.iter_mut().skip(700).step_by(2500).for_each(|byte| *byte ^= number);
+    let own = Plan::File(Fill::Noise(20 + u64::from(number)), 5000, 0o644);
+    let mut executable = program::sample(100, false);
+    executable.pad = 512 * usize::from(number);
+    Folder::from([
+        (b"program".to_vec(), Plan::Bytes(program)),
+        (b"tool".to_vec(), Plan::Bytes(executable.link())),
+        (b"own".to_vec(), own),
+    ])
 }
