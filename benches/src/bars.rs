@@ -2,7 +2,7 @@
 //!
 //! 1 [`new_data`], 2 [`held`] and [`next_state`], 3 and 4 [`held`], 5 [`stored`], 6 [`memory`] and [`index`],
 //! 7 [`start_up`]; of the mount 8 [`reading`], 9 [`metadata`], 10 [`flip`], 11 [`generations`]; between stores 12 to 15
-//! [`exchange`]; 16 to 18 [`upkeep`]; 19 to 21 [`deltas`].
+//! [`exchange`]; 16 to 18 [`upkeep`]; 19 to 22 [`deltas`].
 
 mod deltas;
 mod exchange;
@@ -163,7 +163,7 @@ impl Bench {
     /// What moves between stores, and what keeps one sound.
     fn measure_exchange(&self, say: &dyn Fn(&str), rows: &mut Vec<Row>) {
         type Measure = fn(&Bench) -> Result<Vec<Row>>;
-        let bars: [(u8, &'static str, Measure); 8] = [
+        let bars: [(u8, &'static str, Measure); 9] = [
             (12, "exchange: upgrade", exchange::upgrade),
             (13, "exchange: speed", exchange::speed),
             (14, "exchange: swarm", exchange::swarm),
@@ -172,6 +172,7 @@ impl Bench {
             (19, "deltas: on the wire", deltas::wire),
             (20, "deltas: codecs", deltas::codecs),
             (21, "deltas: unrelated", deltas::unrelated),
+            (22, "deltas: in the store", deltas::stored),
         ];
         for (bar, what, measure) in bars.into_iter().filter(|(bar, ..)| self.options.wants_own_bar(*bar)) {
             say(&format!("{bar} {what}"));

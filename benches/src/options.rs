@@ -14,8 +14,8 @@ Measures the bars and prints their table.
   --work DIR          measure in a fresh folder inside DIR [default: /dev/shm if it is a tmpfs, else the temporary folder]
   --disk DIR          measure the bars of the mount in a fresh folder inside DIR, which is on ext4
                       [default: the temporary folder, target/ or the workspace, whichever is]
-  --bar N[,N...]      only these bars, of 1 to 21; 8 to 21 are also called mount, metadata, flip, generations, upgrade,
-                      speed, swarm, lazy, collect, verify, recovery, deltas, codecs and unrelated
+  --bar N[,N...]      only these bars, of 1 to 22; 8 to 22 are also called mount, metadata, flip, generations, upgrade,
+                      speed, swarm, lazy, collect, verify, recovery, deltas, codecs, unrelated and optimise
   --only NAME[,...]   bars 1 to 5 on these corpora alone: uv-all, uv-one, esbuild, state, small-files; 19 and 20 on these:
                       uv, esbuild, libssl3, postgresql-15, state, or any package in the corpus's deb/
   --repetitions N     turns of each entrant, 5 or more [default: 7]
@@ -26,7 +26,7 @@ Measures the bars and prints their table.
 Relative paths start at the root of the workspace. CAIRN_BIN names the cairn to measure; otherwise the release binary
 of this workspace is built and measured.";
 
-const NAMED_BARS: [(&str, u8); 14] = [
+const NAMED_BARS: [(&str, u8); 15] = [
     ("mount", 8),
     ("metadata", 9),
     ("flip", 10),
@@ -41,6 +41,7 @@ const NAMED_BARS: [(&str, u8); 14] = [
     ("deltas", 19),
     ("codecs", 20),
     ("unrelated", 21),
+    ("optimise", 22),
 ];
 const REPETITIONS_MIN: usize = 5;
 const REPETITIONS_DEFAULT: usize = 7;
@@ -213,8 +214,8 @@ fn bar(text: &str) -> Result<u8> {
         return Ok(*bar);
     }
     match text.parse() {
-        Ok(bar @ 1..=21) => Ok(bar),
-        _ => Err(Error::Usage(format!("no bar {text}: they are 1 to 21"))),
+        Ok(bar @ 1..=22) => Ok(bar),
+        _ => Err(Error::Usage(format!("no bar {text}: they are 1 to 22"))),
     }
 }
 

@@ -43,6 +43,11 @@ impl Stream {
         Ok(Stream { releases })
     }
 
+    /// Oldest first.
+    pub(crate) fn releases(&self) -> &[PathBuf] {
+        &self.releases
+    }
+
     pub(crate) fn pairs(&self) -> Vec<Pair> {
         let pair = |pair: &[PathBuf]| Pair { old: pair[0].clone(), new: pair[1].clone() };
         self.releases.windows(2).map(pair).collect()

@@ -123,6 +123,16 @@ impl Cairn {
         self.on(repo).arg("gc")
     }
 
+    /// Tells older versions in terms of newer ones.
+    pub(crate) fn optimise(&self, repo: &Repo) -> Line {
+        self.on(repo).arg("optimise")
+    }
+
+    /// Writes all of an artifact to a folder that is not there.
+    pub(crate) fn export(&self, repo: &Repo, spec: &str, into: &Path) -> Line {
+        self.on(repo).args(["export", spec]).arg(into)
+    }
+
     /// Mends what is damaged, with what a peer has.
     pub(crate) fn repair(&self, repo: &Repo, from: SocketAddr) -> Line {
         self.from(self.on(repo).arg("repair"), [from])

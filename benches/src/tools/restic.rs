@@ -16,6 +16,11 @@ impl Restic {
             .arg(repo.store())
             .arg(action)
     }
+
+    /// What its data takes, as JSON.
+    pub(crate) fn stats(repo: &Repo) -> Line {
+        Restic::on(repo, "stats").args(["--mode", "raw-data", "--json"])
+    }
 }
 
 impl Tool for Restic {
