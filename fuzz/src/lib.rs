@@ -1,5 +1,7 @@
 //! What the targets share: input cut into parts, and checksums that hold, so that what is behind them is reached.
 
+pub mod units;
+
 use std::path::{Path, PathBuf};
 
 use cairn_store::block::FrameHeader;

@@ -10,22 +10,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cairn_delta::reloc::{self, Coder, Limits};
-use cairn_delta::{Effort, deflate, prefix};
+use cairn_delta::{Effort, bitcode, deflate, prefix};
 use cairn_fuzz::join;
+use cairn_fuzz::units::{self, Pair, executable, noise};
 use cairn_net::wire::{End, Head, Item, bitmap_to_bytes, ids_to_bytes};
 use cairn_store::archive::ArchiveRequest;
 use cairn_store::block::{BlockBuilder, Compressor};
+use cairn_store::delta::{DeltaReader, UnitTools};
 use cairn_store::io::{Io, Sim};
 use cairn_store::pack::{PackKind, PackWriter};
 use cairn_store::{
     ArtifactId, ChunkId, ChunkRef, Content, ContentBuilder, Entry, FullMeta, IngestOptions, Input, MemoryObjects,
-    Node, Origin, PublishOptions, RefStatement, Subject, TreeBuilder, UseOptions, Writer, WriterOptions, index,
+    Node, Origin, PublishOptions, RefStatement, Store, Subject, TreeBuilder, UseOptions, Writer, WriterOptions, index,
 };
 use cairn_trust::{Envelope, Signature};
-
-#[allow(dead_code, reason = "what tests of the codec need more")]
-#[path = "../../delta/tests/reloc/program.rs"]
-mod program;
 
 struct Corpus(PathBuf);
 
@@ -39,16 +37,11 @@ impl Corpus {
     }
 }
 
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
-    bytes
-}
-
 fn main() {
     let folder = std::env::args_os().nth(1).expect("usage: seeds FOLDER");
     let corpus = Corpus(folder.into());
     deltas(&corpus);
+    told(&corpus);
     frames(&corpus);
     packs(&corpus);
     objects(&corpus);
@@ -77,9 +70,16 @@ fn deltas(corpus: &Corpus) {
         let unpacked = deflate::unpack(made).expect("gzip or zlib made it");
         corpus.add("deflate", &join([&unpacked.plain[..], &unpacked.recipe]));
     }
+    for made in [
+        &include_bytes!("../../delta/tests/bitcode/made/tool-1.bc")[..],
+        include_bytes!("../../delta/tests/bitcode/made/index-1.bc"),
+    ] {
+        corpus.add("bitcode", made);
+        corpus.add("bitcode", &bitcode::unpack(made).expect("LLVM made it"));
+    }
     for (arm, fixed) in [(false, false), (false, true), (true, false)] {
-        let old = program(arm, fixed, 0).link();
-        let new = program(arm, fixed, 64).link();
+        let old = executable(arm, fixed, 0);
+        let new = executable(arm, fixed, 64);
         let map = reloc::map(&old, &new, Effort::Normal, &Limits::default(), &|| false).expect("programs that are alike");
         let len = u32::try_from(new.len()).expect("small");
         for range in [0..u64::from(len), 1024..1300] {
@@ -94,19 +94,65 @@ fn deltas(corpus: &Corpus) {
     }
 }
 
-fn program(arm: bool, fixed: bool, pad: usize) -> program::Program {
-    use program::{Function, Step};
-    let function = |name: u16| {
-        let steps = (0..9).map(|n| match (name + n) % 4 {
-            0 => Step::Number(name * 3 + n),
-            1 => Step::Call(name + n),
-            2 => Step::Data(n),
-            _ => Step::Table,
-        });
-        Function { name: u32::from(name), steps: steps.collect() }
+/// Units of all kinds, for each pair of versions: as they are made, and with streams that no compression hides.
+fn told(corpus: &Corpus) {
+    let all = units::pairs();
+    for (number, pair) in (0u8..).zip(&all.pairs) {
+        let add = |units: &[Vec<u8>]| corpus.add("unit", &[&[number][..], &join(units.iter().map(Vec::as_slice))].concat());
+        add(&[all.objects(pair)]);
+        let add = |units: &[Vec<u8>]| {
+            assert!(hold(&all.store, pair, units), "pair {number}: units that do not hold");
+            add(units);
+        };
+        let made = all.units(pair);
+        if made.iter().map(Vec::len).sum::<usize>() < 15_000 {
+            add(&made);
+        }
+        match number {
+            0 | 1 => relocated(pair).iter().for_each(|units| add(units)),
+            2 => add(&[unpacked_gzip(pair)]),
+            _ => {}
+        }
+        if pair.new.len() < 15_000 {
+            add(&[unit(0, pair.gap.chunks(), &pair.new)]);
+        }
+    }
+}
+
+/// Whether units are all that lacks of a pair.
+fn hold(store: &Store, pair: &Pair, units: &[Vec<u8>]) -> bool {
+    let (mut reader, mut tools) = (DeltaReader::new(Arc::clone(&pair.gap)), UnitTools::default());
+    let mut holds = |unit: &Vec<u8>| match reader.take(unit.clone()) {
+        Ok(job) => job.is_none_or(|job| job.run(store, &mut tools).is_ok()),
+        Err(_) => false,
     };
-    let functions = (0..24).map(function).collect();
-    program::Program { functions, words: (0..20).collect(), arm, fixed, sections: true, pad }
+    units.iter().all(&mut holds) && reader.finish().is_ok()
+}
+
+/// A unit that begins with one number.
+fn unit(kind: u8, number: usize, rest: &[u8]) -> Vec<u8> {
+    let mut unit = vec![kind];
+    put_number(&mut unit, number);
+    unit.extend(rest);
+    unit
+}
+
+fn relocated(pair: &Pair) -> [[Vec<u8>; 2]; 2] {
+    let map = reloc::map(&pair.old, &pair.new, Effort::Normal, &Limits::default(), &|| false).expect("programs that are alike");
+    let whole = 0..pair.new.len() as u64;
+    let payload = Coder::new(&map).encode(&pair.old.as_slice(), &[whole], &pair.new, Effort::Normal).expect("its own range");
+    let map = map.to_bytes();
+    let plain_map = [&map[..4], &unpacked_streams(&map[4..])].concat();
+    let chunks = pair.gap.chunks();
+    [[unit(3, 0, &map), unit(2, chunks, &payload)], [unit(3, 0, &plain_map), unit(2, chunks, &unpacked_streams(&payload))]]
+}
+
+fn unpacked_gzip(pair: &Pair) -> Vec<u8> {
+    let (old, new) = (deflate::content(&pair.old).expect("made by zlib"), deflate::unpack(&pair.new).expect("made by gzip"));
+    let content = prefix::Encoder::new(Effort::Normal).encode(&old, &new.plain);
+    let lens = [&new.recipe, &new.plain].map(|part| u32::try_from(part.len()).expect("small").to_le_bytes()).concat();
+    let rest = [&[0][..], &lens, &new.recipe, &content].concat();
+    unit(5, pair.gap.chunks(), &rest)
 }
 
 /// Streams with what they hold as it is, which the decoder takes too: compressed ones would stop the fuzzer.
