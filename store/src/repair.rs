@@ -154,6 +154,7 @@ impl Writer {
         repaired.packs.iter().try_for_each(|pack| self.quarantine(*pack))?;
         drop(condemned);
         self.refresh_index();
+        self.forget_damage_of_deltas();
         let store = self.local();
         repaired.healed = lost.iter().filter(|id| store.chunk(id).is_ok()).count() as u64;
         for (artifact, needed) in &plan.affected {

@@ -83,6 +83,9 @@ impl History {
     pub(crate) fn of(seed: u64) -> Self {
         let mut chance = Chance::new(seed);
         let mut steps = Vec::new();
+        if chance.below(4) == 0 {
+            steps.extend(Step::releases(&mut chance));
+        }
         for _ in 0..4 + chance.below(STEPS_MAX - 3) {
             steps.push(Step::by(&mut chance));
         }

@@ -4,7 +4,7 @@
 use harness::seed::Chance;
 
 use crate::model::{Model, Series};
-use crate::world::{FAR, LOCAL, VERSIONS, World};
+use crate::world::{BUILDS, BUILDS_FROM, FAR, LOCAL, VERSIONS, World};
 
 const PROFILES: [&str; 2] = ["canary", "default"];
 const CHANNELS: [&str; 2] = ["stable", "next"];
@@ -124,6 +124,17 @@ pub(crate) enum Change {
 }
 
 impl Step {
+    /// Builds of one program as versions of one package, the older ones of which are told in terms of the newest.
+    pub(crate) fn releases(chance: &mut Chance) -> [Self; 4] {
+        let package = chance.below(LOCAL.len() as u64);
+        let mut add = |version: u64| {
+            // Both the package and the version come of this number.
+            let name = (7 * version..).find(|name| name % LOCAL.len() as u64 == package).unwrap_or(0);
+            Self::Add { name, tree: BUILDS_FROM + chance.below(u64::from(BUILDS)) }
+        };
+        [add(0), add(1), add(2), Self::Optimise { stop: None }]
+    }
+
     pub(crate) fn by(chance: &mut Chance) -> Self {
         let mut any = || chance.below(1 << 16);
         match any() % 62 {

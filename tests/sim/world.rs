@@ -195,12 +195,14 @@ fn folders() -> Vec<Folder> {
         folder(&[("a", Fill::Text(3), 3100), ("b", Fill::Noise(1), 20_000), ("e", Fill::Noise(4), 5000)]);
     let many = (0..24u64).map(|n| (n.to_string().into_bytes(), Plan::File(Fill::Text(n), 400, 0o644)));
     let alone = folder(&[("x", Fill::Noise(7), 12_000), ("c", Fill::Noise(2), 9000)]);
-    let others = [small, nested, long, inline, next, many.collect(), alone];
+    let others: [Folder; BUILDS_FROM as usize] = [small, nested, long, inline, next, many.collect(), alone];
     others.into_iter().chain((1..=BUILDS).map(build)).collect()
 }
 
 /// So many trees are builds of one program, so that versions are often like one another.
-const BUILDS: u8 = 28;
+pub(crate) const BUILDS: u8 = 28;
+/// The number of the first of them.
+pub(crate) const BUILDS_FROM: u64 = 7;
 
 /// A program as it is built from time to time: a little of every chunk is different.
 fn build(number: u8) -> Folder {

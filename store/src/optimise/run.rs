@@ -118,7 +118,11 @@ impl Writer {
             plan.versions.iter().map(|version| version.plain_bytes).sum(),
             plan.versions.len() as u64,
         );
-        let done = run.run(plan);
+        let done = match run.run(plan) {
+            // Somebody has stopped it where nothing was begun.
+            Err(Error::Cancelled) => Ok(false),
+            done => done,
+        };
         let result = run.result;
         if !result.made.is_empty() {
             self.write_index(true);
@@ -218,6 +222,7 @@ impl Run<'_> {
             }
             Err(error) => {
                 batch.discard_made(named);
+                self.result = before;
                 return Err(error);
             }
         };

@@ -8,7 +8,7 @@ use super::{Placed, Store, lock};
 use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId};
 use crate::index::{Index, Overlay, Place};
-use crate::pack::{Pack, SEALED};
+use crate::pack::{Pack, PackKind, SEALED};
 
 /// Places that are remembered as damaged, at most; of those beyond, the damage is found again at each read.
 const DAMAGED_MAX: usize = 1 << 18;
@@ -290,6 +290,18 @@ impl Store {
         if !self.knows_no_damage() {
             let is_sound = |place: &Place| place.pack == pack && frames.contains(&place.frame);
             self.inner.damaged.change(|known| known.places.retain(|place| !is_sound(place)));
+        }
+    }
+
+    /// Forgets what was noted of packs of deltas, in which what a frame stands on may be to blame: what does not hold is found
+    /// again when it is read.
+    pub(crate) fn forget_damage_of_deltas(&self) {
+        if !self.knows_no_damage() {
+            let packs = self.damaged_packs().into_keys();
+            let is_of_deltas =
+                |id: &PackId| self.pack(*id).is_ok_and(|pack| pack.footer().kind == PackKind::Delta);
+            let deltas: HashSet<PackId> = packs.filter(is_of_deltas).collect();
+            self.inner.damaged.change(|known| known.places.retain(|place| !deltas.contains(&place.pack)));
         }
     }
 
