@@ -235,7 +235,8 @@ fn a_hole_of_the_earlier_version_is_not_held_in_memory() {
     let before = most_memory_kib();
     std::os::unix::fs::FileExt::write_all_at(&file, b"changed", 0).unwrap();
     add(&store, &path, &one_thread("2"));
-    let grown = most_memory_kib() - before;
+    // The kernel counts in batches, so it may say a little less than before.
+    let grown = most_memory_kib().saturating_sub(before);
     assert!(grown < 1 << 20, "{grown} KiB more");
 }
 
