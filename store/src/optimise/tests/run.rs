@@ -336,3 +336,56 @@ fn wherever_it_is_stopped_everything_is_there_and_it_goes_on() {
         assert!(stored(&sim) < 500_000, "{context}: {}", stored(&sim));
     }
 }
+
+/// What somebody made of a frame, checksums and all, comes to an error or to the chunks that its ids name.
+#[test]
+fn told_frames_that_were_made_up_are_never_believed() {
+    let (_, writer, _) = started(2);
+    optimise(&writer).unwrap();
+    let mut state = 7u64;
+    let mut random = |below: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    let (mut decompressor, mut seen, mut refused) = (Decompressor::default(), BTreeSet::new(), 0);
+    for id in writer.index().unwrap().packs() {
+        let pack = writer.pack(*id).unwrap();
+        for number in (0u16..).take(pack.footer().frames.len()) {
+            let bytes = pack.frame(number).unwrap();
+            let Ok((header, len)) = crate::block::FrameHeader::decode_delta(&bytes) else { continue };
+            if header.bases.is_empty() {
+                continue;
+            }
+            seen.insert(header.codec as u8);
+            for _ in 0..4000 {
+                let (mut header, mut payload) = (header.clone(), bytes[len..].to_vec());
+                for _ in 0..=random(3) {
+                    // The first bytes say where things lie.
+                    let part = if random(2) == 0 { 24 } else { payload.len() };
+                    let at = random(part.min(payload.len()));
+                    payload[at] = u8::try_from(random(256)).unwrap();
+                }
+                if random(4) == 0 {
+                    payload.truncate(1 + random(payload.len()));
+                }
+                if random(4) == 0 {
+                    let count = header.bases.len();
+                    let (from, to) = (random(count), random(count));
+                    header.bases.swap(from, to);
+                }
+                header.stored_len = u32::try_from(payload.len()).unwrap();
+                header.payload_crc = crc32c::crc32c(&payload);
+                let made = [header.encode(), payload].concat();
+                let Ok(block) = writer.decode_in(&pack, number, &made, &mut decompressor, Vec::new()) else {
+                    refused += 1;
+                    continue;
+                };
+                for (slot, (id, _)) in header.chunks.iter().enumerate() {
+                    assert!(block.chunk(slot).map_or(true, |bytes| ChunkId::of(bytes) == *id));
+                }
+            }
+        }
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<u8>>(), [Codec::Prefix as u8, Codec::Relocation as u8]);
+    assert!(refused > 100, "{refused}");
+}
