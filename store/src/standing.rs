@@ -36,15 +36,7 @@ impl Store {
         if pack.footer().kind != PackKind::Delta {
             return Ok(None);
         }
-        let mut frames = Vec::with_capacity(pack.footer().frames.len());
-        for number in (0u16..).take(pack.footer().frames.len()) {
-            match pack.header(number) {
-                Ok(header) => frames.push(header),
-                Err(error) if is_damage(&error) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(Some(frames))
+        Ok(Some(pack.sound_headers()?.into_iter().map(|(_, header)| header).collect()))
     }
 
     /// What keeps `chunks` by standing on them: all chunks of packs of deltas in which a frame does, or stands on what is in

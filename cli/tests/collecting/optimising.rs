@@ -36,16 +36,14 @@ fn older_versions_take_less_and_read_as_before() {
 
     let again = world.good(&["optimise"]);
     assert!(again.contains("nothing is to be told") && again.contains("4 told already"), "{again}");
-    // All others stand on the newest, and are plain when it is gone.
+    // All others stand on the newest: what they stand on stays, since they would take more without.
     world.good(&["rm", "tool@5"]);
     for _ in 0..3 {
         world.good(&["gc"]);
         world.check_builds(1..=4);
         world.verify();
     }
-    assert_eq!(world.told(), 0);
-    world.good(&["optimise"]);
-    assert!(world.packed() * 2 < full);
+    assert!(world.told() > 0 && world.packed() * 2 < full);
     // What is shown becomes plain again.
     world.good(&["use", "tool@2"]);
     let plan = world.json(&["optimise", "--dry-run"]);

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use cairn_delta::DeltaError;
-use cairn_delta::reloc::{Coder, Map, Old};
+use cairn_delta::reloc::{Coder, Old};
 use serde::{Deserialize, Serialize};
 
 use super::{Bases, FrameError, FrameHeader, Undecoded};
@@ -114,18 +114,8 @@ pub(super) fn decode(
     let map = bases.map(map)?;
     let based = bases.read(base_ids)?;
     let old = ranges(&placed.bases, based.lens()).and_then(|ranges| Parts::new(ranges, &based.bytes));
-    decode_behind(&map, &old.ok_or(FrameError::Lengths)?, &wanted, residual, buffer)
-        .map_err(|_| FrameError::Decompress.into())
-}
-
-fn decode_behind(
-    map: &Map,
-    old: &Parts<'_>,
-    wanted: &[Range<u64>],
-    residual: &[u8],
-    buffer: Vec<u8>,
-) -> Result<Vec<u8>, DeltaError> {
-    Coder::new(map).decode(old, wanted, residual, buffer)
+    let old = old.ok_or(FrameError::Lengths)?;
+    Coder::new(&map).decode(&old, &wanted, residual, buffer).map_err(|_| FrameError::Decompress.into())
 }
 
 #[cfg(test)]

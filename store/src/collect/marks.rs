@@ -22,6 +22,8 @@ use crate::store::{Store, is_damage};
 pub(super) struct Marks {
     packs: Vec<Marked>,
     by_id: HashMap<PackId, usize>,
+    /// Whether frames that stand on what nobody else needs are to stand alone.
+    alone_pays: AtomicBool,
 }
 
 /// A pack, and what is needed of it.
@@ -131,13 +133,18 @@ impl Marked {
         self.ordinal(frame, slot).is_none_or(|at| self.named.get(at))
     }
 
-    /// Whether a frame is needed for itself, though not all that it stands on is: then it is to stand alone.
+    /// Whether a frame is needed for itself, though not all that it stands on is, and is to stand alone: where that pays.
     pub(super) fn is_to_stand_alone(
         &self,
         frame: u16,
         marks: &Marks,
         find: &dyn Fn(&ChunkId) -> Option<Place>,
     ) -> bool {
+        marks.alone_pays.load(Ordering::Acquire) && self.stands_on_others(frame, marks, find)
+    }
+
+    /// Whether a frame is needed for itself, though not all that it stands on is.
+    fn stands_on_others(&self, frame: u16, marks: &Marks, find: &dyn Fn(&ChunkId) -> Option<Place>) -> bool {
         let Some(bases) = self.bases.get(usize::from(frame)).filter(|bases| !bases.is_empty()) else {
             return false;
         };
@@ -224,7 +231,7 @@ impl Marks {
         let mut packs = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         packs.sort_unstable_by_key(|pack| pack.id);
         let by_id = packs.iter().enumerate().map(|(number, pack)| (pack.id, number)).collect();
-        Ok(Self { packs, by_id })
+        Ok(Self { packs, by_id, alone_pays: AtomicBool::new(false) })
     }
 
     /// The packs, ascending by id.
@@ -268,6 +275,28 @@ impl Marks {
                 return;
             }
         }
+    }
+
+    /// Finds out whether it frees more than it takes that frames which stand on what nobody else needs stand alone: all
+    /// of them, or none, so that no collection makes a store larger.
+    pub(super) fn weigh(&self, find: &dyn Fn(&ChunkId) -> Option<Place>) {
+        let (mut freed, mut stored, mut plain) = (0u64, 0u64, 0u64);
+        for pack in self.packs.iter().filter(|pack| pack.kind != PackKind::Delta) {
+            for (frame, row) in pack.frames.iter().enumerate() {
+                let (from, to) = (pack.starts[frame], pack.starts[frame + 1]);
+                let idle = (from..to).filter(|at| pack.based.get(*at) && !pack.named.get(*at)).count() as u64;
+                if idle > 0 {
+                    freed += u64::from(row.len) * idle / u64::from(to - from);
+                    (stored, plain) = (stored + u64::from(row.len), plain + u64::from(row.plain_len));
+                }
+            }
+        }
+        // What stands on chunks is like them, and is compressed as much.
+        let alone = |row: &FrameRow| (u64::from(row.plain_len) * stored).checked_div(plain).unwrap_or(0);
+        let frames = self.packs.iter().flat_map(|pack| (0u16..).zip(&pack.frames).map(move |it| (pack, it)));
+        let others = frames.filter(|(pack, (frame, _))| pack.stands_on_others(*frame, self, find));
+        let taken: u64 = others.map(|(_, (_, row))| alone(row).saturating_sub(row.len.into())).sum();
+        self.alone_pays.store(taken <= freed, Ordering::Release);
     }
 
     /// Whether all below the object at a place is marked.

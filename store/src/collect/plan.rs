@@ -151,6 +151,7 @@ pub(super) fn verdicts(
     damaged: &BTreeMap<PackId, String>,
     everything: Option<&Hold>,
 ) -> Vec<PackPlan> {
+    marks.weigh(find);
     let mut plans: Vec<PackPlan> = marks
         .packs()
         .iter()

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use crate::block::FrameHeader;
 use crate::error::Result;
 use crate::id::{ChunkId, PackId};
-use crate::store::{Store, is_damage};
+use crate::store::Store;
 
 /// What stands on what.
 #[derive(Default)]
@@ -24,15 +24,8 @@ impl Graph {
     pub(super) fn of(store: &Store, packs: impl Iterator<Item = PackId>) -> Result<Self> {
         let mut graph = Self::default();
         for id in packs {
-            let pack = store.pack(id)?;
-            for number in (0u16..).take(pack.footer().frames.len()) {
-                match pack.header(number) {
-                    Ok(header) => graph.add(&header),
-                    // Nothing can be read of it, so nothing stands on what it says.
-                    Err(error) if is_damage(&error) => {}
-                    Err(error) => return Err(error),
-                }
-            }
+            // Of what does not hold nothing can be read, so nothing stands on what it says.
+            store.pack(id)?.sound_headers()?.iter().for_each(|(_, header)| graph.add(header));
         }
         Ok(graph)
     }

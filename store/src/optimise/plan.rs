@@ -140,14 +140,8 @@ pub(super) fn stored_if_open(needed: &Needed, graph: &Graph, chunk: &ChunkRef) -
 pub(super) fn folded(store: &Store, needed: &Needed) -> Result<Vec<(ChunkRef, PackId)>> {
     let mut found = Vec::new();
     for id in needed.delta_packs().filter(|id| !needed.is_damaged(id)) {
-        let pack = store.pack(id)?;
-        for frame in (0u16..).take(pack.footer().frames.len()) {
+        for (frame, header) in store.pack(id)?.sound_headers()? {
             let is_needed = |slot: u16| needed.is_needed(&Place { pack: id, frame, slot });
-            let header = match pack.header(frame) {
-                Ok(header) => header,
-                Err(error) if is_damage(&error) => continue,
-                Err(error) => return Err(error),
-            };
             let slots = (0u16..).zip(&header.chunks).filter(|(slot, _)| is_needed(*slot));
             let chunks = slots.map(|(_, (id, len))| ChunkRef { id: *id, len: *len });
             found.extend(chunks.filter(|_| !header.bases.is_empty()).map(|chunk| (chunk, id)));

@@ -237,6 +237,22 @@ impl Pack {
         Ok(decoded.0)
     }
 
+    /// The headers of its frames, each with its number, but those that do not hold.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn sound_headers(&self) -> Result<Vec<(u16, FrameHeader)>> {
+        let mut headers = Vec::with_capacity(self.footer.frames.len());
+        for number in (0u16..).take(self.footer.frames.len()) {
+            match self.header(number) {
+                Ok(header) => headers.push((number, header)),
+                Err(error) if is_damage(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(headers)
+    }
+
     fn read_frame(&self, number: u16, bytes: &mut Vec<u8>) -> Result<()> {
         let row = self.row(number).ok_or_else(|| Error::Damaged {
             what: format!("pack {}", self.path.display()),

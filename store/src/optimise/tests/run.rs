@@ -145,7 +145,7 @@ fn what_comes_to_be_shown_becomes_plain_again() {
 }
 
 #[test]
-fn what_stood_on_a_version_that_goes_is_written_again() {
+fn what_stood_on_a_version_that_goes_is_written_again_where_that_takes_less() {
     let (sim, writer, builds) = started(4);
     optimise(&writer).unwrap();
     let packs = |kind: PackKind| {
@@ -159,6 +159,7 @@ fn what_stood_on_a_version_that_goes_is_written_again() {
         assert!(optimise(&writer).unwrap().complete);
         writer.remove_ref(&key(gone), false).unwrap();
         let left: BTreeSet<u64> = left.into_iter().collect();
+        let before = stored(&sim);
         for round in 0..3 {
             assert!(collect(&writer).unwrap().complete);
             builds.check(&writer, &left, &format!("{gone} went, round {round}"));
@@ -166,6 +167,8 @@ fn what_stood_on_a_version_that_goes_is_written_again() {
         }
         let plan = writer.plan_collection(&CollectOptions::default(), &()).unwrap();
         assert!(plan.packs.iter().all(|pack| matches!(pack.verdict, Verdict::Keep(_))), "{plan:?}");
+        // What frees about what it takes may take a little more: heads of frames are not counted.
+        assert!(stored(&sim) <= before + before / 100, "{gone} went: {} of {before}", stored(&sim));
     }
     assert_eq!(packs(PackKind::Delta), 0);
     assert!(stored(&sim) < 400_000, "{}", stored(&sim));
