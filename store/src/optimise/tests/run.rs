@@ -170,6 +170,10 @@ fn what_stood_on_a_version_that_goes_is_written_again_where_that_takes_less() {
         // What frees about what it takes may take a little more: heads of frames are not counted.
         assert!(stored(&sim) <= before + before / 100, "{gone} went: {} of {before}", stored(&sim));
     }
+    // The one that is left is the newest.
+    assert!(optimise(&writer).unwrap().complete);
+    (0..3).for_each(|_| assert!(collect(&writer).unwrap().complete));
+    builds.check(&writer, &BTreeSet::from([0]), "the last");
     assert_eq!(packs(PackKind::Delta), 0);
     assert!(stored(&sim) < 400_000, "{}", stored(&sim));
 }
