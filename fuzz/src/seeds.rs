@@ -13,15 +13,16 @@ use cairn_delta::reloc::{self, Coder, Limits};
 use cairn_delta::{Effort, bitcode, deflate, prefix};
 use cairn_fuzz::join;
 use cairn_fuzz::units::{self, Pair, executable, noise};
-use cairn_net::wire::{End, Head, Item, bitmap_to_bytes, ids_to_bytes};
+use cairn_net::wire::{End, EventItem, Head, Item, bitmap_to_bytes, ids_to_bytes};
 use cairn_store::archive::ArchiveRequest;
 use cairn_store::block::{BlockBuilder, Compressor};
 use cairn_store::delta::{DeltaReader, UnitTools};
 use cairn_store::io::{Io, Sim};
 use cairn_store::pack::{PackKind, PackWriter};
 use cairn_store::{
-    ArtifactId, ChunkId, ChunkRef, Content, ContentBuilder, Entry, FullMeta, IngestOptions, Input, MemoryObjects,
-    Node, Origin, PublishOptions, RefStatement, Store, Subject, TreeBuilder, UseOptions, Writer, WriterOptions, index,
+    ArtifactId, ChunkId, ChunkRef, Content, ContentBuilder, Entry, Event, FullMeta, IngestOptions, Input, MemoryObjects,
+    Node, Origin, PublishOptions, RefStatement, StateHash, Store, StreamBounds, Streams, Subject, TreeBuilder, UseOptions,
+    Writer, WriterOptions, index,
 };
 use cairn_trust::{Envelope, Signature};
 
@@ -335,6 +336,14 @@ fn wire(corpus: &Corpus) {
     let mut stream = Vec::new();
     items.iter().for_each(|item| item.encode(&mut stream));
     corpus.add("stream", &stream);
+    let event = |round| Event { round, state_hash: StateHash::new(&[7; 20]).ok(), payload: noise(round, 90) };
+    let items = [
+        EventItem::Span { first: 3, next: 9 },
+        EventItem::Event(event(4)),
+        EventItem::Head(event(5).head()),
+        EventItem::End { items: 2 },
+    ];
+    corpus.add("events", &items.iter().flat_map(EventItem::to_bytes).collect::<Vec<u8>>());
     for text in [
         r#"{"refs":[{"name":"uv","version":"1","platform":"any/any","artifact":"0000000000000000000000000000000000000000000000000000000000000000","time_ms":1}]}"#,
         r#"{"error":{"kind":"not_found","message":"no","missing":[]}}"#,
@@ -423,6 +432,20 @@ fn stores(corpus: &Corpus) {
     let dir = root.join("journal");
     for found in sim.list(&dir).expect("a folder") {
         corpus.add("journal", &sim.read(&dir.join(&found.name)).expect("a file"));
+    }
+    let streams = Streams::open(&writer, StreamBounds::default()).expect("the writer's store");
+    let log = streams.make(&"chain".parse().expect("a name")).expect("there is room");
+    let event = |round: u64| Event {
+        round,
+        state_hash: StateHash::new(&[7; 20]).ok().filter(|_| round.is_multiple_of(2)),
+        payload: noise(round, 200 * usize::try_from(round).expect("it is small")),
+    };
+    for rounds in [3..4, 4..7, 7..9] {
+        log.append(&rounds.map(event).collect::<Vec<_>>()).expect("there is room");
+    }
+    let dir = root.join("streams/chain");
+    for found in sim.list(&dir).expect("a folder") {
+        corpus.add("events", &sim.read(&dir.join(&found.name)).expect("a file"));
     }
     let io: Arc<dyn Io> = Arc::new(sim.clone());
     index::Index::open(&io, root).and_then(|index| index.persist(&*io, root, true)).expect("an index");

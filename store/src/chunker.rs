@@ -122,8 +122,7 @@ fn page_chunk(page: u32, size: u64) -> u32 {
 
 /// The page size of a database file, as its first bytes tell.
 fn page_size(head: &[u8], size: u64) -> Option<u32> {
-    let page =
-        sqlite(head).or_else(|| berkeley_db(head)).or_else(|| lmdb(head)).or_else(|| postgresql(head))?;
+    let page = [sqlite, berkeley_db, lmdb, redb, postgresql].into_iter().find_map(|page_of| page_of(head))?;
     (page.is_power_of_two() && page <= PAGE_MAX && size.is_multiple_of(u64::from(page))).then_some(page)
 }
 
@@ -149,6 +148,13 @@ fn berkeley_db(head: &[u8]) -> Option<u32> {
 fn lmdb(head: &[u8]) -> Option<u32> {
     let word = |at: usize| Some(u32::from_le_bytes(head.get(at..at + 4)?.try_into().ok()?));
     (word(16)? == 0xBEEF_C0DE && word(4096 + 16)? == 0xBEEF_C0DE).then_some(4096)
+}
+
+/// `docs/design.md` of redb: magic first, page size at 12, little-endian.
+fn redb(head: &[u8]) -> Option<u32> {
+    let rest = head.strip_prefix(b"redb\x1A\x0A\xA9\x0D\x0A")?;
+    let page = u32::from_le_bytes(rest.get(3..7)?.try_into().ok()?);
+    (page >= 512).then_some(page)
 }
 
 /// `storage/bufpage.h`: every page begins with a header that carries its size and layout version 4. Both pages of the
@@ -234,5 +240,12 @@ mod tests {
             assert_eq!(page(&sqlite[..len], len as u64), None);
         }
         assert_eq!(page(&noise(HEAD_LEN), 1 << 20), None);
+        let mut redb = b"redb\x1A\x0A\xA9\x0D\x0A\x01\0\0\0\x10\0\0".to_vec();
+        redb.resize(HEAD_LEN, 0);
+        assert_eq!(page(&redb, 1 << 20), Some(4096));
+        assert_eq!(page(&redb, (1 << 20) + 512), None);
+        for len in [9, 12, 15] {
+            assert_eq!(page(&redb[..len], 1 << 20), None);
+        }
     }
 }

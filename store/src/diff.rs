@@ -3,6 +3,7 @@
 //! Both trees are walked together in canonical order. Directories with equal ids are passed over unread, so the time is
 //! that of the directories on the way to what changed.
 
+mod ranges;
 mod transfer;
 
 use std::cmp::Ordering;
@@ -14,6 +15,7 @@ use crate::id::TreeId;
 use crate::object::ObjectSource;
 use crate::tree::{Entries, Entry, Node, PATH_LEN_MAX, entries};
 
+pub use ranges::{FileSide, ranges};
 pub use transfer::{FileTransfer, Transfer};
 
 /// What an entry is.

@@ -109,6 +109,28 @@ pub enum Error {
         /// Why, and what would do.
         detail: String,
     },
+    /// An event of a later round than the next.
+    #[error("{what} takes round {next} next, and was given round {given}")]
+    RoundGap {
+        /// `stream chain`.
+        what: String,
+        /// The round that was given.
+        given: u64,
+        /// The round that it takes next.
+        next: u64,
+    },
+    /// Rounds that are older than what is kept of a stream.
+    #[error("{what} keeps rounds from {first} on; round {given} is gone")]
+    RoundsGone {
+        /// `stream chain`.
+        what: String,
+        /// The round that was asked for.
+        given: u64,
+        /// The oldest that is kept.
+        first: u64,
+        /// The round after the newest.
+        next: u64,
+    },
     /// A name, version, spec, platform or option that is not acceptable.
     #[error("{what} {given:?} is not acceptable: {reason}")]
     Invalid {
@@ -228,10 +250,10 @@ impl Error {
             Self::Io { .. } | Self::Tree { .. } | Self::Input { .. } | Self::Poisoned { .. } => Kind::Failed,
             Self::NewerFormat { .. } | Self::Full { .. } => Kind::Failed,
             Self::Absent { .. } | Self::Incomplete { .. } => Kind::Absent,
-            Self::NoPackage { .. } | Self::NoGeneration { .. } => Kind::Absent,
+            Self::NoPackage { .. } | Self::NoGeneration { .. } | Self::RoundsGone { .. } => Kind::Absent,
             Self::Damaged { .. } | Self::Archive { .. } => Kind::Damaged,
             Self::Busy { .. } | Self::Conflict { .. } | Self::CommandClash { .. } => Kind::Conflict,
-            Self::RolledBack { .. } => Kind::Conflict,
+            Self::RolledBack { .. } | Self::RoundGap { .. } => Kind::Conflict,
             Self::Invalid { .. } | Self::Ambiguous { .. } | Self::WrongPlatform { .. } => Kind::Misuse,
             Self::Unavailable { .. } => Kind::Unavailable,
             Self::Cancelled => Kind::Cancelled,

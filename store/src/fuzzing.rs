@@ -20,3 +20,13 @@ pub fn decode_stat_cache(bytes: &[u8]) -> Option<usize> {
 pub fn decode_usage(bytes: &[u8]) -> Option<usize> {
     crate::usage::decode_usage(bytes)
 }
+
+/// The events of a log that has this segment alone, if it can be opened. Opening it once more and appending to it changes
+/// nothing of what it says.
+///
+/// # Panics
+/// If it does, or something is read that is not what it should be.
+#[must_use]
+pub fn event_log(segment: &[u8]) -> Option<Vec<crate::Event>> {
+    crate::streams::open_segment(segment)
+}

@@ -145,6 +145,11 @@ impl Index {
         !self.loose.iter().all(Loose::is_whole) && self.opened.elapsed() >= ASKED_AGAIN
     }
 
+    /// Whether it has every chunk that a pack was sealed with.
+    pub(crate) fn has_all_of(&self, pack: &PackId) -> bool {
+        self.packs.contains(pack) && !self.loose.iter().any(|loose| loose.is_unsound(pack))
+    }
+
     /// The packs that it covers.
     #[must_use]
     pub fn packs(&self) -> &HashSet<PackId> {

@@ -18,6 +18,7 @@ mod reliance;
 mod scan;
 mod source;
 mod statcache;
+mod still;
 mod stitch;
 mod stream;
 mod walk;
@@ -39,22 +40,27 @@ use self::reliance::Reliance;
 use self::source::Item;
 use self::statcache::StatCache;
 pub(crate) use self::statcache::decode_rows as decode_stat_cache;
+use self::still::{Newest, Seen};
 use self::walk::Roots;
 pub use crate::artifact::MetadataPolicy;
 use crate::artifact::{Artifact, ArtifactKind, Chunking, RootMeta};
 use crate::chunker::{CdcBounds, PACKAGE_BOUNDS};
 use crate::error::{Error, Result};
+use crate::event::StateHash;
 use crate::holds::Stake;
 use crate::id::{ArtifactId, TreeId};
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::refs::{Name, Platform, RefKey, Version};
+use crate::snapshots;
 use crate::store::Store;
 use crate::tree::Entry;
 
 /// How an artifact is made.
 #[derive(Debug, Clone)]
 pub struct IngestOptions {
+    /// What it is for.
+    pub kind: ArtifactKind,
     /// Its name.
     pub name: Name,
     /// Its version.
@@ -63,14 +69,33 @@ pub struct IngestOptions {
     pub platform: Option<Platform>,
     /// What is kept of files' metadata.
     pub policy: MetadataPolicy,
-    /// Whether named pipes and devices are kept. They are refused otherwise, and sockets always.
+    /// Whether named pipes and devices are kept. They are refused otherwise.
     pub special_files: bool,
+    /// Whether sockets are left out, which hold nothing and are made anew by whoever listens. They are refused otherwise.
+    pub leave_sockets_out: bool,
     /// Facts about its origin; part of its id.
     pub provenance: BTreeMap<String, String>,
     /// Bounds of content-defined chunks.
     pub bounds: CdcBounds,
+    /// Whether the tree has to stay as it is from the beginning to the end, and all of it is looked at again at the end. A
+    /// file that changes while it is read is refused in any case.
+    pub still: bool,
+    /// What tells that a file has not changed.
+    pub stamps: Stamps,
     /// Worker threads; one for each core where none are given.
     pub threads: Option<NonZero<usize>>,
+}
+
+/// What tells that a file is what it was when it was read before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Stamps {
+    /// Device, inode, length, modification time and change time.
+    #[default]
+    All,
+    /// All but the change time, which making or removing another hard link changes too. For checkpoints of databases that
+    /// link files which they never write again. Whoever changes a file in place and sets its modification time back is
+    /// not noticed; without this he is.
+    HardLinks,
 }
 
 impl IngestOptions {
@@ -78,14 +103,36 @@ impl IngestOptions {
     #[must_use]
     pub fn package(name: Name, version: Version) -> Self {
         Self {
+            kind: ArtifactKind::Package,
             name,
             version,
             platform: None,
             policy: MetadataPolicy::Portable,
             special_files: false,
+            leave_sockets_out: false,
             provenance: BTreeMap::new(),
             bounds: PACKAGE_BOUNDS,
+            still: false,
+            stamps: Stamps::All,
             threads: None,
+        }
+    }
+
+    /// A state directory after a round, for every platform, with all metadata; sockets are left out.
+    #[must_use]
+    pub fn snapshot(name: Name, round: u64, state_hash: Option<&StateHash>) -> Self {
+        let version = snapshots::key_of(&name, round).version;
+        let mut provenance = BTreeMap::from([(snapshots::ROUND.to_owned(), round.to_string())]);
+        provenance.extend(state_hash.map(|hash| (snapshots::STATE_HASH.to_owned(), hash.to_string())));
+        Self {
+            kind: ArtifactKind::Snapshot,
+            platform: Some(Platform::any()),
+            policy: MetadataPolicy::Full,
+            provenance,
+            special_files: true,
+            leave_sockets_out: true,
+            still: true,
+            ..Self::package(name, version)
         }
     }
 }
@@ -158,8 +205,6 @@ pub(crate) fn ingest(
             give_room_back(store, deposit, named);
         }
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let started_ns = i128::try_from(now.as_nanos()).unwrap_or(i128::MAX);
     // What is not here must not be fetched for the sake of hints.
     let store = &local;
     let held = Arc::new(Reliance::new(store.index_of_all()?, stake));
@@ -170,20 +215,8 @@ pub(crate) fn ingest(
     let context = Context { options, progress, objects: store, held, pool, prior };
     match input {
         Input::Paths(paths) => {
-            let (roots, canonical) = resolve(&paths)?;
-            let links = match options.policy {
-                MetadataPolicy::Portable => Links::default(),
-                MetadataPolicy::Full => Links::count(&walk::walk(roots.clone()))?,
-            };
-            let cache = StatCache::load(&**store.io(), store.path(), &canonical, options.bounds, started_ns);
-            let mut pipeline = Pipeline::new(context, deposit, cache, links);
-            let ran = pipeline.run(&walk::walk(roots));
-            let Pipeline { mut deposit, cache, assembly, .. } = pipeline;
-            let ingested =
-                ran.and_then(|(root, entry)| complete(&mut deposit, options, root, &entry, assembly.totals));
-            let ingested = ingested.inspect_err(|error| give_room_back(&mut deposit, error))?;
-            cache.save(&**store.io());
-            Ok(ingested)
+            let (mut deposit, ingested) = ingest_paths(store, context, deposit, &paths);
+            ingested.inspect_err(|error| give_room_back(&mut deposit, error))
         }
         Input::Reader { name, executable, reader } => {
             let streamed = stream::run(&context, &mut deposit, store.path(), name, executable, reader);
@@ -191,6 +224,72 @@ pub(crate) fn ingest(
                 .and_then(|(root, entry, totals)| complete(&mut deposit, options, root, &entry, totals));
             ingested.inspect_err(|error| give_room_back(&mut deposit, error))
         }
+    }
+}
+
+/// Gives what was deposited too, also after a failure.
+fn ingest_paths(
+    store: &Store,
+    context: Context<'_>,
+    deposit: Deposit,
+    paths: &[PathBuf],
+) -> (Deposit, Result<Ingested>) {
+    let options = context.options;
+    let begun = match Begun::of(paths, options) {
+        Ok(begun) => begun,
+        Err(error) => return (deposit, Err(error)),
+    };
+    let (bounds, stamps) = (options.bounds, options.stamps);
+    let cache = StatCache::load(&**store.io(), store.path(), &begun.canonical, bounds, stamps, begun.at_ns);
+    let mut pipeline = Pipeline::new(context, deposit, cache, begun.links, begun.seen);
+    let ran = pipeline.run(&walk::walk(begun.roots, stamps == Stamps::All));
+    let still = ran.and_then(|ran| match &pipeline.seen {
+        Some(seen) => seen.check(walk::walk(resolve(paths)?.0, stamps == Stamps::All)).map(|()| ran),
+        None => Ok(ran),
+    });
+    let totals = std::mem::take(&mut pipeline.assembly.totals);
+    let ingested =
+        still.and_then(|(root, entry)| complete(&mut pipeline.deposit, options, root, &entry, totals));
+    if ingested.is_ok() {
+        pipeline.keep_packs();
+        pipeline.cache.save(&**store.io());
+    }
+    (pipeline.deposit, ingested)
+}
+
+/// What is known of a tree before any of it is read.
+struct Begun {
+    roots: Roots,
+    /// Their absolute paths.
+    canonical: Vec<PathBuf>,
+    links: Links,
+    seen: Option<Seen>,
+    /// When reading begins.
+    at_ns: i128,
+}
+
+impl Begun {
+    fn of(paths: &[PathBuf], options: &IngestOptions) -> Result<Self> {
+        let (mut roots, canonical) = resolve(paths)?;
+        let (mut newest, mut links) = (Newest::default(), Links::default());
+        let is_full = options.policy == MetadataPolicy::Full;
+        if is_full || options.still {
+            let mut ahead = newest.noting(walk::walk(roots.clone(), options.stamps == Stamps::All));
+            if is_full {
+                links = Links::count(ahead)?;
+            } else {
+                ahead.try_for_each(|event| event.map(drop))?;
+            }
+        }
+        let mut seen = None;
+        if options.still {
+            seen = Some(Seen::begin(newest));
+            // The roots once more: they were looked at before.
+            roots = resolve(paths)?.0;
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let at_ns = i128::try_from(now.as_nanos()).unwrap_or(i128::MAX);
+        Ok(Self { roots, canonical, links, seen, at_ns })
     }
 }
 
@@ -210,7 +309,7 @@ fn complete(
         _ => Platform::current(),
     };
     let artifact = Artifact {
-        kind: ArtifactKind::Package,
+        kind: options.kind,
         name: options.name.clone(),
         version: options.version.clone(),
         platform: platform.clone(),

@@ -11,6 +11,7 @@ mod writer;
 pub(crate) use filling::Filling;
 pub use format::{ChunkRow, Footer, FrameRow, PackKind};
 pub use reader::Pack;
+pub(crate) use reader::TableState;
 pub use recover::recover;
 pub use writer::PackWriter;
 

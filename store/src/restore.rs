@@ -3,6 +3,7 @@
 //! Roles: this module walks the artifact, makes directories and links, and hands files to the workers; `write` fills
 //! them; `place` swaps the finished tree in; `meta` sets owners, times and the rest.
 
+mod check;
 mod file;
 mod meta;
 mod place;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dev, FileType, Mode, OFlags, fsync, linkat, mkdirat, mknodat, openat, symlinkat};
 
+pub use self::check::Checked;
 pub use self::file::{FileWriter, Written};
 use self::meta::Meta;
 use self::place::Staging;

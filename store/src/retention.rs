@@ -135,8 +135,8 @@ fn spare_versions(view: &View, pruned: &[Prune]) -> Vec<(u64, RefKey)> {
     spare
 }
 
-/// What the generations name that stay.
-fn artifacts_of_generations(view: &View, pruned: &[Prune]) -> BTreeSet<ArtifactId> {
+/// What the generations name that stay when `pruned` goes.
+pub(crate) fn artifacts_of_generations(view: &View, pruned: &[Prune]) -> BTreeSet<ArtifactId> {
     let goes = |profile: &ProfileName, number: &u64| {
         pruned.iter().any(|prune| prune.profile == *profile && prune.remove.contains(number))
     };

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::id::{ChunkId, PackId};
 use crate::io::Io;
 use crate::pack::format::ChunkRowBytes;
-use crate::pack::{Pack, SEALED};
+use crate::pack::{Pack, SEALED, TableState};
 
 /// The first byte of an id is the number of its range.
 const RANGES: usize = 256;
@@ -38,6 +38,8 @@ pub(super) struct Loose {
     packs: Vec<PackId>,
     /// Whether the disk gave all footers, be they damaged or not.
     is_whole: bool,
+    /// Packs whose footers do not hold: they may have had more.
+    unsound: Vec<PackId>,
 }
 
 /// The entries whose ids have the same first byte, ascending.
@@ -75,13 +77,17 @@ impl Loose {
         let dealt: Vec<_> =
             (0..RANGES).map(|_| Mutex::new(Vec::with_capacity(room.min(RESERVED_MAX)))).collect();
         let (next, is_whole) = (AtomicUsize::new(0), AtomicBool::new(true));
+        let unsound = Mutex::new(Vec::new());
         on_threads(threads, || {
             let mut buffer = Vec::new();
             while let Some((number, pack)) = take(&next, packs) {
                 let path = dir.join(format!("{pack}.{SEALED}"));
                 match Pack::chunk_table(io, &path, *pack, &mut buffer) {
-                    Ok((rows, is_all)) => {
-                        is_whole.fetch_and(is_all, Ordering::Relaxed);
+                    Ok((rows, state)) => {
+                        is_whole.fetch_and(state != TableState::Unreadable, Ordering::Relaxed);
+                        if state != TableState::Sound {
+                            unsound.lock().unwrap_or_else(PoisonError::into_inner).push(*pack);
+                        }
                         deal(rows, number, &dealt);
                     }
                     Err(Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
@@ -105,7 +111,8 @@ impl Loose {
             }
             own.into_iter().for_each(sort_all);
         });
-        Ok(Self { ranges, packs: packs.to_vec(), is_whole: is_whole.into_inner() })
+        let unsound = unsound.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(Self { ranges, packs: packs.to_vec(), is_whole: is_whole.into_inner(), unsound })
     }
 
     /// Where a chunk lies.
@@ -121,6 +128,11 @@ impl Loose {
     /// again.
     pub(super) fn is_whole(&self) -> bool {
         self.is_whole
+    }
+
+    /// Whether the footer of one of its packs did not hold.
+    pub(super) fn is_unsound(&self, pack: &PackId) -> bool {
+        self.unsound.contains(pack)
     }
 
     /// Number of entries.

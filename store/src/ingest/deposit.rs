@@ -76,6 +76,11 @@ impl Deposit {
         self.held.stake()
     }
 
+    /// All packs that were sealed, also those that were there before.
+    pub(super) fn written(&self) -> impl Iterator<Item = PackId> {
+        [&self.metadata, &self.data].into_iter().flat_map(|stream| stream.written.iter().copied())
+    }
+
     /// The packs that were sealed and were not there before.
     pub(super) fn sealed(&self) -> Vec<PackId> {
         [&self.metadata, &self.data].into_iter().flat_map(|stream| stream.sealed.iter().copied()).collect()
@@ -109,6 +114,8 @@ struct Stream {
     stored: u64,
     /// Packs that were not there before.
     sealed: Vec<PackId>,
+    /// All that were sealed.
+    written: Vec<PackId>,
     stake: Stake,
 }
 
@@ -125,6 +132,7 @@ impl Stream {
             filling: None,
             stored: 0,
             sealed: Vec::new(),
+            written: Vec::new(),
             stake,
         }
     }
@@ -180,6 +188,7 @@ impl Stream {
         // Kept until it is sealed, so that it can be discarded if that fails.
         if let Some(filling) = &mut self.filling {
             let id = filling.seal(&|id| self.stake.claim(id))?;
+            self.written.push(id);
             if !filling.replaced() {
                 self.sealed.push(id);
             }

@@ -1,7 +1,6 @@
 //! Hard links: which files of a tree are the same file, under the `full` metadata policy.
 
 use std::collections::HashMap;
-use std::sync::mpsc::Receiver;
 
 use rustix::fs::FileType;
 
@@ -36,7 +35,7 @@ struct Group {
 
 impl Links {
     /// Walks a tree once, ahead of the ingest: a file's other links may lie outside, and then it is no group.
-    pub(super) fn count(events: &Receiver<Result<Event>>) -> Result<Self> {
+    pub(super) fn count(events: impl IntoIterator<Item = Result<Event>>) -> Result<Self> {
         let mut groups: HashMap<_, Group> = HashMap::new();
         for event in events {
             if let Event::Leaf { item, .. } = event?

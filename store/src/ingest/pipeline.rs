@@ -18,6 +18,7 @@ use super::links::{Link, Links};
 use super::reliance::Reliance;
 use super::source::{Folder, Item};
 use super::statcache::StatCache;
+use super::still::Seen;
 use super::walk::Event;
 use crate::content::{ChunkRef, Content, ContentBuilder, chunks};
 use crate::error::{Error, Result};
@@ -81,11 +82,22 @@ pub(super) struct Pipeline<'a> {
     /// Directories of the earlier version, beside those that the walk is in.
     priors: Vec<Option<TreeId>>,
     pub(super) assembly: Assembly,
+    /// What the walk met, where it is to be looked at again.
+    pub(super) seen: Option<Seen>,
+    /// Whether all that the cache remembers is held, so that nothing of it has to be looked for.
+    is_all_held: bool,
 }
 
 impl<'a> Pipeline<'a> {
-    pub(super) fn new(context: Context<'a>, deposit: Deposit, cache: StatCache, links: Links) -> Self {
+    pub(super) fn new(
+        context: Context<'a>,
+        deposit: Deposit,
+        cache: StatCache,
+        links: Links,
+        seen: Option<Seen>,
+    ) -> Self {
         let assembly = Assembly::new(context.options.policy);
+        let is_all_held = !cache.packs().is_empty() && context.held.has_all_of(cache.packs());
         let in_flight_max = (IN_FLIGHT_BYTES * context.pool.threads() as u64).min(IN_FLIGHT_BYTES_MAX);
         Self {
             context,
@@ -98,6 +110,8 @@ impl<'a> Pipeline<'a> {
             collecting: None,
             priors: Vec::new(),
             assembly,
+            seen,
+            is_all_held,
         }
     }
 
@@ -130,6 +144,9 @@ impl<'a> Pipeline<'a> {
     }
 
     fn accept(&mut self, event: Event) -> Result<()> {
+        if let Some(seen) = &mut self.seen {
+            seen.note(&event)?;
+        }
         match event {
             Event::Enter(folder, item) => {
                 let prior = match self.priors.last() {
@@ -162,6 +179,7 @@ impl<'a> Pipeline<'a> {
                 Node::Char { major, minor }
             }
             (FileType::BlockDevice, _) if self.context.options.special_files => Node::Block { major, minor },
+            (FileType::Socket, _) if self.context.options.leave_sockets_out => return Ok(()),
             (kind, _) => {
                 let what = match kind {
                     FileType::Fifo => "a named pipe",
@@ -184,8 +202,9 @@ impl<'a> Pipeline<'a> {
             return Ok(());
         }
         let remembered = self.cache.lookup(&item.stamp);
-        if let Some(known) =
-            remembered.as_ref().filter(|known| known.unchanged && self.is_held(&known.content, known.size))
+        if let Some(known) = remembered
+            .as_ref()
+            .filter(|known| known.unchanged && (self.is_all_held || self.is_held(&known.content, known.size)))
         {
             let slot = Slot::Known(folder, item, known.content.clone(), known.machine);
             self.queue.push_back(slot);
@@ -263,6 +282,13 @@ impl<'a> Pipeline<'a> {
             Ok(Some(Entry { node: Node::File { size, content }, .. })) => Some(Prior { content, size }),
             _ => None,
         }
+    }
+
+    /// Has the cache remember where all lies that it remembers, once everything is sealed.
+    pub(super) fn keep_packs(&mut self) {
+        let mut packs = self.context.held.relied_on();
+        packs.extend(self.deposit.written());
+        self.cache.set_packs(packs);
     }
 
     fn begin_windows(&mut self, large: &mut Large) {

@@ -32,6 +32,17 @@ impl Reliance {
         self.index.lookup(id).is_some_and(|place| self.stays(place.pack))
     }
 
+    /// Whether all that these packs were sealed with is here, and stays.
+    pub(super) fn has_all_of(&self, packs: &[PackId]) -> bool {
+        packs.iter().all(|pack| self.index.has_all_of(pack)) && packs.iter().all(|pack| self.stays(*pack))
+    }
+
+    /// The packs that something was found in, each of which stays.
+    pub(super) fn relied_on(&self) -> Vec<PackId> {
+        let packs = self.packs.read().unwrap_or_else(PoisonError::into_inner);
+        packs.iter().filter(|(_, stays)| **stays).map(|(pack, _)| *pack).collect()
+    }
+
     fn stays(&self, pack: PackId) -> bool {
         let known = self.packs.read().unwrap_or_else(PoisonError::into_inner).get(&pack).copied();
         known.unwrap_or_else(|| {

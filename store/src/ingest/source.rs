@@ -23,7 +23,8 @@ pub(crate) struct Stamp {
     pub(crate) ino: u64,
     pub(crate) size: u64,
     pub(crate) mtime: (i64, u32),
-    pub(crate) ctime: (i64, u32),
+    /// None where a change of it says nothing: to make or remove a hard link of a file changes it too.
+    pub(crate) ctime: Option<(i64, u32)>,
 }
 
 /// A directory entry and its status.
@@ -44,7 +45,7 @@ pub(crate) struct Item {
 impl Item {
     /// The root of an artifact that has no directory.
     pub(crate) fn root() -> Self {
-        let stamp = Stamp { dev: 0, ino: 0, size: 0, mtime: (0, 0), ctime: (0, 0) };
+        let stamp = Stamp { dev: 0, ino: 0, size: 0, mtime: (0, 0), ctime: Some((0, 0)) };
         Self {
             name: Vec::new(),
             kind: FileType::Directory,
@@ -75,9 +76,17 @@ impl Item {
                 ino: stat.st_ino,
                 size: u64::try_from(stat.st_size).unwrap_or(0),
                 mtime: (stat.st_mtime, nanos(stat.st_mtime_nsec)),
-                ctime: (stat.st_ctime, nanos(stat.st_ctime_nsec)),
+                ctime: Some((stat.st_ctime, nanos(stat.st_ctime_nsec))),
             },
         }
+    }
+}
+
+impl Item {
+    /// The same, its change time looked at or not.
+    pub(crate) fn seen_by(mut self, change_times: bool) -> Self {
+        self.stamp.ctime = self.stamp.ctime.filter(|_| change_times);
+        self
     }
 }
 
@@ -232,7 +241,7 @@ impl Source {
     /// Whether the file is what it was when it was listed.
     pub(crate) fn check_unchanged(&self) -> Result<()> {
         let stat = fstat(&self.fd).map_err(Error::tree("stat", &self.path))?;
-        let now = Item::new(Vec::new(), &stat);
+        let now = Item::new(Vec::new(), &stat).seen_by(self.stamp.ctime.is_some());
         if now.kind == FileType::RegularFile && now.stamp == self.stamp {
             Ok(())
         } else {

@@ -32,13 +32,13 @@ pub(super) enum Roots {
     Files(Vec<(PathBuf, Item)>),
 }
 
-/// Starts the walk. It ends early when the receiver is dropped.
-pub(super) fn walk(roots: Roots) -> Receiver<Result<Event>> {
+/// Starts the walk. It ends early when the receiver is dropped. What it meets has its change time where these count.
+pub(super) fn walk(roots: Roots, change_times: bool) -> Receiver<Result<Event>> {
     let (sender, receiver) = sync_channel(EVENTS_MAX);
     thread::spawn(move || {
         let walked = match roots {
-            Roots::Folder(path, item) => walk_folder(path, item, &sender),
-            Roots::Files(files) => walk_files(files, &sender),
+            Roots::Folder(path, item) => walk_folder(path, item, change_times, &sender),
+            Roots::Files(files) => walk_files(files, change_times, &sender),
         };
         if let Err(Stop::Failed(error)) = walked {
             // The receiver may be gone, and with it all interest in the error.
@@ -63,10 +63,15 @@ fn send(sender: &SyncSender<Result<Event>>, event: Event) -> Result<(), Stop> {
     sender.send(Ok(event)).map_err(|_| Stop::Unheard)
 }
 
-fn walk_folder(path: PathBuf, item: Item, sender: &SyncSender<Result<Event>>) -> Result<(), Stop> {
+fn walk_folder(
+    path: PathBuf,
+    item: Item,
+    change_times: bool,
+    sender: &SyncSender<Result<Event>>,
+) -> Result<(), Stop> {
     let (folder, items) = Folder::open(path, 0)?;
     let folder = Arc::new(folder);
-    send(sender, Event::Enter(Arc::clone(&folder), item))?;
+    send(sender, Event::Enter(Arc::clone(&folder), item.seen_by(change_times)))?;
     let mut open = vec![(folder, items.into_iter())];
     while let Some((folder, items)) = open.last_mut() {
         let Some(item) = items.next() else {
@@ -75,6 +80,7 @@ fn walk_folder(path: PathBuf, item: Item, sender: &SyncSender<Result<Event>>) ->
             continue;
         };
         let folder = Arc::clone(folder);
+        let item = item.seen_by(change_times);
         match item.kind {
             FileType::Directory => {
                 let (below, items) = Folder::open(folder.path_of(&item.name), open.len())?;
@@ -92,12 +98,16 @@ fn walk_folder(path: PathBuf, item: Item, sender: &SyncSender<Result<Event>>) ->
     Ok(())
 }
 
-fn walk_files(mut files: Vec<(PathBuf, Item)>, sender: &SyncSender<Result<Event>>) -> Result<(), Stop> {
+fn walk_files(
+    mut files: Vec<(PathBuf, Item)>,
+    change_times: bool,
+    sender: &SyncSender<Result<Event>>,
+) -> Result<(), Stop> {
     files.sort_by(|a, b| a.1.name.cmp(&b.1.name));
     send(sender, Event::Enter(Arc::new(Folder::none()), Item::root()))?;
     for (path, item) in files {
         let folder = Arc::new(Folder::of_file(path));
-        send(sender, Event::Leaf { folder, item, target: None })?;
+        send(sender, Event::Leaf { folder, item: item.seen_by(change_times), target: None })?;
     }
     send(sender, Event::Leave)
 }

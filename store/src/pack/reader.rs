@@ -33,6 +33,17 @@ pub struct Pack {
     len: u64,
 }
 
+/// Where the rows of a chunk table are from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TableState {
+    /// The footer, which holds.
+    Sound,
+    /// The frames that were found where the footer does not hold: there may have been others.
+    Scanned,
+    /// The same, and the disk failed: there may be others.
+    Unreadable,
+}
+
 impl Pack {
     /// Opens a sealed pack. Where its header or footer is damaged, its frames are found by scanning, and
     /// [`Self::damage`] says so.
@@ -105,8 +116,7 @@ impl Pack {
     }
 
     /// The chunk table of a sealed pack, for the index: one read of the end of the file, into `buffer`, in nearly all
-    /// cases. A pack whose footer is damaged is opened, which finds its frames by scanning. False beside it where the disk
-    /// failed, so that it may have more.
+    /// cases. A pack whose footer is damaged is opened, which finds its frames by scanning; beside it, how that went.
     ///
     /// # Errors
     /// As [`Pack::open`].
@@ -115,8 +125,8 @@ impl Pack {
         path: &Path,
         id: PackId,
         buffer: &'a mut Vec<u8>,
-    ) -> Result<(&'a [ChunkRowBytes], bool)> {
-        let mut is_whole = true;
+    ) -> Result<(&'a [ChunkRowBytes], TableState)> {
+        let mut state = TableState::Sound;
         let file = io.open(path).map_err(Error::io("open", path))?;
         let len = file.len().map_err(Error::io("read", path))?;
         let rows = match read_tables(&*file, path, len, id, buffer)? {
@@ -126,13 +136,13 @@ impl Pack {
                 for (offset, detail) in &pack.damage {
                     tracing::warn!(pack = %id, offset, detail, "a pack is damaged; its frames were found by scanning");
                 }
-                is_whole = !pack.is_unreadable();
+                state = if pack.is_unreadable() { TableState::Unreadable } else { TableState::Scanned };
                 *buffer = pack.footer.encode().0;
                 pack.footer.chunks.len()
             }
         };
         let end = buffer.len() - TRAILER_LEN;
-        Ok((buffer[end - rows * CHUNK_ROW_LEN..end].as_chunks().0, is_whole))
+        Ok((buffer[end - rows * CHUNK_ROW_LEN..end].as_chunks().0, state))
     }
 
     /// The checked footer of a sealed pack, in `buffer`, and the length of its file; or what does not hold.
@@ -421,8 +431,8 @@ mod tests {
             let opened = Pack::open(&sim, &path, id).unwrap();
             assert_eq!((opened.footer(), opened.damage()), (&footer, &[][..]));
             for mut buffer in [Vec::new(), vec![1; 10], vec![1; 1 << 20]] {
-                let (rows, is_whole) = Pack::chunk_table(&sim, &path, id, &mut buffer).unwrap();
-                assert!(is_whole);
+                let (rows, state) = Pack::chunk_table(&sim, &path, id, &mut buffer).unwrap();
+                assert_ne!(state, TableState::Unreadable);
                 let ids: Vec<_> = rows.iter().map(|row| row[..32].to_vec()).collect();
                 assert_eq!(ids, footer.chunks.iter().map(|row| row.id.0.to_vec()).collect::<Vec<_>>());
             }

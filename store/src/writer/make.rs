@@ -44,9 +44,10 @@ fn sync_names_above(io: &dyn Io, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What a crash in the middle of making a store leaves.
+/// What a crash in the middle of making a store leaves, and what may be said of a store before it is made.
 fn is_ours(name: &str) -> bool {
-    ["packs", "journal", "index", "cache", "catalogue", "lock", "reserve", "cairn-store.part"].contains(&name)
+    ["packs", "journal", "index", "cache", "catalogue", "lock", "reserve", "cairn-store.part", "cairn.toml"]
+        .contains(&name)
 }
 
 /// Seals the data packs that a crash left open, so that what they hold need not be stored again; throws open metadata
