@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cairn_store::ChunkId;
+use cairn_store::{ChunkId, Span};
 
 use crate::address::PeerUrl;
 
@@ -134,6 +134,8 @@ pub struct PeerError {
     pub retry_after: Option<Duration>,
     /// Ids that it says are unknown to it, or lack.
     pub missing: Vec<ChunkId>,
+    /// What it keeps of a stream, where that is what is wrong.
+    pub span: Option<Span>,
     /// A way through versions between that it shows, as it came.
     pub(crate) via: Option<Box<str>>,
 }
@@ -151,6 +153,8 @@ pub enum Fault {
     Refused,
     /// It does not have what was asked for.
     Absent,
+    /// It had it, and keeps it no more.
+    Gone,
     /// It says that what we want contradicts what it has.
     Conflict,
     /// It says that things lack, and which.
@@ -168,7 +172,7 @@ impl Fault {
         match self {
             Self::Unreachable | Self::Stalled | Self::Busy => Kind::Unavailable,
             Self::Refused => Kind::Refused,
-            Self::Absent => Kind::Absent,
+            Self::Absent | Self::Gone => Kind::Absent,
             Self::Conflict | Self::Incomplete => Kind::Conflict,
             Self::Failed => Kind::Failed,
             Self::Misbehaved | Self::Lied => Kind::Damaged,
@@ -190,6 +194,7 @@ impl PeerError {
             detail: detail.into(),
             retry_after: None,
             missing: Vec::new(),
+            span: None,
             via: None,
         }
     }

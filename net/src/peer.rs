@@ -2,6 +2,7 @@
 
 mod answer;
 mod binaries;
+mod events;
 mod stream;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use cairn_store::{ArtifactId, ChunkId, Name, Platform, RefKey};
 use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap};
 use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode};
 
+pub(crate) use events::EventStream;
 pub(crate) use stream::ItemStream;
 
 use crate::address::{PeerUrl, Source};

@@ -99,6 +99,7 @@ impl Net {
             dropped: resolved.others.iter().cloned().chain(dropped).collect(),
             deltas: DeltaUse::default(),
             sources: left,
+            partial: Vec::new(),
             totals: all,
             unsound,
             _holds: holds.into(),

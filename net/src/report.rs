@@ -79,6 +79,9 @@ pub struct Plan {
     pub deltas: DeltaUse,
     #[serde(skip)]
     pub(crate) sources: Vec<Source>,
+    /// Who may have some of it by now.
+    #[serde(skip)]
+    pub(crate) partial: Vec<Source>,
     #[serde(skip)]
     pub(crate) totals: Totals,
     /// A version that was to be compared with, and is damaged here.
@@ -87,6 +90,20 @@ pub struct Plan {
     /// What is counted on stays here until this is over, whatever becomes of its names.
     #[serde(skip)]
     pub(crate) _holds: Arc<[HoldGuard]>,
+}
+
+impl Plan {
+    /// Asks these for chunks too. They need not have the artifact: who is getting it himself gives on what he has got, and
+    /// is asked again for what he had not.
+    pub fn also_ask(&mut self, sources: impl IntoIterator<Item = Source>) {
+        for source in sources {
+            let is_known = |known: &Source| known.url == source.url;
+            let is_dropped = self.dropped.iter().any(|report| report.url == source.url && report.lied);
+            if !is_dropped && !self.sources.iter().any(is_known) && !self.partial.iter().any(is_known) {
+                self.partial.push(source);
+            }
+        }
+    }
 }
 
 fn as_text<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {

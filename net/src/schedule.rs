@@ -45,6 +45,8 @@ const FIRST_REST: Duration = Duration::from_millis(250);
 const BUSY_MAX: u32 = 30;
 /// The rest of a busy peer that names no time.
 const BUSY_REST: Duration = Duration::from_secs(1);
+/// How long a peer that is getting the artifact itself is taken at its word that it does not have a chunk.
+const PARTIAL_REST: Duration = Duration::from_secs(1);
 /// How often the schedule looks for what has become slow.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -102,6 +104,8 @@ struct PeerState {
     rests_until: Duration,
     /// Why it is not asked any more.
     out: Option<Out>,
+    /// Where it is getting the artifact itself: until when what it did not have is not asked of it again.
+    partial_until: Option<Duration>,
     failures: u32,
     busy: u32,
     slow: u32,
@@ -142,14 +146,17 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// A transfer of chunks of these lengths from so many peers, at most [`PEERS_MAX`].
-    pub(crate) fn new(lens: impl IntoIterator<Item = u32>, peers: usize) -> Self {
+    /// A transfer of chunks of these lengths from so many peers, and as many more as `partial` that may have some of them:
+    /// at most [`PEERS_MAX`] together.
+    pub(crate) fn new(lens: impl IntoIterator<Item = u32>, whole: usize, partial: usize) -> Self {
+        let peers = whole + partial;
         assert!(peers <= PEERS_MAX, "a transfer from {peers} peers");
         let chunks: Vec<_> = lens.into_iter().map(|len| Chunk { len, ..Chunk::default() }).collect();
-        let peers = (0..peers).map(|_| PeerState {
+        let peers = (0..peers).map(|number| PeerState {
             rate: Rate::default(),
             rests_until: Duration::ZERO,
             out: None,
+            partial_until: (number >= whole).then_some(PARTIAL_REST),
             failures: 0,
             busy: 0,
             slow: 0,
@@ -171,6 +178,7 @@ impl Schedule {
     /// What is to be done now.
     pub(crate) fn poll(&mut self, now: Duration) -> Vec<Order> {
         self.take_from_the_slow(now);
+        self.ask_partial_again(now);
         // One batch for each in turn, so that the first in the list does not take everything.
         for _ in 0..LANES {
             for peer in self.by_rate(now) {
@@ -185,6 +193,18 @@ impl Schedule {
             }
         }
         std::mem::take(&mut self.orders)
+    }
+
+    /// Forgets what peers did not have that are getting it themselves.
+    fn ask_partial_again(&mut self, now: Duration) {
+        for (number, peer) in self.peers.iter_mut().enumerate() {
+            let Some(until) = &mut peer.partial_until else { continue };
+            if *until > now || peer.out.is_some() {
+                continue;
+            }
+            *until = now + PARTIAL_REST;
+            self.chunks.iter_mut().for_each(|chunk| chunk.lacking &= !(1 << number));
+        }
     }
 
     /// When to call [`Self::poll`] again if nothing happens before.

@@ -80,11 +80,14 @@ impl Net {
     /// [`Error::Unavailable`] when it cannot all be had, [`Error::Cancelled`], [`Error::Store`]. What came is kept: the
     /// next pull goes on from there.
     pub fn pull(&self, writer: &Writer, plan: Plan, watch: &dyn Watch) -> Result<Report> {
-        let peers = self.peers(&plan.sources[..plan.sources.len().min(PEERS_MAX)])?;
+        let whole = plan.sources.len().min(PEERS_MAX);
+        let mut peers = self.peers(&plan.sources[..whole])?;
+        peers.extend(self.peers(&plan.partial[..plan.partial.len().min(PEERS_MAX - whole)])?);
         let mut pull = Pull {
             net: self,
             writer,
             peers,
+            whole,
             watch,
             report: Report::default(),
             summaries: Vec::new(),
@@ -113,7 +116,10 @@ impl Net {
 struct Pull<'a> {
     net: &'a Net,
     writer: &'a Writer,
+    /// Those who have it first, then those who may have some of it.
     peers: Vec<Peer>,
+    /// How many have it.
+    whole: usize,
     watch: &'a dyn Watch,
     report: Report,
     /// Of the windows so far.
@@ -176,12 +182,18 @@ impl Pull<'_> {
 
     fn window(
         &mut self,
-        lacking: Vec<ChunkRef>,
+        mut lacking: Vec<ChunkRef>,
         delta: Option<(Option<ArtifactId>, ArtifactId)>,
         plan: &Plan,
     ) -> Result<()> {
         let gone: Vec<usize> = (0..self.peers.len()).filter(|number| self.is_out(*number)).collect();
-        let schedule = Schedule::new(lacking.iter().map(|chunk| chunk.len), self.peers.len());
+        let partial = self.peers.len() - self.whole;
+        if partial > 0 {
+            // Who begins elsewhere than others has something to give them.
+            let at = random_below(lacking.len());
+            lacking.rotate_left(at);
+        }
+        let schedule = Schedule::new(lacking.iter().map(|chunk| chunk.len), self.whole, partial);
         let window = Arc::new(Window::new(lacking));
         let (events, told) = channel();
         let (frames, jobs) = mpsc::channel(FRAMES_AHEAD);
@@ -289,6 +301,15 @@ impl Pull<'_> {
                 || out.as_ref().is_some_and(|out| matches!(out.fault, Fault::Lied | Fault::Misbehaved)),
             dropped: liar.map(|error| error.detail.clone()).or(out.map(|out| out.detail)),
         }
+    }
+}
+
+/// A number below `end`, by chance; 0 where there is no chance to be had.
+fn random_below(end: usize) -> usize {
+    let mut bytes = [0; 8];
+    match rustix::rand::getrandom(&mut bytes[..], rustix::rand::GetRandomFlags::empty()) {
+        Ok(8) => usize::try_from(u64::from_le_bytes(bytes) % end.max(1) as u64).unwrap_or(0),
+        _ => 0,
     }
 }
 

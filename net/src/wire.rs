@@ -5,8 +5,10 @@
 //! bytes as they come, never holds more than one item, allocates no more than has come (twice that at most), and
 //! accepts nothing after the end. It authenticates nothing: what a frame holds is checked by whoever keeps it.
 
+mod events;
 mod ids;
 mod messages;
+mod streams;
 mod via;
 
 use bytes::Buf;
@@ -15,8 +17,13 @@ use cairn_store::block::{BLOCK_CHUNKS_MAX, BLOCK_MAX, FrameHeader};
 use cairn_store::delta::UNIT_LEN_MAX;
 use serde::{Deserialize, Serialize};
 
+pub use events::{EVENT_ITEM_LEN_MAX, EVENTS_TYPE, EventDecoder, EventItem};
 pub use ids::{bitmap_from_bytes, bitmap_to_bytes, ids_from_bytes, ids_to_bytes};
 pub use messages::{ErrorBody, Failure, HexId, KeptAnswer, PeerAnswer, RefAnswer, RefList, RemoteRef};
+pub use streams::{
+    AppendAnswer, RemoteSeries, RemoteSnapshot, SeriesList, SnapshotAnswer, SnapshotList, StreamAnswer,
+    StreamList,
+};
 pub use via::{Step, VIA_HEADER, VIA_STEPS_MAX, via_from_text, via_to_text};
 
 /// Version of this protocol, in the header [`PROTOCOL_HEADER`] of every request and answer.
@@ -111,6 +118,20 @@ pub enum WireError {
     Truncated {
         /// Frames that came.
         frames: u64,
+    },
+    /// The bytes of a stream of events end before its last item does.
+    #[error("the stream of events ends before its end item: {items} came")]
+    EventsTruncated {
+        /// Events and heads that came.
+        items: u64,
+    },
+    /// What the last item of a stream of events says is not what came before it.
+    #[error("the end speaks of {said} events, and {came} came")]
+    EventTotals {
+        /// As the end says.
+        said: u64,
+        /// Events and heads that came.
+        came: u64,
     },
     /// A list of ids or a bitmap that does not decode.
     #[error("{0}")]

@@ -22,9 +22,9 @@ use crate::listen::connection::Connection;
 use crate::metrics::Metrics;
 use crate::peer_api::PeerApi;
 use crate::peer_error::{LimitHit, PeerRefusal};
-use crate::peer_limits::clients::{ClientKey, Place, Requests, Transfers};
+use crate::peer_limits::clients::{ClientKey, Follows, Place, Requests, Transfers};
 use crate::tokens::Scope;
-use crate::visit::{Outgoing, RequestId, Transfer, Visit};
+use crate::visit::{OfClient, Outgoing, RequestId, Transfer, Visit};
 
 /// Longest id of a request that a client may give it.
 const REQUEST_ID_MAX: usize = 64;
@@ -39,8 +39,12 @@ pub enum Door {
     Reads,
     /// Long answers for whoever may read: each is a transfer.
     Transfers,
+    /// Answers for whoever may read that may go on for ever.
+    Follows,
     /// Short bodies of whoever may publish.
     Publishes,
+    /// The same, as often as he likes: what is appended together costs little.
+    Appends,
     /// Long bodies of whoever may publish: each is a transfer.
     Uploads,
 }
@@ -48,13 +52,9 @@ pub enum Door {
 impl Door {
     fn scope(self) -> Scope {
         match self {
-            Self::Reads | Self::Transfers => Scope::Read,
-            Self::Publishes | Self::Uploads => Scope::Publish,
+            Self::Reads | Self::Transfers | Self::Follows => Scope::Read,
+            Self::Publishes | Self::Appends | Self::Uploads => Scope::Publish,
         }
-    }
-
-    fn is_transfer(self) -> bool {
-        matches!(self, Self::Transfers | Self::Uploads)
     }
 
     /// How long an answer may take to begin.
@@ -200,10 +200,12 @@ fn admit(api: &Arc<PeerApi>, door: Door, request: &Request) -> Result<Admitted, 
         None => address_key(api, request),
     };
     let client = api.clients().get(key, now);
-    // Who has no good token pays for his guesses.
-    client
-        .ask(now)
-        .map_err(|wait| PeerRefusal::ClientFull { limit: "requests a second", wait: Some(wait) })?;
+    let may_publish = grant.as_ref().is_ok_and(|grant| grant.scope >= Scope::Publish);
+    if door != Door::Appends || !may_publish {
+        // Who has no good token pays for his guesses.
+        let full = |wait| PeerRefusal::ClientFull { limit: "requests a second", wait: Some(wait) };
+        client.ask(now).map_err(full)?;
+    }
     let guest = Guest::new(grant?, api.access().anonymous_reads, Arc::clone(&client));
     if door.scope() > Scope::Read && !api.writes() {
         return Err(PeerRefusal::ReadOnly);
@@ -212,15 +214,25 @@ fn admit(api: &Arc<PeerApi>, door: Door, request: &Request) -> Result<Admitted, 
     let requests_max = limits.requests_per_client;
     let place = Place::take(Requests(Arc::clone(&client)), requests_max)
         .ok_or(PeerRefusal::ClientFull { limit: "requests at a time", wait: None })?;
-    if !door.is_transfer() {
-        return Ok((guest, place, None));
-    }
-    let of_client = Place::take(Transfers(client), limits.transfers_per_client)
-        .ok_or(PeerRefusal::ClientFull { limit: "transfers of a client", wait: None })?;
-    let of_all =
-        Place::take(api.transfers(), limits.transfers).ok_or(PeerRefusal::Full { limit: "transfers" })?;
-    Metrics::add(&api.metrics().transfers, 1);
-    Ok((guest, place, Some(Transfer { _of_all: of_all, _of_client: of_client })))
+    let transfer = match door {
+        Door::Reads | Door::Publishes | Door::Appends => None,
+        Door::Transfers | Door::Uploads => {
+            let of_client = Place::take(Transfers(client), limits.transfers_per_client)
+                .ok_or(PeerRefusal::ClientFull { limit: "transfers of a client", wait: None })?;
+            let of_all = Place::take(api.transfers(), limits.transfers)
+                .ok_or(PeerRefusal::Full { limit: "transfers" })?;
+            Metrics::add(&api.metrics().transfers, 1);
+            Some(Transfer { _of_all: of_all, of_client: OfClient::Transfer(of_client) })
+        }
+        Door::Follows => {
+            let of_client = Place::take(Follows(client), limits.streams_per_client)
+                .ok_or(PeerRefusal::ClientFull { limit: "streams of a client", wait: None })?;
+            let of_all =
+                Place::take(api.follows(), limits.streams).ok_or(PeerRefusal::Full { limit: "streams" })?;
+            Some(Transfer { _of_all: of_all, of_client: OfClient::Stream(of_client) })
+        }
+    };
+    Ok((guest, place, transfer))
 }
 
 /// The address that a request came from, as a proxy says that is known.

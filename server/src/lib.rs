@@ -18,6 +18,7 @@ mod enumerations;
 mod error;
 pub mod events;
 mod files;
+mod follow;
 mod incoming;
 mod job;
 mod limits;

@@ -190,6 +190,7 @@ impl Serving {
             Stop::Drain(grace) => grace,
             Stop::Leave(grace) => {
                 drop(listener);
+                api.end_streams();
                 // Whoever was let in just before is about to ask: closed now, that would be a refusal.
                 tokio::time::sleep(LAST_REQUESTS).await;
                 end(room, api, &stopping, grace).await;

@@ -25,6 +25,8 @@ pub(crate) struct Metrics {
     pub(crate) connections_closed: Labelled,
     pub(crate) frames_sent: AtomicU64,
     pub(crate) chunks_kept: AtomicU64,
+    pub(crate) events_appended: AtomicU64,
+    pub(crate) events_sent: AtomicU64,
     pub(crate) limits_hit: Labelled,
     pub(crate) refused_tokens: AtomicU64,
     pub(crate) enumerations: Labelled,
@@ -112,6 +114,10 @@ impl Metrics {
         text.one("cairn_frames_sent_total", "counter", "Block frames sent.", get(&self.frames_sent));
         let kept = get(&self.chunks_kept);
         text.one("cairn_chunks_kept_total", "counter", "Chunks and objects that uploads brought.", kept);
+        let appended = get(&self.events_appended);
+        text.one("cairn_events_appended_total", "counter", "Events that were appended.", appended);
+        let sent = get(&self.events_sent);
+        text.one("cairn_events_sent_total", "counter", "Events and heads of them sent.", sent);
         let connections = get(&self.connections);
         text.one("cairn_connections_total", "counter", "Connections accepted.", connections);
         let refused = get(&self.refused_tokens);

@@ -8,9 +8,9 @@ use std::time::Instant;
 use axum::Router;
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post, put};
-use cairn_store::{Store, Writer};
+use cairn_store::{ArtifactId, Store, Streams, Writer};
 use hyper::{Method, Uri};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::auth::Access;
 use crate::deltas::{DeltaServing, Deltas};
@@ -21,9 +21,15 @@ use crate::metrics::Metrics;
 use crate::peer_error::PeerRefusal;
 use crate::peer_limits::PeerLimits;
 use crate::peer_limits::clients::Clients;
-use crate::promises::Promises;
-use crate::routes::{delta, figures, objects, openapi, packs, publish, ready, refs, upload};
+use crate::promises::{Promises, ToldOf};
+use crate::routes::snapshots::KnownSnapshots;
+use crate::routes::{
+    delta, figures, objects, openapi, packs, publish, ready, refs, snapshots, streams, upload,
+};
 use crate::work::Work;
+
+/// Requests that append events at a time; more wait.
+const APPENDS_MAX: usize = 64;
 
 /// What is served, and to whom.
 pub struct PeerOptions {
@@ -37,6 +43,8 @@ pub struct PeerOptions {
     pub proxies: Vec<IpAddr>,
     /// How deltas are served.
     pub deltas: DeltaServing,
+    /// The streams of the store, where it has its writer.
+    pub streams: Option<Arc<Streams>>,
 }
 
 /// What the routes for peers share.
@@ -54,6 +62,16 @@ pub struct PeerApi {
     transfers: Arc<AtomicUsize>,
     uploads: Arc<AtomicUsize>,
     promises: Promises,
+    told: ToldOf,
+    pub(crate) snapshots: KnownSnapshots,
+    /// Appends wait for the disk together; many of them cost it what one does.
+    pub(crate) appending: Work,
+    /// Memory of long events on their way to clients.
+    pub(crate) long_events: Arc<Semaphore>,
+    follows: Arc<AtomicUsize>,
+    /// Woken when streams are to end.
+    ending: Notify,
+    is_ending: AtomicBool,
     /// Requests whose answers have not left.
     open: AtomicUsize,
     /// Woken when there is none.
@@ -85,12 +103,19 @@ impl PeerApi {
             enumerations: Enumerations::default(),
             deltas: Arc::new(Deltas::new(store.local(), options.deltas.clone())),
             bodies: BodyMemory::new(options.limits.bodies_bytes_max),
+            long_events: Arc::new(Semaphore::new(options.limits.answers_bytes_max / 1024)),
             options,
             metrics: Metrics::default(),
             work: Work::new(),
             transfers: Arc::default(),
             uploads: Arc::default(),
             promises: Promises::default(),
+            told: ToldOf::default(),
+            snapshots: KnownSnapshots::default(),
+            appending: Work::with_places(APPENDS_MAX),
+            follows: Arc::default(),
+            ending: Notify::new(),
+            is_ending: AtomicBool::new(false),
             open: AtomicUsize::new(0),
             idle: Notify::new(),
             is_draining: AtomicBool::new(false),
@@ -117,15 +142,54 @@ impl PeerApi {
         }
     }
 
+    /// An artifact of which somebody was just told stays for a while.
+    pub(crate) fn told_of(&self, artifact: ArtifactId) {
+        if let Some(writer) = &self.writer {
+            self.told.renew(writer, artifact);
+        }
+    }
+
+    /// The streams of the store.
+    pub(crate) fn streams(&self) -> Option<&Arc<Streams>> {
+        self.options.streams.as_ref()
+    }
+
+    /// Ends the streams that are followed, in order: who follows goes on elsewhere, or here later.
+    pub fn end_streams(&self) {
+        self.is_ending.store(true, Ordering::Release);
+        self.ending.notify_waiters();
+    }
+
+    /// Waits until streams are to end.
+    pub(crate) async fn streams_end(&self) {
+        let mut ending = std::pin::pin!(self.ending.notified());
+        // Before the flag is looked at, so that it is not missed.
+        ending.as_mut().enable();
+        if !self.is_ending() {
+            ending.await;
+        }
+    }
+
+    pub(crate) fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Acquire)
+    }
+
+    /// The count of streams that are followed.
+    pub(crate) fn follows(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.follows)
+    }
+
     /// What peers may take.
     #[must_use]
     pub fn limits(&self) -> &PeerLimits {
         &self.options.limits
     }
 
-    /// From now on new requests are refused, and this server is not ready. Those that run go on.
+    /// From now on new requests are refused, and this server is not ready. Those that run go on, but for streams that are
+    /// followed: these end.
     pub fn drain(&self) {
         self.is_draining.store(true, Ordering::Release);
+        self.end_streams();
     }
 
     /// Requests whose answers have not left.
@@ -240,12 +304,18 @@ pub fn peer_router(api: Arc<PeerApi>, more: Router) -> Router {
         .route("/v1/refs/{name}/{tag}", get(refs::one))
         .route("/v1/artifacts/{id}", get(objects::artifact))
         .route("/v1/have", post(objects::have))
+        .route("/v1/streams", get(streams::all))
+        .route("/v1/snapshots", get(snapshots::all))
+        .route("/v1/snapshots/{name}", get(snapshots::of_name))
+        .route("/v1/snapshots/{name}/{round}", get(snapshots::one))
         .route("/metrics", get(figures::metrics));
     let transfers = Router::new()
         .route("/v1/chunks/{id}", get(objects::chunk))
         .route("/v1/chunks", post(objects::chunks))
         .route("/v1/delta/{have}/{want}", get(delta::delta))
         .route("/v1/packs/{id}", get(packs::pack));
+    let follows = Router::new().route("/v1/streams/{name}", get(streams::follow));
+    let appends = Router::new().route("/v1/streams/{name}/events", post(streams::append));
     let publishes = Router::new().route("/v1/refs/{name}/{tag}", put(publish::publish));
     let uploads = Router::new().route("/v1/upload", post(upload::upload));
     let with = |router: Router<Arc<PeerApi>>| router.with_state(Arc::clone(&api));
@@ -253,7 +323,9 @@ pub fn peer_router(api: Arc<PeerApi>, more: Router) -> Router {
         .merge(with(open))
         .merge(behind(Door::Reads, with(reads), &api))
         .merge(behind(Door::Transfers, with(transfers), &api))
+        .merge(behind(Door::Follows, with(follows), &api))
         .merge(behind(Door::Publishes, with(publishes), &api))
+        .merge(behind(Door::Appends, with(appends), &api))
         .merge(behind(Door::Uploads, with(uploads), &api))
         .merge(more)
         .fallback(|uri: Uri| async move { PeerRefusal::NoRoute(path_of(&uri)) })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::response::{IntoResponse, Response};
 use cairn_net::wire::{ErrorBody, Failure, HexId, Step, VIA_HEADER, via_to_text};
-use cairn_store::{ChunkId, Error, Kind};
+use cairn_store::{ChunkId, Error, Kind, Span};
 use hyper::StatusCode;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_RANGE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
@@ -61,6 +61,11 @@ pub(crate) enum PeerRefusal {
     Range { len: u64 },
     #[error("{0}")]
     Conflict(String),
+    /// A stream has another event, or none before this one.
+    #[error("{detail}")]
+    Rounds { detail: String, span: Span },
+    #[error("rounds before {} are gone here", span.first)]
+    Gone { span: Span },
     #[error("{what} cannot be published: {count} objects and chunks that it needs are not here")]
     Incomplete { what: String, count: u64, ids: Vec<ChunkId> },
     #[error("it is not what the request wants it to be")]
@@ -125,6 +130,12 @@ impl PeerRefusal {
             Self::DiskFull(_) => (StatusCode::INSUFFICIENT_STORAGE, "failed", None),
             Self::Range { .. } => (StatusCode::RANGE_NOT_SATISFIABLE, "usage", None),
             Self::Conflict(_) => (StatusCode::CONFLICT, "conflict", None),
+            Self::Rounds { .. } => {
+                (StatusCode::CONFLICT, "conflict", Some("`next_round` says which round it takes next"))
+            }
+            Self::Gone { .. } => {
+                (StatusCode::GONE, "gone", Some("take a snapshot of a later round, and go on from there"))
+            }
             Self::Incomplete { .. } => (
                 StatusCode::UNPROCESSABLE_ENTITY,
                 "incomplete",
@@ -146,6 +157,14 @@ impl PeerRefusal {
             Self::Late(_) => Some("answer time"),
             Self::TooLong { .. } => Some("body bytes"),
             Self::TooSlow => Some("body time"),
+            _ => None,
+        }
+    }
+
+    /// What is kept of a stream, where that is what the answer is about.
+    fn span(&self) -> Option<Span> {
+        match self {
+            Self::Rounds { span, .. } | Self::Gone { span } => Some(*span),
             _ => None,
         }
     }
@@ -177,7 +196,8 @@ impl IntoResponse for PeerRefusal {
             hint: hint.map(ToOwned::to_owned),
             missing: self.missing(),
         };
-        let mut response = json(status, &ErrorBody { error: failure });
+        let (first_round, next_round) = self.span().map(|span| (span.first, span.next)).unzip();
+        let mut response = json(status, &ErrorBody { error: failure, first_round, next_round });
         let headers = response.headers_mut();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(wait) = wait {
@@ -218,6 +238,9 @@ pub(crate) struct LimitHit(pub(crate) &'static str);
 
 impl From<Error> for PeerRefusal {
     fn from(error: Error) -> Self {
+        if let Error::RoundsGone { first, next, .. } = error {
+            return Self::Gone { span: Span { first, next, bytes: 0 } };
+        }
         match error.kind() {
             _ if error.is_disk_full() => Self::DiskFull(error),
             Kind::Absent => {

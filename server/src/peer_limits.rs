@@ -27,6 +27,10 @@ pub struct PeerLimits {
     pub transfers_per_client: usize,
     /// Uploads at a time, which cost memory and computing; more are refused with 503.
     pub uploads: usize,
+    /// Streams of events that are followed at a time; more are refused with 503.
+    pub streams: usize,
+    /// The same of one client; more are refused with 429.
+    pub streams_per_client: usize,
     /// Bytes per second of all transfers together, each way.
     pub bandwidth: Option<u64>,
     /// Bytes per second of one client's transfers, each way.
@@ -37,6 +41,8 @@ pub struct PeerLimits {
     pub ids_bytes_max: usize,
     /// Bytes of a ref that is put; more are refused with 413.
     pub ref_bytes_max: usize,
+    /// Bytes of events that are appended in one request; more are refused with 413.
+    pub events_bytes_max: usize,
     /// Bytes of an upload; more are refused with 413.
     pub upload_bytes_max: u64,
     /// Bytes of request bodies in memory at a time.
@@ -67,11 +73,14 @@ impl Default for PeerLimits {
             transfers: 512,
             transfers_per_client: 256,
             uploads: 16,
+            streams: 1024,
+            streams_per_client: 256,
             bandwidth: None,
             bandwidth_per_client: None,
             head_bytes_max: 32 << 10,
             ids_bytes_max: cairn_net::wire::IDS_MAX * 32,
             ref_bytes_max: 128 << 10,
+            events_bytes_max: 32 << 20,
             upload_bytes_max: 1 << 40,
             bodies_bytes_max: 64 << 20,
             answers_bytes_max: 64 << 20,

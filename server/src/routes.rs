@@ -14,6 +14,8 @@ pub(crate) mod publish;
 pub(crate) mod range;
 pub(crate) mod ready;
 pub(crate) mod refs;
+pub(crate) mod snapshots;
+pub(crate) mod streams;
 pub(crate) mod upload;
 
 use hyper::Uri;

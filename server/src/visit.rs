@@ -18,7 +18,7 @@ use tokio::time::Sleep;
 use crate::listen::connection::Step;
 use crate::metrics::Metrics;
 use crate::peer_api::{PeerApi, Running};
-use crate::peer_limits::clients::{Client, Place, Transfers};
+use crate::peer_limits::clients::{Client, Follows, Place, Transfers};
 use crate::tokens::TokenId;
 
 /// By which an answer is found in the log.
@@ -37,7 +37,15 @@ impl RequestId {
 #[derive(Debug)]
 pub(crate) struct Transfer {
     pub(crate) _of_all: Place<Arc<AtomicUsize>>,
-    pub(crate) _of_client: Place<Transfers>,
+    pub(crate) of_client: OfClient,
+}
+
+/// What is counted of a client.
+#[derive(Debug)]
+pub(crate) enum OfClient {
+    Transfer(#[expect(dead_code, reason = "it is held for its end")] Place<Transfers>),
+    /// It has no end of its own.
+    Stream(#[expect(dead_code, reason = "it is held for its end")] Place<Follows>),
 }
 
 /// A request that is being answered.
@@ -77,7 +85,11 @@ impl Drop for Visit {
         let took = self.started.elapsed();
         metrics.answered(&self.route, self.method, status, took);
         Metrics::add(&metrics.sent_bytes, self.sent);
-        if self.transfer.is_some() && !self.is_whole {
+        let is_transfer = self
+            .transfer
+            .as_ref()
+            .is_some_and(|transfer| matches!(transfer.of_client, OfClient::Transfer(_)));
+        if is_transfer && !self.is_whole {
             Metrics::add(&metrics.transfers_cut, 1);
         }
         let token = self.token.as_ref().map(tracing::field::display);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cairn_store::ChunkId;
+use cairn_store::{ChunkId, Span};
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Response, StatusCode};
 use serde::de::DeserializeOwned;
@@ -61,12 +61,17 @@ impl Peer {
         let via = response.headers().get(VIA_HEADER).and_then(|via| via.to_str().ok()).map(Box::from);
         let read = tokio::time::timeout(ERROR_TIME_MAX, self.collect(response, ERROR_LEN_MAX)).await;
         let body = read.ok().and_then(Result::ok).unwrap_or_default();
-        let failure = serde_json::from_slice::<ErrorBody>(&body).map(|body| body.error).unwrap_or_default();
+        let said = serde_json::from_slice::<ErrorBody>(&body).ok();
+        let span = said.as_ref().and_then(|said| {
+            let (first, next) = (said.first_round?, said.next_round?);
+            (first <= next).then_some(Span { first, next, bytes: 0 })
+        });
+        let failure = said.map(|body| body.error).unwrap_or_default();
         let fault = judge(status);
         let detail = describe(status, &failure);
         let missing: Vec<ChunkId> =
             failure.missing.iter().take(Failure::MISSING_MAX).map(|id| id.0).collect();
-        PeerError { retry_after, missing, via, ..self.error(fault, detail) }
+        PeerError { retry_after, missing, span, via, ..self.error(fault, detail) }
     }
 
     /// What a failed exchange comes to.
@@ -90,7 +95,8 @@ impl Peer {
 fn judge(status: StatusCode) -> Fault {
     match status.as_u16() {
         401 | 403 => Fault::Refused,
-        404 | 410 => Fault::Absent,
+        404 => Fault::Absent,
+        410 => Fault::Gone,
         202 | 408 | 429 | 503 => Fault::Busy,
         409 => Fault::Conflict,
         422 => Fault::Incomplete,

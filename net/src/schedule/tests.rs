@@ -69,7 +69,7 @@ struct Sim {
 
 impl Sim {
     fn new(peers: Vec<Behaviour>, lens: Vec<u32>) -> Self {
-        let schedule = Schedule::new(lens.iter().copied(), peers.len());
+        let schedule = Schedule::new(lens.iter().copied(), peers.len(), 0);
         Self { schedule, peers, lens, requests: Vec::new(), now: Duration::ZERO, asked: 0, log: Vec::new() }
     }
 
@@ -275,7 +275,7 @@ fn a_peer_that_comes_back_is_asked_again() {
 
 #[test]
 fn what_was_not_asked_for_is_noticed() {
-    let mut schedule = Schedule::new(lens(4), 1);
+    let mut schedule = Schedule::new(lens(4), 1, 0);
     let orders = schedule.poll(Duration::ZERO);
     let [Order::Ask { batch, ref slots, .. }] = orders[..] else { panic!("{orders:?}") };
     assert_eq!(slots, &[0, 1, 2, 3]);
@@ -291,13 +291,45 @@ fn what_was_not_asked_for_is_noticed() {
 
 #[test]
 fn busy_peers_are_left_alone_for_as_long_as_they_say() {
-    let mut schedule = Schedule::new(lens(4), 1);
+    let mut schedule = Schedule::new(lens(4), 1, 0);
     let Order::Ask { batch, .. } = schedule.poll(Duration::ZERO)[0] else { panic!("an order") };
     schedule.failed(batch, Fault::Busy, "later".to_owned(), Some(secs(3.0)), secs(1.0));
     assert_eq!(schedule.next_wake(secs(1.0)), secs(4.0));
     assert_eq!(schedule.poll(secs(3.9)), []);
     assert_eq!(schedule.standing(), Standing::Running);
     assert_eq!(schedule.poll(secs(4.0)).len(), 1);
+}
+
+#[test]
+fn who_is_getting_it_himself_is_asked_again_for_what_he_had_not() {
+    let mut schedule = Schedule::new(lens(4), 1, 1);
+    let asked = |schedule: &mut Schedule, now| {
+        let orders = schedule.poll(now).into_iter();
+        let asks: Vec<_> = orders
+            .filter_map(|order| match order {
+                Order::Ask { batch, peer: PeerNo(1), slots } => Some((batch, slots)),
+                _ => None,
+            })
+            .collect();
+        asks
+    };
+    schedule.poll(Duration::ZERO);
+    // Who has all of it goes away.
+    schedule.drop_peer(PeerNo(0), Fault::Stalled, "gone".to_owned());
+    let mut told = 0;
+    while told < 4 {
+        for (batch, slots) in asked(&mut schedule, secs(0.1)) {
+            assert_eq!(schedule.absent(batch, &slots), Verdict::Fine);
+            assert_eq!(schedule.ended(batch), Verdict::Fine);
+            told += slots.len();
+        }
+    }
+    assert_eq!(schedule.standing(), Standing::Stuck(vec![0, 1, 2, 3]), "he has nothing yet");
+    assert_eq!(asked(&mut schedule, secs(0.9)), []);
+    for (batch, slots) in asked(&mut schedule, secs(1.0)) {
+        assert_eq!(schedule.kept(batch, &slots), Verdict::Fine, "by now he has them");
+    }
+    assert_eq!(schedule.standing(), Standing::Done);
 }
 
 fn behaviour() -> impl Strategy<Value = Behaviour> {

@@ -93,12 +93,18 @@ pub struct KeptAnswer {
 pub struct ErrorBody {
     /// What went wrong.
     pub error: Failure,
+    /// The oldest round that a stream keeps, where the answer is about that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_round: Option<u64>,
+    /// The round that it takes next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_round: Option<u64>,
 }
 
 /// What went wrong, as a peer says it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Failure {
-    /// What kind of failure: `not_found`, `incomplete`, `refused`, `busy`, `conflict`, `usage`, `failed`.
+    /// What kind of failure: `not_found`, `gone`, `incomplete`, `refused`, `busy`, `conflict`, `usage`, `failed`.
     pub kind: String,
     /// What went wrong, for people.
     pub message: String,

@@ -46,6 +46,7 @@ pub(crate) struct Client {
     pace: Option<Mutex<Bucket>>,
     pub(crate) requests: AtomicUsize,
     pub(crate) transfers: AtomicUsize,
+    pub(crate) streams: AtomicUsize,
 }
 
 impl Client {
@@ -55,6 +56,7 @@ impl Client {
             pace: limits.bandwidth_per_client.map(|bytes| pace(bytes, now)),
             requests: AtomicUsize::new(0),
             transfers: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
         }
     }
 
@@ -185,6 +187,16 @@ pub(crate) struct Transfers(pub(crate) Arc<Client>);
 impl AsRef<AtomicUsize> for Transfers {
     fn as_ref(&self) -> &AtomicUsize {
         &self.0.transfers
+    }
+}
+
+/// A client's count of streams that it follows.
+#[derive(Debug)]
+pub(crate) struct Follows(pub(crate) Arc<Client>);
+
+impl AsRef<AtomicUsize> for Follows {
+    fn as_ref(&self) -> &AtomicUsize {
+        &self.0.streams
     }
 }
 

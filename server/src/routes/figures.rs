@@ -36,6 +36,8 @@ pub(crate) async fn metrics(State(api): State<Arc<PeerApi>>) -> std::result::Res
     let (open, transfers) = (api.open() as f64, api.transfers().load(Ordering::Relaxed) as f64);
     text.one("cairn_requests_running", "gauge", "Requests being answered.", open);
     text.one("cairn_transfers_running", "gauge", "Transfers that run.", transfers);
+    let follows = api.follows().load(Ordering::Relaxed) as f64;
+    text.one("cairn_streams_followed", "gauge", "Streams of events that are followed.", follows);
     text.one("cairn_uptime_seconds", "gauge", "Time since it began.", api.started().elapsed().as_secs_f64());
     let draining = f64::from(u8::from(api.is_draining()));
     text.one("cairn_draining", "gauge", "1 while it stops.", draining);

@@ -15,6 +15,8 @@ mod publishing;
 mod reading;
 mod rude;
 mod served;
+mod snapshots;
 mod stopping;
+mod streams;
 mod tls;
 mod told;

@@ -10,7 +10,7 @@ use cairn_server::{
     Access, DeltaServing, Listen, NewToken, PeerApi, PeerLimits, PeerOptions, Scope, Serving, Stop, TlsFiles,
     TokenFile, peer_router,
 };
-use cairn_store::{ArtifactId, Store, Writer};
+use cairn_store::{ArtifactId, Store, StreamBounds, Streams, Writer};
 use harness::{bytes, scratch::Scratch, stores};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -24,6 +24,7 @@ pub(crate) struct Setup {
     /// Whether whoever connects is a proxy that says for whom.
     pub(crate) by_proxy: bool,
     pub(crate) deltas: DeltaServing,
+    pub(crate) streams: StreamBounds,
 }
 
 impl Default for Setup {
@@ -35,6 +36,7 @@ impl Default for Setup {
             writes: false,
             by_proxy: false,
             deltas: DeltaServing::default(),
+            streams: StreamBounds::default(),
         }
     }
 }
@@ -80,15 +82,18 @@ impl Folder {
             // Tests ask again and again until something is so.
             setup.limits.burst_per_client = u32::MAX;
         }
+        let writer = setup.writes.then(|| self.writer());
+        let streams = writer.as_ref().map(|writer| Streams::open(writer, setup.streams).unwrap());
         let options = PeerOptions {
             version: "1.2.3",
             access: setup.access.clone(),
             limits: setup.limits,
             proxies: setup.by_proxy.then_some([127, 0, 0, 1].into()).into_iter().collect(),
             deltas: setup.deltas,
+            streams,
         };
-        let api = if setup.writes {
-            PeerApi::writing(self.writer(), options)
+        let api = if let Some(writer) = writer {
+            PeerApi::writing(writer, options)
         } else {
             // A store without anything in it is one, too.
             drop(self.writer());
