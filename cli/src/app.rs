@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use cairn_net::{Net, NetOptions, Peers, Source};
 use cairn_server::{Caller, Input, JobIo, Request};
 use cairn_store::{
-    ArtifactId, Error, Held, HoldGuard, Lease, ProfileName, Progress, Store, Writer, WriterOptions,
+    ArtifactId, Error, Held, HoldGuard, Lease, ProfileName, Progress, Store, StreamBounds, Streams, Writer,
+    WriterOptions,
 };
 
 use crate::args::Command;
@@ -117,6 +118,16 @@ impl App {
             return Ok(daemon.writer(who(self.caller.uid)));
         }
         Ok(Writer::open(&self.store_path()?, &self.writer_options(), progress)?)
+    }
+
+    /// The streams of the store, for reading and appending: the daemon's, or the ones of this process, which has the store as
+    /// long as it has them.
+    pub(crate) fn streams(&self, writer: &Writer) -> anyhow::Result<Arc<Streams>> {
+        if let Place::Daemon(daemon) = &self.place {
+            return Ok(Arc::clone(daemon.streams()));
+        }
+        // Nothing goes because nobody has said how much is kept: a daemon may have been told to keep more.
+        Ok(Streams::open(writer, StreamBounds { bytes_max: u64::MAX })?)
     }
 
     /// How this process opens a store for writing.
@@ -266,6 +277,11 @@ impl App {
     /// The progress of a transfer (`pulling`), with its rate and the time that is left.
     pub(crate) fn transfer_meter(&self, task: &'static str) -> Meter {
         Meter::with_rate(task, self.progress, self.io.clone())
+    }
+
+    /// Whether the client wants the job to stop.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.io.is_cancelled()
     }
 
     /// Says at any time whether the client wants the job to stop.

@@ -12,9 +12,9 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::{
-    add, cat, completions, daemon, demo, diff, export, fetch, gc, generations, hold, import, log, ls, mount,
-    optimise, peers, pin, prune, ps, pull, push, remove, repair, rm, rollback, serve, show, stats, status,
-    switch, tag, token, umount, unpin, use_, verify,
+    add, cat, completions, daemon, demo, diff, export, fetch, gc, generations, hold, import, join, log, ls,
+    mount, optimise, peers, pin, prune, ps, pull, push, remove, repair, rm, rollback, serve, show, snapshot,
+    stats, status, stream, switch, tag, token, umount, unpin, use_, verify,
 };
 use crate::exchange::AccessArgs;
 use crate::{text, wire};
@@ -115,10 +115,15 @@ pub(crate) enum Command {
     Optimise(optimise::OptimiseArgs),
     Pull(pull::PullArgs),
     Push(push::PushArgs),
+    Join(join::JoinArgs),
     #[command(subcommand)]
     Peers(peers::PeersCommand),
     #[command(subcommand)]
     Token(token::TokenCommand),
+    #[command(subcommand)]
+    Snapshot(snapshot::SnapshotCommand),
+    #[command(subcommand)]
+    Stream(stream::StreamCommand),
     Demo(demo::DemoArgs),
 }
 
@@ -134,8 +139,10 @@ impl Command {
         is_add_of_paths
             || matches!(self, Self::Export(args) if args.acts_on_paths())
             || matches!(self, Self::Import(_) if !self.takes_input())
-            || matches!(self, Self::Mount(_) | Self::Umount(_))
+            || matches!(self, Self::Mount(_) | Self::Umount(_) | Self::Join(_))
+            || matches!(self, Self::Snapshot(command) if command.acts_on_paths())
             || matches!(self, Self::Token(command) if command.file().is_some())
+            || matches!(self, Self::Stream(command) if command.file().is_some() && !self.takes_input())
             || matches!(self, Self::Verify(args) if args.from.folders().next().is_some())
             || matches!(self, Self::Repair(args) if args.from.folders().next().is_some())
             || self.access().is_some_and(|access| access.ca.is_some())
@@ -145,9 +152,12 @@ impl Command {
     fn access(&self) -> Option<&AccessArgs> {
         match self {
             Self::Peers(command) => command.access(),
+            Self::Stream(command) => Some(command.access()),
             Self::Fetch(args) => Some(&args.access),
             Self::Pull(args) => Some(&args.from.access),
+            Self::Join(args) => Some(&args.from.access),
             Self::Push(args) => Some(&args.access),
+            Self::Snapshot(command) => command.access(),
             Self::Verify(args) => Some(&args.from.access),
             Self::Repair(args) => Some(&args.from.access),
             Self::Use(args) => Some(&args.from.access),
@@ -158,9 +168,12 @@ impl Command {
     fn access_mut(&mut self) -> Option<&mut AccessArgs> {
         match self {
             Self::Peers(command) => command.access_mut(),
+            Self::Stream(command) => Some(command.access_mut()),
             Self::Fetch(args) => Some(&mut args.access),
             Self::Pull(args) => Some(&mut args.from.access),
+            Self::Join(args) => Some(&mut args.from.access),
             Self::Push(args) => Some(&mut args.access),
+            Self::Snapshot(command) => command.access_mut(),
             Self::Verify(args) => Some(&mut args.from.access),
             Self::Repair(args) => Some(&mut args.from.access),
             Self::Use(args) => Some(&mut args.from.access),
@@ -173,6 +186,7 @@ impl Command {
         match self {
             Self::Add(args) => args.paths.iter().any(|path| path.as_os_str() == add::INPUT),
             Self::Import(args) => args.file.as_os_str() == add::INPUT,
+            Self::Stream(command) => command.file().is_some_and(|file| file.as_os_str() == stream::INPUT),
             _ => false,
         }
     }
@@ -187,17 +201,23 @@ impl Command {
     }
 
     fn make_paths_absolute(&mut self) -> anyhow::Result<()> {
+        let takes_input = self.takes_input();
         let paths: Vec<&mut PathBuf> = match self {
             Self::Add(args) => args.paths.iter_mut().filter(|path| path.as_os_str() != add::INPUT).collect(),
             Self::Export(args) => args.paths_mut(),
             Self::Import(args) if args.file.as_os_str() != add::INPUT => vec![&mut args.file],
             Self::Mount(args) => vec![&mut args.dir],
+            Self::Join(args) => args.paths_mut().collect(),
             Self::Umount(args) => vec![&mut args.dir],
             Self::Demo(args) => args.from.iter_mut().collect(),
             Self::Fetch(args) => {
                 [&mut args.to].into_iter().chain(&mut args.cache).chain(&mut args.access.ca).collect()
             }
+            Self::Snapshot(command) => command.paths_mut(),
             Self::Token(command) => command.file_mut().iter_mut().collect(),
+            Self::Stream(command) if !takes_input && command.file().is_some() => {
+                command.file_mut().into_iter().collect()
+            }
             Self::Verify(args) => args.from.paths_mut().collect(),
             Self::Repair(args) => args.from.paths_mut().collect(),
             _ => self.access_mut().into_iter().flat_map(|access| &mut access.ca).collect(),

@@ -12,6 +12,7 @@ pub(crate) mod gc;
 pub(crate) mod generations;
 pub(crate) mod hold;
 pub(crate) mod import;
+pub(crate) mod join;
 pub(crate) mod log;
 pub(crate) mod ls;
 pub(crate) mod mount;
@@ -28,8 +29,10 @@ pub(crate) mod rm;
 pub(crate) mod rollback;
 pub(crate) mod serve;
 pub(crate) mod show;
+pub(crate) mod snapshot;
 pub(crate) mod stats;
 pub(crate) mod status;
+pub(crate) mod stream;
 pub(crate) mod switch;
 pub(crate) mod tag;
 pub(crate) mod token;
@@ -55,9 +58,11 @@ pub(crate) fn run(app: &mut App, command: Command) -> anyhow::Result<Outcome> {
         Command::Rm(args) => rm::run(app, &args),
         Command::Pull(args) => pull::run(app, &args),
         Command::Push(args) => push::run(app, &args),
+        Command::Join(args) => join::run(app, &args),
         Command::Peers(command) => peers::run(app, &command),
         Command::Tag(args) => tag::run(app, &args),
         Command::Token(command) => token::run(app, &command),
+        Command::Snapshot(command) => snapshot::run(app, command),
         Command::Use(args) => use_::run(app, &args),
         Command::Remove(args) => remove::run(app, &args),
         Command::Generations(args) => generations::run(app, &args),
@@ -77,6 +82,7 @@ pub(crate) fn run(app: &mut App, command: Command) -> anyhow::Result<Outcome> {
         Command::Fetch(args) => fetch::run(app, &args),
         Command::Gc(args) => gc::run(app, &args),
         Command::Optimise(args) => optimise::run(app, &args),
+        Command::Stream(command) => stream::run(app, command),
         Command::Demo(args) => demo::run(app, args),
     }
 }

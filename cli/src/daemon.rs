@@ -8,6 +8,7 @@
 //! One that a mount began (`--auto`) ends by itself when there is no mount, and it alone decides when that is.
 
 mod collector;
+mod config;
 mod detach;
 mod handover;
 mod inherit;
@@ -19,6 +20,7 @@ mod serve;
 mod settings;
 mod shared;
 mod signals;
+mod snapshots;
 mod turn;
 
 use std::io::Write;
@@ -31,12 +33,13 @@ use cairn_fusefs::MountOptions;
 use cairn_fusefs::takeover::Predecessor;
 use cairn_server::socket::Listening;
 use cairn_server::{About, Client, Jobs, Limits};
-use cairn_store::{Error, Writer, WriterOptions};
+use cairn_store::{Error, Streams, Writer, WriterOptions};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 
 pub(crate) use self::collector::{CollectorArgs, LastCollection};
+pub(crate) use self::config::ConfigArgs;
 use self::handover::{Gone, Successors};
 pub(crate) use self::inherit::Takeover;
 use self::inherit::{Inheritance, Inherited};
@@ -48,6 +51,7 @@ pub(crate) use self::serve::Served;
 use self::settings::Settings;
 pub(crate) use self::shared::Daemon;
 use self::signals::Signals;
+pub(crate) use self::snapshots::SnapshotsOf;
 pub(crate) use self::turn::Taken;
 use crate::app::{self, Place};
 use crate::args::Global;
@@ -261,7 +265,8 @@ async fn begin(global: &Global, args: DaemonArgs, path: &Path) -> anyhow::Result
     let successors = room::on_a_full_disk(&writer, || Successors::prepare(path))?;
     let background = settings.background(&writer)?;
     background.attach();
-    let daemon = Daemon::new(writer, mounts, None, background);
+    let streams = Streams::open(&writer, settings.serve.stream_bounds())?;
+    let daemon = Daemon::new(writer, streams, mounts, None, background);
     set_lazy(&daemon, &settings, &args);
     let missing = options_of(args.mount)?;
     let signals = Signals::watch()?;
@@ -280,9 +285,9 @@ fn begin_with(
     let missing = options_of(inheritance.missing(args.mount.clone())?)?;
     // From the moment on at which it has the mounts it ends in order.
     let signals = Signals::watch()?;
-    let Inherited { writer, mounts, background, control, successors, takeover, predecessor } =
+    let Inherited { writer, streams, mounts, background, control, successors, takeover, predecessor } =
         inheritance.take(path, &settings, &writer_options(global))?;
-    let daemon = Daemon::new(writer, mounts, Some(takeover), background);
+    let daemon = Daemon::new(writer, streams, mounts, Some(takeover), background);
     set_lazy(&daemon, &settings, &args);
     let predecessor = Some(predecessor);
     Ok(Begun { daemon, control, successors, settings, opened, missing, predecessor, signals })

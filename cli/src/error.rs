@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use cairn_agent::snapshot::SnapshotError;
 use cairn_fusefs::MountError;
 use cairn_server::tokens::TokenError;
 use cairn_server::{ClientError, Failure, ListenError, SocketError};
@@ -283,12 +284,18 @@ fn judge(error: &anyhow::Error) -> (FailureKind, Option<String>) {
     if let Some(error) = error.downcast_ref::<MountError>() {
         return judge_mount(error);
     }
+    if let Some(error) = error.downcast_ref::<SnapshotError>() {
+        return judge_snapshot(error);
+    }
     if error.is::<Foreign>() {
         let hint = "send bytes: `cairn add - --file-name NAME` takes standard input, `cairn cat` gives a file; mounting is for the daemon's own user";
         return (FailureKind::Failed, Some(hint.to_owned()));
     }
     if let Some(error) = error.downcast_ref::<cairn_net::Error>() {
         return judge_exchange(error);
+    }
+    if let Some(error) = error.downcast_ref::<cairn_agent::JoinError>() {
+        return judge_join(error);
     }
     if let Some(absent) = error.downcast_ref::<Absent>() {
         return (FailureKind::NotFound, Some(absent.hint.to_owned()));
@@ -323,6 +330,68 @@ fn judge_mount(error: &MountError) -> (FailureKind, Option<String>) {
         MountError::Busy { .. } => (FailureKind::Busy, Some("`cairn ps` shows who uses it".to_owned())),
         _ => (FailureKind::Failed, None),
     }
+}
+
+fn judge_join(error: &cairn_agent::JoinError) -> (FailureKind, Option<String>) {
+    use cairn_agent::JoinError;
+    let (kind, hint) = match error {
+        JoinError::Net(error) => return judge_exchange(error),
+        JoinError::Store(error) => return (kind_of(error), hint_for(error)),
+        JoinError::NoSnapshot { .. } => (
+            FailureKind::Unavailable,
+            "`cairn snapshot ls --from URL` says what a peer offers, `cairn snapshot create` takes one there",
+        ),
+        JoinError::Disagree { .. } => (
+            FailureKind::Conflict,
+            "name more peers with --from, so that most decide, and --agree 2 or more; `cairn snapshot diff --with URL` says where states differ",
+        ),
+        JoinError::Inconsistent { .. } => {
+            (FailureKind::Damaged, "join from other peers, or with --agree 2 or more")
+        }
+        JoinError::NoEvents { .. } => {
+            (FailureKind::Unavailable, "`cairn stream ls --from URL` says what events a peer has")
+        }
+        JoinError::Overflow { .. } => {
+            (FailureKind::Failed, "a greater --buffer-max holds more events while a state is on its way")
+        }
+        JoinError::Command { .. } => {
+            (FailureKind::Failed, "what it said on standard error says more; --hook-time gives it more time")
+        }
+        JoinError::Folder { .. } => {
+            (FailureKind::Usage, "--to DIR names the folder that the state comes to lie in")
+        }
+        JoinError::Late { .. } => (
+            FailureKind::Unavailable,
+            "the same command once more goes on from what came; --timeout gives it more time",
+        ),
+        JoinError::Cancelled => {
+            (FailureKind::Interrupted, "the same command once more goes on from what came")
+        }
+        _ => return (FailureKind::Failed, None),
+    };
+    (kind, Some(hint.to_owned()))
+}
+
+fn judge_snapshot(error: &SnapshotError) -> (FailureKind, Option<String>) {
+    let (kind, hint) = match error {
+        SnapshotError::Store(error) => return (kind_of(error), hint_for(error)),
+        SnapshotError::Thaw { .. } => (
+            FailureKind::Failed,
+            "thaw it by hand; the next snapshot, and the next daemon, try again before anything else",
+        ),
+        SnapshotError::Running { .. } => (FailureKind::Busy, "wait for it, or look at `cairn status`"),
+        SnapshotError::Round { .. } => {
+            (FailureKind::Failed, "it is to print nothing on standard output but ROUND, or ROUND STATE_HASH")
+        }
+        SnapshotError::Checkpoint { .. } => {
+            (FailureKind::Failed, "docs/operations.md says how checkpoints are made")
+        }
+        SnapshotError::StateHash { .. } => {
+            (FailureKind::Conflict, "leave --state-hash out, or find out who is wrong")
+        }
+        _ => (FailureKind::Failed, "whoever writes the state was thawed; run it again when that is mended"),
+    };
+    (kind, Some(hint.to_owned()))
 }
 
 fn judge_exchange(error: &cairn_net::Error) -> (FailureKind, Option<String>) {
@@ -438,6 +507,10 @@ fn hint_for(error: &Error) -> Option<String> {
         Error::Poisoned { .. } => "run the command again: opening the store recovers it".to_owned(),
         Error::Unavailable { .. } => {
             "run it again when a peer that has it answers; what is here stays".to_owned()
+        }
+        Error::RoundGap { next, .. } => format!("append round {next} first"),
+        Error::RoundsGone { first, .. } => {
+            format!("begin with round {first} or later; `cairn snapshot ls` lists states to begin from")
         }
         Error::Cancelled => "nothing became visible; the store is as it was".to_owned(),
         Error::Io { source, .. } | Error::Tree { source, .. } => hint_for_io(source)?.to_owned(),

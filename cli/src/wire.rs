@@ -88,6 +88,21 @@ pub(crate) mod path_option {
     }
 }
 
+/// For a duration: milliseconds.
+pub(crate) mod millis {
+    use std::time::Duration;
+
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        u64::try_from(value.as_millis()).unwrap_or(u64::MAX).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        Ok(Duration::from_millis(u64::deserialize(deserializer)?))
+    }
+}
+
 /// For a duration that may be left out: milliseconds.
 pub(crate) mod millis_option {
     use std::time::Duration;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::commands::serve::{ServeArgs, ServeOptions};
-use crate::daemon::{CollectorArgs, MountArg, OptimiserArgs, ScrubArgs};
+use crate::daemon::{CollectorArgs, ConfigArgs, MountArg, OptimiserArgs, ScrubArgs};
 use crate::text;
 
 const EXAMPLES: &str = "\
@@ -66,6 +66,8 @@ pub(crate) struct DaemonArgs {
     pub(crate) optimiser: OptimiserArgs,
     #[command(flatten)]
     pub(crate) scrub: ScrubArgs,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
     /// Take the store and its live mounts over from the daemon that runs, which ends; nobody who uses them notices
     #[arg(long)]
     pub(crate) takeover: bool,
@@ -106,6 +108,7 @@ impl From<ServeArgs> for DaemonArgs {
             collector: args.collector,
             optimiser: args.optimiser,
             scrub: args.scrub,
+            config: args.config,
             serves: true,
             other: None,
         }

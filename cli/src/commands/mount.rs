@@ -12,7 +12,7 @@ use crate::args::ProfileArg;
 use crate::changes::of_profile;
 use crate::commands::daemon::DaemonArgs;
 use crate::commands::serve::{ListenArg, ServeOptions};
-use crate::daemon::{CollectorArgs, OptimiserArgs, ScrubArgs};
+use crate::daemon::{CollectorArgs, ConfigArgs, OptimiserArgs, ScrubArgs};
 use crate::error::{Outcome, Usage};
 use crate::output::JsonPath;
 use crate::{text, wire};
@@ -94,6 +94,7 @@ impl From<MountArgs> for DaemonArgs {
             collector: CollectorArgs::default(),
             optimiser: OptimiserArgs::default(),
             scrub: ScrubArgs::default(),
+            config: ConfigArgs::default(),
             serves: false,
             other: Some(args.options()),
         }

@@ -7,11 +7,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use cairn_server::DeltaServing;
+use cairn_store::StreamBounds;
 use cairn_store::delta::Effort;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use crate::daemon::{CollectorArgs, OptimiserArgs, ScrubArgs};
+use crate::daemon::{CollectorArgs, ConfigArgs, OptimiserArgs, ScrubArgs};
 use crate::text;
 
 const EXAMPLES: &str = "\
@@ -43,6 +44,8 @@ pub(crate) struct ServeArgs {
     pub(crate) optimiser: OptimiserArgs,
     #[command(flatten)]
     pub(crate) scrub: ScrubArgs,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
     /// How long commands and transfers may take to end when it stops or is taken over [default: 10s]
     #[arg(long, env = "CAIRN_GRACE", value_name = "DURATION", value_parser = text::parse_duration, hide_env_values = true)]
     pub(crate) grace: Option<Duration>,
@@ -97,6 +100,9 @@ pub(crate) struct ServeOptions {
     #[command(flatten)]
     #[serde(flatten)]
     pub(crate) deltas: DeltaOptions,
+    /// What is kept of each stream of events; the oldest go [default: 1G]
+    #[arg(long, env = "CAIRN_STREAM_BYTES_MAX", value_name = "SIZE", value_parser = text::parse_size, hide_env_values = true)]
+    pub(crate) stream_bytes_max: Option<u64>,
     /// Serve the programs that lie in this folder as NAME-VERSION-PLATFORM-ARCH by the binary API too
     #[arg(long, env = "BINARIES_DIR", value_name = "DIR", hide_env_values = true)]
     pub(crate) binaries_dir: Option<PathBuf>,
@@ -312,8 +318,14 @@ impl ServeOptions {
             proxy: if self.proxy.is_empty() { before.proxy } else { self.proxy },
             limits: self.limits.or(before.limits),
             deltas: self.deltas.or(before.deltas),
+            stream_bytes_max: self.stream_bytes_max.or(before.stream_bytes_max),
             binaries_dir: self.binaries_dir.or(before.binaries_dir),
         }
+    }
+
+    /// How much is kept of each stream.
+    pub(crate) fn stream_bounds(&self) -> StreamBounds {
+        self.stream_bytes_max.map_or_else(StreamBounds::default, |bytes_max| StreamBounds { bytes_max })
     }
 
     /// Makes paths mean the same to whoever takes them over.

@@ -3,6 +3,7 @@
 mod collection;
 mod optimising;
 mod scrub;
+mod snapshots;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,12 +11,12 @@ use std::time::Duration;
 use anyhow::Context;
 use cairn_fusefs::{CacheStatus, Damage, MountStatus, Spread};
 use cairn_server::binaries::BinariesStatus;
-use cairn_store::{ArtifactId, ProfileName, View};
+use cairn_store::{ArtifactId, Name, ProfileName, View};
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::app::App;
-use crate::daemon::{LastCollection, LastOptimising, Served, Takeover};
+use crate::daemon::{LastCollection, LastOptimising, Served, SnapshotsOf, Takeover};
 use crate::error::Outcome;
 use crate::exchange::{Completion, CompletionState};
 use crate::output::{JsonPath, OutputResult, Table};
@@ -44,6 +45,7 @@ struct Report<'a> {
     collection: Option<collection::Collection>,
     optimising: Option<optimising::Optimising>,
     scrub: scrub::ScrubReport<'a>,
+    snapshots: Vec<snapshots::SnapshotsLine>,
     partial: Vec<PartialLine>,
     damage: Vec<DamageLine<'a>>,
     damage_count: u64,
@@ -177,6 +179,8 @@ struct Found {
     /// The same of telling older versions in terms of newer ones.
     optimising: Option<Option<LastOptimising>>,
     scrubbed: scrub::Scrubbed,
+    /// What came of the snapshots that the daemon takes by itself.
+    snapshots: Vec<(Name, SnapshotsOf)>,
 }
 
 impl Found {
@@ -229,6 +233,7 @@ pub(crate) fn run(app: &mut App, _: &StatusArgs) -> anyhow::Result<Outcome> {
             state: cairn_store::scrub::ScrubState::of(&store),
             rate: daemon.as_ref().and_then(|daemon| daemon.scrub_rate()),
         },
+        snapshots: daemon.as_ref().map(|daemon| daemon.snapshots()).unwrap_or_default(),
         cache: daemon.and_then(|daemon| daemon.mounts().cache()),
     };
     if app.json() {
@@ -332,6 +337,7 @@ fn report(found: &Found) -> Report<'_> {
         collection: found.collection.as_ref().map(|last| collection::Collection::of(last.as_ref())),
         optimising: found.optimising.as_ref().map(|last| optimising::Optimising::of(last.as_ref())),
         scrub: found.scrubbed.report(),
+        snapshots: found.snapshots.iter().map(snapshots::SnapshotsLine::of).collect(),
         partial: found.partial().collect(),
         damage: damage.collect(),
         damage_count: found.cache.as_ref().map_or(0, |cache| cache.damage_count)
@@ -413,6 +419,7 @@ fn print(app: &mut App, found: &Found) -> OutputResult {
         facts.fact("optimising", optimising::told(last.as_ref()));
     }
     found.scrubbed.tell(&mut facts);
+    snapshots::tell(&mut facts, &found.snapshots);
     for partial in found.partial() {
         let what = if partial.refs.is_empty() { partial.artifact.clone() } else { partial.refs.join(", ") };
         let state = match (partial.state, partial.failure) {

@@ -50,6 +50,7 @@ pub(super) fn leave(global: &mut Global, args: &mut DaemonArgs) -> anyhow::Resul
         *path = std::path::absolute(&*path).context("cannot tell which folder this is")?;
     }
     args.serve.make_paths_absolute().context("cannot tell which folder this is")?;
+    args.config.make_paths_absolute().context("cannot tell which folder this is")?;
     // It leads a session already where somebody saw to that.
     let _ = rustix::process::setsid();
     rustix::process::chdir("/").context("cannot leave the folder")

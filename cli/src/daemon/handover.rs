@@ -123,6 +123,8 @@ impl Handover {
             *lock(&self.other) = stream.try_clone().ok();
             let Err(error) = self.exchange(runtime, stream, &mut tell);
             self.daemon.writer.resume();
+            self.daemon.streams().resume();
+            self.daemon.set_leaving(false);
             tracing::warn!(error = format!("{error:#}"), "nobody took over");
             *lock(&self.other) = None;
         }
@@ -137,6 +139,7 @@ impl Handover {
     ) -> anyhow::Result<Infallible> {
         let Some(hold) = self.jobs.hold() else { return refuse(stream, "it is about to stop".to_owned()) };
         tracing::info!(jobs = self.jobs.count(), "another process asks to take over");
+        self.daemon.set_leaving(true);
         let grace = self.settings.grace().min(GRACE_MAX);
         let idle = async { tokio::time::timeout(grace, self.jobs.idle()).await.is_ok() };
         if !runtime.block_on(idle) {
@@ -145,8 +148,14 @@ impl Handover {
             return refuse(stream, format!("{running} did not end within {grace}, see its --grace"));
         }
         let _quiet = self.daemon.background().hold();
+        // What runs is stopped: it is due again under the next daemon.
+        let snapshots = self.daemon.snapshots.get();
+        let Some(_no_snapshot) = snapshots.map_or(Some(None), |snapshots| snapshots.hold().map(Some)) else {
+            return refuse(stream, "a snapshot that it takes does not end".to_owned());
+        };
         let _unread = self.daemon.scrubber.get().map(|scrubber| scrubber.hold());
         let _shelf = self.daemon.served().map(|served| served.hold_binaries());
+        self.daemon.streams().suspend();
         let Some(lock) = self.daemon.writer.hand_over() else {
             return refuse(stream, "its store has no lock".to_owned());
         };
@@ -158,6 +167,7 @@ impl Handover {
         let sockets = self.daemon.served().map(|served| served.socket()).into_iter().collect();
         let belongings = Belongings { lock, sockets, extra: settings.to_bytes() };
         let mut handed = takeover::offer(stream, &mounts, belongings)?;
+        self.daemon.streams().close();
         // Who waits asks again until the new one is found.
         hold.moved();
         tracing::info!("another process has taken over");

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use cairn_fusefs::takeover::{self, Offering, Predecessor, Taken};
 use cairn_server::socket::{Listening, Prepared};
-use cairn_store::{Writer, WriterOptions};
+use cairn_store::{Streams, Writer, WriterOptions};
 
 use super::handover::{SOCKET, Successors};
 use super::mounts::{Mounts, Watcher};
@@ -38,6 +38,7 @@ pub(crate) struct Takeover {
 /// All that was taken over.
 pub(crate) struct Inherited {
     pub(crate) writer: Writer,
+    pub(crate) streams: Arc<Streams>,
     pub(crate) mounts: Arc<Mounts>,
     pub(crate) background: Arc<Background>,
     pub(crate) control: Listening,
@@ -94,6 +95,8 @@ impl Inheritance {
         let pid = self.offering.pid();
         let lock = self.offering.lock().try_clone_to_owned().context("cannot keep the store's lock")?;
         let writer = Writer::inherit(store, lock, options)?;
+        // The other one appends no more; logs are opened when somebody asks for them, and nobody does before this one answers.
+        let streams = Streams::open(&writer, settings.serve.stream_bounds())?;
         let mounts = Mounts::new(settings.cache_max, settings.fetch_max());
         let background = settings.background(&writer)?;
         // The first read may be of what is not here.
@@ -112,7 +115,7 @@ impl Inheritance {
         tracing::info!(process = pid, mounts = taken.len(), inodes, ?paused, "took over");
         mounts.adopt(taken, watchers);
         let control = place(control);
-        Ok(Inherited { writer, mounts, background, control, successors, takeover, predecessor })
+        Ok(Inherited { writer, streams, mounts, background, control, successors, takeover, predecessor })
     }
 }
 

@@ -16,7 +16,7 @@ use cairn_server::binaries::{Binaries, BinariesOptions, BinariesStatus, StoreHol
 use cairn_server::{
     Access, Listen, PeerApi, PeerLimits, PeerOptions, Serving, Stop, TlsFiles, TokenFile, peer_router,
 };
-use cairn_store::Writer;
+use cairn_store::{Streams, Writer};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -86,7 +86,7 @@ impl Opened {
     ///
     /// # Errors
     /// Where the folder of binaries cannot be watched.
-    pub(crate) fn begin(self, writer: &Writer) -> anyhow::Result<Served> {
+    pub(crate) fn begin(self, writer: &Writer, streams: &Arc<Streams>) -> anyhow::Result<Served> {
         let Self { serving, access, options, tokens } = self;
         let (is_tls, anonymous_reads) = (options.tls_cert.is_some(), access.anonymous_reads);
         let peer = PeerOptions {
@@ -95,6 +95,7 @@ impl Opened {
             limits: limits(&options.limits),
             proxies: options.proxy,
             deltas: options.deltas.serving(),
+            streams: Some(Arc::clone(streams)),
         };
         let api = PeerApi::writing(writer.signed(WHO.to_owned()), peer);
         let folder = BinariesOptions { dir: options.binaries_dir, sums: Some(writer.path().join(SUMS)) };

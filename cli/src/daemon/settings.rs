@@ -11,6 +11,7 @@ use cairn_store::{ProfileName, Writer};
 use serde::{Deserialize, Serialize};
 
 use super::collector::CollectorArgs;
+use super::config::{ConfigArgs, Schedule};
 use super::optimiser::OptimiserArgs;
 use super::scrub::ScrubArgs;
 use crate::args::Global;
@@ -69,6 +70,12 @@ pub(crate) struct Settings {
     /// How it reads everything again.
     #[serde(default)]
     pub(crate) scrub: ScrubArgs,
+    /// Which file says of what it takes snapshots.
+    #[serde(default)]
+    pub(crate) config: ConfigArgs,
+    /// What that says, read when this daemon began.
+    #[serde(skip)]
+    pub(crate) snapshots: Vec<Schedule>,
 }
 
 impl Settings {
@@ -88,6 +95,9 @@ impl Settings {
         };
         serve.make_paths_absolute().context("cannot tell which folder this is")?;
         serve.listen = serve.address(args.serves, http_port()?).map(ListenArg::from);
+        let mut config =
+            args.config.clone().or(&before.map(|before| before.config.clone()).unwrap_or_default());
+        config.make_paths_absolute().context("cannot tell which folder this is")?;
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Ok(Self {
             socket: named.or_else(|| Some(before?.socket.clone())).unwrap_or_else(|| store.join(app::SOCKET)),
@@ -113,6 +123,8 @@ impl Settings {
                 Some(before) => args.scrub.clone().or(&before.scrub),
                 None => args.scrub.clone(),
             },
+            snapshots: config.load(store)?.snapshots,
+            config,
         })
     }
 

@@ -1,11 +1,12 @@
 //! What the jobs of a daemon share.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use cairn_fusefs::{Spread, Timings};
 use cairn_server::{Caller, Jobs};
-use cairn_store::{Error, Store, Writer};
+use cairn_store::{Error, Name, Store, Streams, Writer};
 
 use super::collector::{Collector, LastCollection};
 use super::inherit::Takeover;
@@ -14,6 +15,7 @@ use super::optimiser::{LastOptimising, Optimiser};
 use super::scrub::Scrubber;
 use super::serve::{Opened, Served};
 use super::settings::Settings;
+use super::snapshots::{Snapshots, SnapshotsOf};
 use super::turn::{Holder, Refused, Taken, Turn};
 use crate::app;
 use crate::exchange::Background;
@@ -21,8 +23,11 @@ use crate::exchange::Background;
 /// What the jobs of a daemon share.
 pub(crate) struct Daemon {
     pub(super) writer: Writer,
+    streams: Arc<Streams>,
+    /// Whether another process asks for the store: commands that never end by themselves are to end.
+    is_leaving: AtomicBool,
     mounts: Arc<Mounts>,
-    turn: Turn,
+    turn: Arc<Turn>,
     started: Instant,
     takeover: Option<Takeover>,
     /// From when a request was accepted until what it changed in a profile was durable and to be seen.
@@ -37,11 +42,14 @@ pub(crate) struct Daemon {
     /// What reads everything again, if anything does.
     pub(super) scrubber: OnceLock<Arc<Scrubber>>,
     scrub_rate: OnceLock<u64>,
+    /// What takes snapshots by itself.
+    pub(super) snapshots: OnceLock<Arc<Snapshots>>,
 }
 
 impl Daemon {
     pub(super) fn new(
         writer: Writer,
+        streams: Arc<Streams>,
         mounts: Arc<Mounts>,
         takeover: Option<Takeover>,
         background: Arc<Background>,
@@ -49,11 +57,13 @@ impl Daemon {
         let shown = Arc::clone(&mounts);
         writer.observe(Box::new(move |view| shown.publish(view)));
         writer.add_holder(Arc::clone(&mounts) as Arc<dyn cairn_store::Holder>);
-        let (turn, started, changes) = (Turn::default(), Instant::now(), Timings::default());
+        let (turn, started, changes) = (Arc::default(), Instant::now(), Timings::default());
         let (served, collector, optimiser) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         let (scrubber, scrub_rate) = (OnceLock::new(), OnceLock::new());
         Arc::new(Self {
             writer,
+            streams,
+            is_leaving: AtomicBool::new(false),
             mounts,
             turn,
             started,
@@ -65,6 +75,7 @@ impl Daemon {
             optimiser,
             scrubber,
             scrub_rate,
+            snapshots: OnceLock::new(),
         })
     }
 
@@ -85,14 +96,14 @@ impl Daemon {
 
     /// Answers peers from now on.
     pub(super) fn serve(&self, opened: Opened) -> anyhow::Result<()> {
-        let begun = opened.begin(&self.writer)?;
+        let begun = opened.begin(&self.writer, &self.streams)?;
         let served = self.served.get_or_init(|| begun);
         let (url, everybody_reads) = (served.url(), served.anonymous_reads());
         tracing::info!(url, everybody_reads, "serves peers");
         Ok(())
     }
 
-    /// From now on it collects by itself, reads everything again, and tells older versions in terms of newer ones while no
+    /// From now on it takes snapshots and collects by itself, reads everything again, and tells older versions in terms of newer ones while no
     /// command runs, as far as the settings say so. A daemon without any of it is one all the same: it may have mounts that
     /// nobody else serves.
     pub(super) fn keep_up(&self, settings: &Settings, jobs: &Arc<Jobs>) {
@@ -115,10 +126,15 @@ impl Daemon {
             Ok(None) => {}
             Err(error) => tracing::error!(error = format!("{error:#}"), "nothing is read again"),
         }
+        match Snapshots::start(own(), Arc::clone(&self.turn), settings.snapshots.clone()) {
+            Ok(snapshots) => drop(self.snapshots.set(snapshots)),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "no snapshots are taken"),
+        }
     }
 
     /// Collects, reads again and tells anew nothing any more; what runs stops at its next step.
     pub(super) fn end_upkeep(&self) {
+        self.snapshots.get().inspect(|snapshots| snapshots.end());
         self.collector.get().inspect(|collector| collector.end());
         self.optimiser.get().inspect(|optimiser| optimiser.end());
         self.scrubber.get().inspect(|scrubber| scrubber.end());
@@ -137,6 +153,11 @@ impl Daemon {
     /// Whether it tells older versions in terms of newer ones, and what came of it the last time.
     pub(crate) fn last_optimising(&self) -> Option<Option<LastOptimising>> {
         self.optimiser.get().map(|optimiser| optimiser.last())
+    }
+
+    /// What came of the snapshots that it takes by itself.
+    pub(crate) fn snapshots(&self) -> Vec<(Name, SnapshotsOf)> {
+        self.snapshots.get().map(|snapshots| snapshots.list()).unwrap_or_default()
     }
 
     /// Mounts a profile.
@@ -170,6 +191,21 @@ impl Daemon {
     /// The store, with what is open of it.
     pub(crate) fn store(&self) -> &Store {
         self.writer.store()
+    }
+
+    /// Whether another process asks for the store, and waits for commands to end.
+    pub(crate) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Acquire)
+    }
+
+    /// Another process asks for the store, or does no more.
+    pub(super) fn set_leaving(&self, is_leaving: bool) {
+        self.is_leaving.store(is_leaving, Ordering::Release);
+    }
+
+    /// The streams of the store.
+    pub(crate) fn streams(&self) -> &Arc<Streams> {
+        &self.streams
     }
 
     /// The mounts.

@@ -20,4 +20,5 @@ mod lazy;
 mod pulling;
 mod several;
 mod stopped;
+mod streams;
 mod world;

@@ -48,6 +48,7 @@ impl Server {
             limits: PeerLimits::default(),
             proxies: Vec::new(),
             deltas: DeltaServing::default(),
+            streams: None,
         };
         let api = PeerApi::reading(app.store()?, options);
         let router = peer_router(Arc::clone(&api), Default::default());
