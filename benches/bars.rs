@@ -9,6 +9,7 @@ fn main() -> ExitCode {
     let programs = Programs {
         index: option_env!("CARGO_BIN_EXE_index"),
         codec: option_env!("CARGO_BIN_EXE_codec"),
+        chunking: option_env!("CARGO_BIN_EXE_chunking"),
         probe: option_env!("CARGO_BIN_EXE_probe"),
     };
     cairn_benches::main(std::env::args_os().skip(1), programs)

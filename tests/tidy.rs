@@ -12,14 +12,20 @@ use std::process::Command;
 const LINES_MAX: usize = 800;
 
 /// The crates of this workspace, each with those that it may depend on. Tests and benches see everything.
-const EDGES: [(&str, &str, &[&str]); 9] = [
+const EDGES: [(&str, &str, &[&str]); 11] = [
     ("cairn-trust", "trust", &[]),
     ("cairn-delta", "delta", &[]),
     ("cairn-store", "store", &["cairn-delta", "cairn-trust"]),
     ("cairn-fusefs", "fusefs", &["cairn-store"]),
     ("cairn-net", "net", &["cairn-store", "cairn-trust"]),
     ("cairn-server", "server", &["cairn-store", "cairn-trust", "cairn-net"]),
-    ("cairn-cli", "cli", &["cairn-store", "cairn-trust", "cairn-fusefs", "cairn-net", "cairn-server"]),
+    ("cairn-agent", "agent", &["cairn-store", "cairn-net"]),
+    (
+        "cairn-cli",
+        "cli",
+        &["cairn-store", "cairn-trust", "cairn-fusefs", "cairn-net", "cairn-server", "cairn-agent"],
+    ),
+    ("cairn-examples", "examples", &["cairn-store", "cairn-net"]),
     (
         "cairn-benches",
         "benches",
@@ -28,7 +34,15 @@ const EDGES: [(&str, &str, &[&str]); 9] = [
     (
         "cairn-tests",
         "tests",
-        &["cairn-store", "cairn-trust", "cairn-fusefs", "cairn-net", "cairn-server", "cairn-cli"],
+        &[
+            "cairn-store",
+            "cairn-trust",
+            "cairn-fusefs",
+            "cairn-net",
+            "cairn-server",
+            "cairn-agent",
+            "cairn-cli",
+        ],
     ),
 ];
 

@@ -2,7 +2,7 @@
 //!
 //! 1 [`new_data`], 2 [`held`] and [`next_state`], 3 and 4 [`held`], 5 [`stored`], 6 [`memory`] and [`index`],
 //! 7 [`start_up`]; of the mount 8 [`reading`], 9 [`metadata`], 10 [`flip`], 11 [`generations`]; between stores 12 to 15
-//! [`exchange`]; 16 to 18 [`upkeep`]; 19 to 22 [`deltas`].
+//! [`exchange`]; 16 to 18 [`upkeep`]; 19 to 22 [`deltas`]; 23 [`snapshots`]; 24 to 26 [`joins`].
 
 mod deltas;
 mod exchange;
@@ -10,11 +10,13 @@ mod flip;
 mod generations;
 mod held;
 mod index;
+mod joins;
 mod memory;
 mod metadata;
 mod new_data;
 mod next_state;
 mod reading;
+mod snapshots;
 mod start_up;
 mod stored;
 mod upkeep;
@@ -163,7 +165,7 @@ impl Bench {
     /// What moves between stores, and what keeps one sound.
     fn measure_exchange(&self, say: &dyn Fn(&str), rows: &mut Vec<Row>) {
         type Measure = fn(&Bench) -> Result<Vec<Row>>;
-        let bars: [(u8, &'static str, Measure); 9] = [
+        let bars: [(u8, &'static str, Measure); 13] = [
             (12, "exchange: upgrade", exchange::upgrade),
             (13, "exchange: speed", exchange::speed),
             (14, "exchange: swarm", exchange::swarm),
@@ -173,6 +175,10 @@ impl Bench {
             (20, "deltas: codecs", deltas::codecs),
             (21, "deltas: unrelated", deltas::unrelated),
             (22, "deltas: in the store", deltas::stored),
+            (23, "snapshots", snapshots::rows),
+            (24, "joins: transfer", joins::transfer),
+            (25, "joins: beside events", joins::busy),
+            (26, "joins: many at once", joins::at_once),
         ];
         for (bar, what, measure) in bars.into_iter().filter(|(bar, ..)| self.options.wants_own_bar(*bar)) {
             say(&format!("{bar} {what}"));

@@ -14,8 +14,9 @@ Measures the bars and prints their table.
   --work DIR          measure in a fresh folder inside DIR [default: /dev/shm if it is a tmpfs, else the temporary folder]
   --disk DIR          measure the bars of the mount in a fresh folder inside DIR, which is on ext4
                       [default: the temporary folder, target/ or the workspace, whichever is]
-  --bar N[,N...]      only these bars, of 1 to 22; 8 to 22 are also called mount, metadata, flip, generations, upgrade,
-                      speed, swarm, lazy, collect, verify, recovery, deltas, codecs, unrelated and optimise
+  --bar N[,N...]      only these bars, of 1 to 26; 8 to 26 are also called mount, metadata, flip, generations, upgrade,
+                      speed, swarm, lazy, collect, verify, recovery, deltas, codecs, unrelated, optimise, snapshots,
+                      join, events and joiners
   --only NAME[,...]   bars 1 to 5 on these corpora alone: uv-all, uv-one, esbuild, state, small-files; 19 and 20 on these:
                       uv, esbuild, libssl3, postgresql-15, state, or any package in the corpus's deb/
   --repetitions N     turns of each entrant, 5 or more [default: 7]
@@ -26,7 +27,7 @@ Measures the bars and prints their table.
 Relative paths start at the root of the workspace. CAIRN_BIN names the cairn to measure; otherwise the release binary
 of this workspace is built and measured.";
 
-const NAMED_BARS: [(&str, u8); 15] = [
+const NAMED_BARS: [(&str, u8); 19] = [
     ("mount", 8),
     ("metadata", 9),
     ("flip", 10),
@@ -42,6 +43,10 @@ const NAMED_BARS: [(&str, u8); 15] = [
     ("codecs", 20),
     ("unrelated", 21),
     ("optimise", 22),
+    ("snapshots", 23),
+    ("join", 24),
+    ("events", 25),
+    ("joiners", 26),
 ];
 const REPETITIONS_MIN: usize = 5;
 const REPETITIONS_DEFAULT: usize = 7;
@@ -84,6 +89,14 @@ pub(crate) struct Scale {
     pub(crate) crashed_chunks: u64,
     /// What is damaged and mended.
     pub(crate) repaired_bytes: u64,
+    /// Files of a state, each a database of so many rows.
+    pub(crate) databases: u32,
+    pub(crate) database_rows: u32,
+    /// A state that is joined beside events, and the events behind which another is joined.
+    pub(crate) joined_bytes: u64,
+    pub(crate) backlog_bytes: u64,
+    /// A state that many join at once.
+    pub(crate) shared_bytes: u64,
 }
 
 impl Scale {
@@ -102,6 +115,11 @@ impl Scale {
         collected_chunks: 1_000_000,
         crashed_chunks: 6_500_000,
         repaired_bytes: 62 << 20,
+        databases: 16,
+        database_rows: 300_000,
+        joined_bytes: 2 << 30,
+        backlog_bytes: 1 << 30,
+        shared_bytes: 16 << 20,
     };
     const QUICK: Scale = Scale {
         quick: true,
@@ -118,6 +136,11 @@ impl Scale {
         collected_chunks: 20_000,
         crashed_chunks: 65_000,
         repaired_bytes: 16 << 20,
+        databases: 3,
+        database_rows: 3_000,
+        joined_bytes: 8 << 20,
+        backlog_bytes: 8 << 20,
+        shared_bytes: 2 << 20,
     };
 }
 
@@ -214,8 +237,8 @@ fn bar(text: &str) -> Result<u8> {
         return Ok(*bar);
     }
     match text.parse() {
-        Ok(bar @ 1..=22) => Ok(bar),
-        _ => Err(Error::Usage(format!("no bar {text}: they are 1 to 22"))),
+        Ok(bar @ 1..=26) => Ok(bar),
+        _ => Err(Error::Usage(format!("no bar {text}: they are 1 to 26"))),
     }
 }
 
@@ -268,7 +291,7 @@ mod tests {
 
     #[test]
     fn mistakes_are_named() {
-        for args in [&["--bar", "23"][..], &["mounts"], &["--bar"], &["--repetitions", "0"], &["--what"]] {
+        for args in [&["--bar", "27"][..], &["mounts"], &["--bar"], &["--repetitions", "0"], &["--what"]] {
             assert!(matches!(parse(args), Err(Error::Usage(_))), "{args:?}");
         }
     }

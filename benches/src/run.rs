@@ -20,6 +20,8 @@ pub struct Programs {
     pub index: Option<&'static str>,
     /// Measures the codecs.
     pub codec: Option<&'static str>,
+    /// Makes states of databases.
+    pub chunking: Option<&'static str>,
     /// Measures from inside a process, and cleans up after the bench.
     pub probe: Option<&'static str>,
 }

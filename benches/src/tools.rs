@@ -7,6 +7,7 @@ mod borg;
 mod cairn;
 mod casync;
 pub(crate) mod differ;
+pub(crate) mod kv_node;
 pub(crate) mod reference;
 mod restic;
 pub(crate) mod servers;

@@ -203,5 +203,5 @@ pub(crate) fn json(reply: &mut Reply, status: u16, body: &impl serde::Serialize)
 pub(crate) fn absent(reply: &mut Reply, missing: &[ChunkId]) {
     let missing = missing.iter().map(|id| HexId(*id)).collect();
     let error = Failure { kind: "not_found".into(), message: "not here".into(), hint: None, missing };
-    json(reply, 404, &ErrorBody { error });
+    json(reply, 404, &ErrorBody { error, first_round: None, next_round: None });
 }

@@ -5,6 +5,7 @@ mod child;
 mod collected;
 mod endless;
 mod entries;
+mod events;
 mod fixture;
 mod forged;
 mod honest;

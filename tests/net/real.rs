@@ -9,7 +9,7 @@ use cairn_server::{
     Access, DeltaServing, Listen, NewToken, PeerApi, PeerLimits, PeerOptions, Scope, Serving, Stop, TlsFiles,
     TokenFile, peer_router,
 };
-use cairn_store::Writer;
+use cairn_store::{StreamBounds, Streams, Writer};
 use harness::scratch::Scratch;
 use harness::stores::{add, options, writer};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -35,6 +35,7 @@ impl Real {
             limits: PeerLimits::default(),
             proxies: Vec::new(),
             deltas: DeltaServing::default(),
+            streams: Some(Streams::open(writer, StreamBounds::default()).unwrap()),
         };
         let api = PeerApi::writing(writer.signed("server".to_owned()), options);
         let listen =

@@ -209,6 +209,40 @@ fn seeds_are_never_trusted() {
 }
 
 #[test]
+fn what_was_restored_is_compared_byte_for_byte() {
+    use std::os::unix::fs::{FileExt, PermissionsExt};
+    let setting = Setting::new();
+    setting.restore(false, &()).unwrap();
+    let check = || setting.writer.check_restored(&setting.artifact, &setting.dest, &());
+    let checked = check().unwrap();
+    assert_eq!((checked.files, checked.bytes), (4, 3 + (12 << 20) + 50_000 + (3 << 20)));
+    for (name, at) in [("long", 0), ("long", (12 << 20) - 1), ("small", 49_999), ("sparse", 1_500_000)] {
+        let file = fs::File::options().read(true).write(true).open(setting.dest.join(name)).unwrap();
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, at).unwrap();
+        file.write_all_at(&[byte[0] ^ 1], at).unwrap();
+        let error = check().unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+        file.write_all_at(&byte, at).unwrap();
+        check().unwrap();
+    }
+    let (small, link) = (setting.dest.join("small"), setting.dest.join("link"));
+    let file = fs::File::options().write(true).open(&small).unwrap();
+    file.set_len(49_999).unwrap();
+    assert!(matches!(check().unwrap_err(), Error::Input { path, .. } if path == small));
+    fs::remove_file(&small).unwrap();
+    assert!(matches!(check().unwrap_err(), Error::Tree { path, .. } if path == small));
+    symlink("below/inline", &small).unwrap();
+    assert!(matches!(check().unwrap_err(), Error::Input { path, .. } if path == small));
+    fs::remove_file(&link).unwrap();
+    symlink("elsewhere", &link).unwrap();
+    assert!(matches!(check().unwrap_err(), Error::Input { path, .. } if path == link));
+    fs::set_permissions(setting.dest.join("below"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(setting.dest.join("below/inline"), "new").unwrap();
+    assert!(matches!(check().unwrap_err(), Error::Input { path, .. } if path.ends_with("below/inline")));
+}
+
+#[test]
 fn threads_do_not_matter() {
     let setting = Setting::new();
     for threads in [1, 2, 7] {

@@ -25,7 +25,7 @@ impl Cairn {
         }
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         Line::new(cargo)
-            .args(["build", "--release", "--workspace", "--bin", "cairn"])
+            .args(["build", "--release", "--workspace", "--bin", "cairn", "--bin", "kv-node"])
             .folder(&workspace())
             .run()?;
         // A bench runs as <target>/release/deps/bars-<hash>.
@@ -37,6 +37,42 @@ impl Cairn {
             return Err(Error::NotInstalled { program: program.display().to_string() });
         }
         Ok(Cairn { program })
+    }
+
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// Serves a store with a stream of which all that a bar produces is kept.
+    pub(crate) fn serve_network(&self, repo: &Repo, address: SocketAddr) -> Line {
+        self.serve(repo, address).args(["--stream-bytes-max", "4GiB"])
+    }
+
+    /// A token that lets producers in, printed.
+    pub(crate) fn token(&self, repo: &Repo) -> Line {
+        self.on(repo).args(["token", "create", "--scope", "publish"])
+    }
+
+    /// Takes a snapshot of a state; `how` is the rest of the command.
+    pub(crate) fn snapshot_of_network<A: AsRef<OsStr>>(
+        &self,
+        repo: &Repo,
+        name: &str,
+        dir: &Path,
+        how: impl IntoIterator<Item = A>,
+    ) -> Line {
+        self.on(repo).args(["snapshot", "create", name]).arg(dir).args(how)
+    }
+
+    /// Gets the newest state of a network, into a folder.
+    pub(crate) fn join(
+        &self,
+        repo: &Repo,
+        name: &str,
+        from: impl IntoIterator<Item = SocketAddr>,
+        to: &Path,
+    ) -> Line {
+        self.from(self.on(repo).args(["join", name]), from).arg("--to").arg(to)
     }
 
     /// Lists everything that is in the store.
@@ -65,6 +101,12 @@ impl Cairn {
 
     pub(crate) fn switch(&self, repo: &Repo, profile: Option<&str>, generation: u64) -> Line {
         of_profile(self.on(repo).arg("switch").arg(generation.to_string()), profile)
+    }
+
+    /// Takes a snapshot, and says what it came to as JSON.
+    pub(crate) fn snapshot(&self, repo: &Repo, state: &Path, round: u64) -> Line {
+        let line = self.on(repo).args(["--json", "snapshot", "create", NAME]).arg(state);
+        line.args(["--round", &round.to_string()])
     }
 
     /// Runs until it is told to end. `mounts` are folders, each with `=PROFILE` or without.

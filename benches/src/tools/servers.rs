@@ -34,6 +34,12 @@ impl Server {
         Server::start(cairn.serve_prepared(repo, address, versions), address, janitor)
     }
 
+    /// `cairn serve` of a store with the stream of a network.
+    pub(crate) fn cairn_of_a_network(cairn: &Cairn, repo: &Repo, janitor: &Janitor) -> Result<Server> {
+        let address = free_address()?;
+        Server::start(cairn.serve_network(repo, address), address, janitor)
+    }
+
     /// nginx that serves the files of `folder`, with the settings that a distribution gives it.
     pub(crate) fn nginx(folder: &Path, state: &Path, janitor: &Janitor) -> Result<Server> {
         let address = free_address()?;
