@@ -12,7 +12,7 @@ use std::process::Command;
 const LINES_MAX: usize = 800;
 
 /// The crates of this workspace, each with those that it may depend on. Tests and benches see everything.
-const EDGES: [(&str, &str, &[&str]); 11] = [
+const EDGES: [(&str, &str, &[&str]); 12] = [
     ("cairn-trust", "trust", &[]),
     ("cairn-delta", "delta", &[]),
     ("cairn-store", "store", &["cairn-delta", "cairn-trust"]),
@@ -20,10 +20,19 @@ const EDGES: [(&str, &str, &[&str]); 11] = [
     ("cairn-net", "net", &["cairn-store", "cairn-trust"]),
     ("cairn-server", "server", &["cairn-store", "cairn-trust", "cairn-net"]),
     ("cairn-agent", "agent", &["cairn-store", "cairn-net"]),
+    ("cairn-sources", "sources", &["cairn-store"]),
     (
         "cairn-cli",
         "cli",
-        &["cairn-store", "cairn-trust", "cairn-fusefs", "cairn-net", "cairn-server", "cairn-agent"],
+        &[
+            "cairn-store",
+            "cairn-trust",
+            "cairn-fusefs",
+            "cairn-net",
+            "cairn-server",
+            "cairn-agent",
+            "cairn-sources",
+        ],
     ),
     ("cairn-examples", "examples", &["cairn-store", "cairn-net"]),
     (

@@ -1,0 +1,19 @@
+//! Where files come from that no cairn publishes: releases on GitHub or any web server, build machines that are reached by SSH,
+//! folders.
+//!
+//! It finds out what a source has, brings what is not here yet, verifies it, and lays the programs that count in a folder. What is
+//! then done with them is its caller's business: it knows neither the store's contents nor a terminal. Nothing that it
+//! brings is ever executed.
+//!
+//! - [`config`]: `[packages.NAME]` of `cairn.toml`.
+
+pub mod config;
+mod error;
+mod sha256;
+mod template;
+mod watch;
+
+pub use error::{Error, Result};
+pub use sha256::{Hasher, Sha256};
+pub use template::{Template, Words};
+pub use watch::{Held, NoWatch, NothingHeld, Watch};
