@@ -5,8 +5,9 @@
 //! then done with them is its caller's business: it knows neither the store's contents nor a terminal. Nothing that it
 //! brings is ever executed.
 //!
-//! - [`config`]: `[packages.NAME]` of `cairn.toml`.
+//! - [`config`]: `[packages.NAME]` of `cairn.toml`; [`choice`]: what flags, the environment and the file say together.
 
+pub mod choice;
 pub mod config;
 mod error;
 mod sha256;
