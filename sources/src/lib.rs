@@ -6,9 +6,13 @@
 //! brings is ever executed.
 //!
 //! - [`config`]: `[packages.NAME]` of `cairn.toml`.
+//! - [`machine`]: builds on machines that `ssh` reaches.
+//! - [`folder`]: builds in a folder of this machine.
 
 pub mod config;
 mod error;
+pub mod folder;
+pub mod machine;
 mod sha256;
 mod template;
 mod watch;
