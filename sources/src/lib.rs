@@ -6,10 +6,13 @@
 //! brings is ever executed.
 //!
 //! - [`config`]: `[packages.NAME]` of `cairn.toml`; [`choice`]: what flags, the environment and the file say together.
+//! - [`machine`]: builds on machines that `ssh` reaches; [`folder`]: builds in a folder of this machine.
 
 pub mod choice;
 pub mod config;
 mod error;
+pub mod folder;
+pub mod machine;
 mod sha256;
 mod template;
 mod watch;
