@@ -6,14 +6,19 @@
 //! brings is ever executed.
 //!
 //! - [`config`]: `[packages.NAME]` of `cairn.toml`.
+//! - [`release`]: official releases, by their checksums ([`checksum`]) and signatures.
 
+pub mod checksum;
 pub mod config;
 mod error;
+mod http;
+pub mod release;
 mod sha256;
 mod template;
 mod watch;
 
 pub use error::{Error, Result};
+pub use http::{Http, HttpOptions, HttpTimeouts, Retries};
 pub use sha256::{Hasher, Sha256};
 pub use template::{Template, Words};
 pub use watch::{Held, NoWatch, NothingHeld, Watch};
