@@ -6,18 +6,23 @@
 //! brings is ever executed.
 //!
 //! - [`config`]: `[packages.NAME]` of `cairn.toml`; [`choice`]: what flags, the environment and the file say together.
+//! - [`release`]: official releases, by their checksums ([`checksum`]) and signatures.
 //! - [`machine`]: builds on machines that `ssh` reaches; [`folder`]: builds in a folder of this machine.
 
+pub mod checksum;
 pub mod choice;
 pub mod config;
 mod error;
 pub mod folder;
+mod http;
 pub mod machine;
+pub mod release;
 mod sha256;
 mod template;
 mod watch;
 
 pub use error::{Error, Result};
+pub use http::{Http, HttpOptions, HttpTimeouts, Retries};
 pub use sha256::{Hasher, Sha256};
 pub use template::{Template, Words};
 pub use watch::{Held, NoWatch, NothingHeld, Watch};
