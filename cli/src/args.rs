@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::commands::{
     add, cat, completions, daemon, demo, diff, export, fetch, gc, generations, hold, import, join, log, ls,
     mount, optimise, peers, pin, prune, ps, pull, push, remove, repair, rm, rollback, serve, show, snapshot,
-    stats, status, stream, switch, tag, token, umount, unpin, use_, verify,
+    stats, status, stream, switch, sync, tag, token, umount, unpin, use_, verify,
 };
 use crate::exchange::AccessArgs;
 use crate::{text, wire};
@@ -54,6 +54,7 @@ pub(crate) enum Invocation {
     Daemon(daemon::DaemonArgs),
     Serve(serve::ServeArgs),
     Hold(hold::HoldArgs),
+    Sync(sync::SyncArgs),
     Completions(completions::CompletionsArgs),
 }
 

@@ -34,6 +34,7 @@ pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod stream;
 pub(crate) mod switch;
+pub(crate) mod sync;
 pub(crate) mod tag;
 pub(crate) mod token;
 pub(crate) mod umount;

@@ -183,6 +183,18 @@ impl Package {
     }
 }
 
+impl ReleaseSource {
+    /// A version as the project calls it: `v1.2` is `1.2` where tags are `v{version}`.
+    #[must_use]
+    pub fn version<'a>(&self, said: &'a str) -> &'a str {
+        let bare = said.strip_prefix('v').filter(|bare| bare.starts_with(|c: char| c.is_ascii_digit()));
+        match (&self.origin, bare) {
+            (Origin::GitHub { tag, .. }, Some(bare)) if tag.as_str().contains("v{version}") => bare,
+            _ => said,
+        }
+    }
+}
+
 impl Strategy {
     /// All of them, in the order in which they are preferred where the file prefers none.
     pub const ALL: [Self; 5] = [Self::Release, Self::Vm, Self::Ssh, Self::Dir, Self::Peer];
