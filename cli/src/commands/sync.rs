@@ -34,7 +34,7 @@ use crate::client;
 use crate::error::Usage;
 use crate::exchange::FromArgs;
 
-pub(crate) use self::file::load;
+pub(crate) use self::file::{FILE, load};
 
 const EXAMPLES: &str = "\
 cairn.toml is --config, else $CAIRN_CONFIG, else the first one in this folder or one above it, else the one in the store.

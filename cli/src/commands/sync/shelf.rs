@@ -6,20 +6,17 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::OpenOptions;
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::OnceLock;
 
 use cairn_sources::{Held, Sha256};
-use cairn_store::tree::find;
-use cairn_store::{
-    Artifact, ArtifactId, Channel, ChannelKey, FileWriter, Name, Node, Platform, RefKey, Store, Version,
-};
+use cairn_store::{Artifact, ArtifactId, Channel, ChannelKey, Name, Platform, RefKey, Store, Version};
 
 use super::package::listed;
 use crate::app;
 use crate::args::Global;
+use crate::commands::install::program::{self, CopyError};
 
 /// The folder of an artifact in which the programs lie.
 pub(crate) const BIN: &str = "bin";
@@ -96,12 +93,14 @@ impl Shelf {
         let Some(store) = &self.store else { return Ok(false) };
         // It may be collected at any time from here on; then it cannot be read, and comes from elsewhere.
         let _lease = store.lease(cairn_store::Held::Artifact(*id), "cairn sync").ok().flatten();
-        let Some((size, content)) = program(store, id, binary) else { return Ok(false) };
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
-        match FileWriter::new(store.clone(), None).write(&content, size, file.as_fd(), to, &()) {
-            Ok(_) => Ok(true),
-            Err(cairn_store::Error::Tree { source, .. }) => Err(source),
-            Err(error) => {
+        let Ok(mut reader) = store.open_file(id, format!("{BIN}/{binary}").as_bytes()) else {
+            return Ok(false);
+        };
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
+        match program::copy(&mut reader, &mut file) {
+            Ok(()) => Ok(true),
+            Err(CopyError::Write(error)) => Err(error),
+            Err(CopyError::Read(error)) => {
                 tracing::warn!(%id, binary, %error, "a program that is here cannot be read; it is fetched");
                 drop(file);
                 rustix::fs::unlink(to)?;
@@ -124,16 +123,6 @@ impl Held for Shelf {
             Some((_, id)) => self.write(id, binary, to),
             None => Ok(false),
         }
-    }
-}
-
-/// What lies in `bin/BINARY` of an artifact.
-fn program(store: &Store, id: &ArtifactId, binary: &str) -> Option<(u64, cairn_store::Content)> {
-    let root = store.artifact(id).ok()?.root;
-    let Node::Dir { tree } = find(&root, BIN.as_bytes(), store).ok()??.node else { return None };
-    match find(&tree, binary.as_bytes(), store).ok()??.node {
-        Node::File { size, content } => Some((size, content)),
-        _ => None,
     }
 }
 
