@@ -13,6 +13,7 @@ pub mod config;
 mod error;
 pub mod folder;
 pub mod machine;
+mod scratch;
 mod sha256;
 mod template;
 mod watch;
