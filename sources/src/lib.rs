@@ -17,6 +17,7 @@ pub mod folder;
 mod http;
 pub mod machine;
 pub mod release;
+mod scratch;
 mod sha256;
 mod template;
 mod watch;
