@@ -8,12 +8,15 @@
 //! - [`config`]: `[packages.NAME]` of `cairn.toml`.
 //! - [`release`]: official releases, by their checksums ([`checksum`]) and signatures.
 
+pub mod archive;
 pub mod checksum;
 pub mod config;
+mod disk;
 mod error;
 mod http;
 pub mod release;
 mod sha256;
+pub mod signature;
 mod template;
 mod watch;
 
