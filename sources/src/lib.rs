@@ -6,10 +6,14 @@
 //! brings is ever executed.
 //!
 //! - [`config`]: `[packages.NAME]` of `cairn.toml`.
+//! - [`archive`]: the programs that are wanted, out of a tar or zip archive, and nothing else of it.
+//! - [`signature`]: who signed some bytes, by OpenPGP or minisign, and whether that is enough.
 
+pub mod archive;
 pub mod config;
 mod error;
 mod sha256;
+pub mod signature;
 mod template;
 mod watch;
 
