@@ -30,9 +30,8 @@ use url::Url;
 use crate::error::{Error, Result};
 use crate::watch::Watch;
 
-pub(crate) use body::Body;
 pub(crate) use exchange::{Answer, Get, Range};
-pub(crate) use fault::{Fault, Tries};
+pub(crate) use fault::Fault;
 pub(crate) use token::Token;
 pub(crate) use whole::Text;
 

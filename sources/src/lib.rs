@@ -7,6 +7,8 @@
 //!
 //! - [`config`]: `[packages.NAME]` of `cairn.toml`.
 //! - [`release`]: official releases, by their checksums ([`checksum`]) and signatures.
+//! - [`archive`]: the programs that are wanted, out of a tar or zip archive, and nothing else of it.
+//! - [`signature`]: who signed some bytes, by OpenPGP or minisign, and whether that is enough.
 
 pub mod archive;
 pub mod checksum;
