@@ -10,16 +10,29 @@
 //!
 //! It does not know what a store holds but through [`Held`], and does not decide which version is wanted.
 
+mod absent;
+mod bring;
+mod download;
+mod find;
+mod github;
+mod link;
+mod page;
+mod shelf;
+mod trust;
+mod wanted;
+
 use std::path::Path;
 use std::time::SystemTime;
 
 use cairn_store::Platform;
 
-use crate::config::{Package, ReleaseSource};
+use crate::config::{Origin, Package, ReleaseSource, Strategy};
 use crate::error::Result;
 use crate::http::Http;
 use crate::sha256::Sha256;
 use crate::watch::{Held, Watch};
+
+use github::GitHub;
 
 /// What is wanted.
 #[derive(Debug, Clone, Copy)]
@@ -109,8 +122,10 @@ pub fn versions(
     max: usize,
     watch: &dyn Watch,
 ) -> Result<Vec<String>> {
-    let _ = (http, source, package, max, watch);
-    Err(crate::Error::Cancelled)
+    match &source.origin {
+        origin @ Origin::GitHub { .. } => GitHub::new(http, package, origin, watch)?.versions(max),
+        Origin::Http { .. } => page::versions(http, source, package, max, watch),
+    }
 }
 
 /// The files of a release that are wanted, each with what it has to hash to. Only checksums and signatures are downloaded.
@@ -119,8 +134,7 @@ pub fn versions(
 /// `Absent` where the version, a file or a checksum of one is not there; `Untrusted` where too few trusted keys signed;
 /// `Usage` where the configuration cannot be meant; what asking a server comes to.
 pub fn find(http: &Http, ask: &Ask<'_>, watch: &dyn Watch) -> Result<Found> {
-    let _ = (http, ask, watch);
-    Err(crate::Error::Cancelled)
+    find::find(http, ask, watch)
 }
 
 /// Brings the files and lays each program at `to/BINARY` with mode 755. `downloads` is where finished and unfinished downloads lie,
@@ -138,8 +152,7 @@ pub fn bring(
     held: &dyn Held,
     watch: &dyn Watch,
 ) -> Result<Brought> {
-    let _ = (http, found, source, downloads, to, held, watch);
-    Err(crate::Error::Cancelled)
+    bring::bring(http, found, source, downloads, to, held, watch)
 }
 
 /// Removes downloads until they are at most `bytes_max` bytes, those first that were not used for longest. One that is in use is
@@ -148,6 +161,60 @@ pub fn bring(
 /// # Errors
 /// `Io`.
 pub fn prune(downloads: &Path, bytes_max: u64) -> Result<()> {
-    let _ = (downloads, bytes_max);
-    Err(crate::Error::Cancelled)
+    shelf::prune(downloads, bytes_max)
+}
+
+/// Whether a name of the configuration is an address.
+fn is_address(name: &str) -> bool {
+    name.starts_with("https://") || name.starts_with("http://")
+}
+
+/// A name as one part of an address: all but letters, digits and `-._~` escaped.
+fn escape(name: &str) -> String {
+    let mut escaped = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            escaped.push(char::from(byte));
+        } else {
+            escaped.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    escaped
+}
+
+/// What [`escape`] made; nothing where it is not UTF-8 or no escape.
+fn unescape(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [byte, behind @ ..] = rest {
+        rest = behind;
+        if *byte != b'%' {
+            bytes.push(*byte);
+            continue;
+        }
+        let digits = str::from_utf8(rest.get(..2)?).ok().filter(|digits| !digits.starts_with('+'))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = &rest[2..];
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// The other ways that a package can be brought, for a hint: `; use --strategy vm`.
+fn other_strategy(package: &Package, than: Strategy) -> String {
+    let ways = [
+        (Strategy::Release, package.release.is_some()),
+        (Strategy::Vm, package.vm.is_some()),
+        (Strategy::Ssh, package.ssh.is_some()),
+        (Strategy::Dir, package.dir.is_some()),
+        (Strategy::Peer, package.peer.is_some()),
+    ];
+    let others: Vec<_> = ways
+        .iter()
+        .filter(|(way, is_there)| *is_there && *way != than)
+        .map(|(way, _)| way.as_str())
+        .collect();
+    match others[..] {
+        [] => String::new(),
+        _ => format!("; use --strategy {}", others.join(" or ")),
+    }
 }
