@@ -94,15 +94,16 @@ echo "uname $(uname -s) $(uname -m)"
 pub(super) fn send(mark: &str, path: &str, branch_filter: Option<&str>) -> Result<String> {
     let program: String =
         BLOCKS.lines().filter(|line| !line.starts_with('#')).flat_map(|line| [line, "\n"]).collect();
+    // The program last, in which such words would be replaced as well.
     let script = SEND
-        .replace("PROGRAM", &quote(&program)?)
+        .replace("FILTER", branch_filter.unwrap_or_default())
         .replace("MARK", mark)
-        .replace("FILTER", branch_filter.unwrap_or_default());
+        .replace("PROGRAM", &quote(&program)?);
     Ok(format!("p={}\n{script}", quote_path(path)?))
 }
 
 /// Statuses of Python: 0 and 43 are those of `blocks.py`, from 129 on it was killed. Any other says that there is no Python.
-const SEND: &str = r#"for y in python3 python python3.14 python3.13 python3.12 python3.11 python3.10 python3.9; do
+const SEND: &str = r#"for y in python3 /usr/bin/python3 python python3.14 python3.13 python3.12 python3.11 python3.10 python3.9; do
 command -v "$y" >/dev/null 2>&1 || continue
 "$y" -ISBc PROGRAM MARK "$p"
 s=$?
