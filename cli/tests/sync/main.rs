@@ -12,4 +12,5 @@
 mod folders;
 mod installing;
 mod misuse;
+mod releasing;
 mod world;
