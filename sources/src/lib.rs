@@ -6,18 +6,24 @@
 //! brings is ever executed.
 //!
 //! - [`config`]: `[packages.NAME]` of `cairn.toml`.
+//! - [`release`]: official releases, by their checksums ([`checksum`]) and signatures.
 //! - [`archive`]: the programs that are wanted, out of a tar or zip archive, and nothing else of it.
 //! - [`signature`]: who signed some bytes, by OpenPGP or minisign, and whether that is enough.
 
 pub mod archive;
+pub mod checksum;
 pub mod config;
+mod disk;
 mod error;
+mod http;
+pub mod release;
 mod sha256;
 pub mod signature;
 mod template;
 mod watch;
 
 pub use error::{Error, Result};
+pub use http::{Http, HttpOptions, HttpTimeouts, Retries};
 pub use sha256::{Hasher, Sha256};
 pub use template::{Template, Words};
 pub use watch::{Held, NoWatch, NothingHeld, Watch};
