@@ -15,7 +15,8 @@ const ASSET: &str = include_str!("../../sources/tests/fixtures/github/asset.json
 const NOT_FOUND: &str = include_str!("../../sources/tests/fixtures/github/not-found.json");
 const BAD_CREDENTIALS: &str = include_str!("../../sources/tests/fixtures/github/bad-credentials.json");
 const RATE_LIMIT: &str = include_str!("../../sources/tests/fixtures/github/rate-limit.json");
-const SECONDARY_RATE_LIMIT: &str = include_str!("../../sources/tests/fixtures/github/secondary-rate-limit.json");
+const SECONDARY_RATE_LIMIT: &str =
+    include_str!("../../sources/tests/fixtures/github/secondary-rate-limit.json");
 
 /// How often a thread that waits for a client looks whether it is to end.
 const TICK: Duration = Duration::from_millis(20);
@@ -162,7 +163,8 @@ impl Answer {
 /// Different for different bytes, as an `ETag` is (FNV-1a).
 fn tag_of(bytes: &[u8]) -> String {
     let start = 0xcbf2_9ce4_8422_2325_u64;
-    let hash = bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash =
+        bytes.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
     format!("\"{hash:016x}\"")
 }
 
@@ -424,8 +426,9 @@ impl State {
 fn range(seen: &Seen, answer: &Answer) -> Option<usize> {
     let from = seen.headers.get("range")?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok()?;
     let validator = seen.headers.get("if-range").map(String::as_str);
-    let is_same =
-        validator.is_none() || validator == answer.header("etag") || validator == answer.header("last-modified");
+    let is_same = validator.is_none()
+        || validator == answer.header("etag")
+        || validator == answer.header("last-modified");
     is_same.then_some(from)
 }
 
@@ -549,7 +552,8 @@ impl Repository {
         let parts: Vec<_> = path.split('/').skip(1).collect();
         match parts[..] {
             [] => {
-                let all: Vec<_> = releases.iter().enumerate().map(|(at, _)| self.release(&releases, at)).collect();
+                let all: Vec<_> =
+                    releases.iter().enumerate().map(|(at, _)| self.release(&releases, at)).collect();
                 Some(self.page(seen, query, &all))
             }
             ["tags", tag] => {
