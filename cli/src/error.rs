@@ -174,6 +174,19 @@ struct Body<'a> {
     hint: Option<&'a str>,
 }
 
+/// The failure that a command told as JSON on standard error.
+pub(crate) fn read(said: &str) -> anyhow::Error {
+    #[derive(Deserialize)]
+    struct Said {
+        error: Failure,
+    }
+    let found = said.lines().rev().find_map(|line| serde_json::from_str::<Said>(line).ok());
+    match found {
+        Some(said) => ClientError::Refused(said.error).into(),
+        None => anyhow::anyhow!("it failed: {}", said.trim()),
+    }
+}
+
 /// A failure as text for standard error, and the exit code that goes with it.
 pub(crate) struct Told {
     pub(crate) text: String,
@@ -188,6 +201,13 @@ pub(crate) fn tell(error: &anyhow::Error, json: bool) -> Told {
     }
     let (kind, hint) = judge(error);
     Told { text: form(kind, &message(error), hint.as_deref(), json), code: kind.exit_code() }
+}
+
+/// The same, of one of several things that were done.
+pub(crate) fn tell_of(what: Option<&str>, error: &anyhow::Error, json: bool) -> Told {
+    let (kind, hint) = judge(error);
+    let message = what.map_or_else(|| message(error), |what| format!("{what}: {}", message(error)));
+    Told { text: form(kind, &message, hint.as_deref(), json), code: kind.exit_code() }
 }
 
 /// Tells of `error` on standard error and gives the exit code.
@@ -247,7 +267,7 @@ fn is_coloured(stderr: &io::StderrLock<'_>) -> bool {
 }
 
 /// The chain of causes on one line.
-fn message(error: &anyhow::Error) -> String {
+pub(crate) fn message(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         if !text.is_empty() {
@@ -297,6 +317,9 @@ fn judge(error: &anyhow::Error) -> (FailureKind, Option<String>) {
     if let Some(error) = error.downcast_ref::<cairn_agent::JoinError>() {
         return judge_join(error);
     }
+    if let Some(error) = error.downcast_ref::<cairn_sources::Error>() {
+        return judge_source(error);
+    }
     if let Some(absent) = error.downcast_ref::<Absent>() {
         return (FailureKind::NotFound, Some(absent.hint.to_owned()));
     }
@@ -317,6 +340,25 @@ fn judge(error: &anyhow::Error) -> (FailureKind, Option<String>) {
         return (FailureKind::Usage, Some(usage.hint.to_owned()));
     }
     (FailureKind::Failed, None)
+}
+
+fn judge_source(error: &cairn_sources::Error) -> (FailureKind, Option<String>) {
+    use cairn_sources::Error as Source;
+    let kind = match error {
+        Source::Config { .. } | Source::Usage { .. } => FailureKind::Usage,
+        Source::Absent { .. } => FailureKind::NotFound,
+        Source::Unavailable { .. } => FailureKind::Unavailable,
+        Source::Refused { .. } => FailureKind::Refused,
+        Source::Untrusted { .. } | Source::Archive { .. } => FailureKind::Damaged,
+        Source::Cancelled => FailureKind::Interrupted,
+        _ => FailureKind::Failed,
+    };
+    let hint = match error {
+        Source::Config { .. } => Some("docs/sources.md says what the file may hold; `cairn init` shows it"),
+        Source::Archive { .. } => Some("nothing of it was kept; what was here is as it was"),
+        other => other.hint(),
+    };
+    (kind, hint.map(ToOwned::to_owned))
 }
 
 fn judge_mount(error: &MountError) -> (FailureKind, Option<String>) {

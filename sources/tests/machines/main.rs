@@ -1,0 +1,7 @@
+//! Builds on a machine that is reached by a real `ssh`, and in folders.
+
+#[path = "../../../tests/harness/ssh_server.rs"]
+mod ssh_server;
+
+mod build;
+mod wire;
