@@ -179,18 +179,13 @@ fn read_through(archive: &Path, format: Format, gauge: &Gauge<'_>, search: &mut 
             Box::new(XzReader::new_mem_limit(compressed, true, memory_kib))
         }
         Format::TarZst => {
-            let mut decoder = zstd::Decoder::with_buffer(compressed)
-                .and_then(|mut decoder| decoder.window_log_max(window_log(gauge.bounds())).map(|()| decoder))
-                .map_err(|error| gauge.error(&error, "at its beginning"))?;
-            decoder.get_mut();
-            Box::new(decoder)
+            let log = gauge.bounds().window_bytes_max.max(1 << 10).ilog2();
+            let decoder = zstd::Decoder::with_buffer(compressed)
+                .and_then(|mut decoder| decoder.window_log_max(log).map(|()| decoder));
+            Box::new(decoder.map_err(|error| gauge.error(&error, "at its beginning"))?)
         }
     };
     tape::read(&mut gauge.giving(BufReader::with_capacity(BUFFER_BYTES, &mut plain)), gauge, search)
-}
-
-fn window_log(bounds: &Bounds) -> u32 {
-    bounds.window_bytes_max.max(1 << 10).ilog2()
 }
 
 /// The whole of `buffer`, or as much as there is.

@@ -32,7 +32,7 @@ mod openpgp;
 use certificate::Certificates;
 
 /// Signatures that are looked at of one file.
-const SIGNATURES_MAX: usize = 1000;
+const SIGNATURES_MAX: usize = 256;
 
 /// Bytes of a file of signatures, or of signed text.
 const SIGNATURE_BYTES_MAX: usize = 4 << 20;

@@ -118,8 +118,8 @@ impl<'a> Search<'a> {
         Ok(None)
     }
 
-    /// Takes an entry that is wanted.
-    pub(super) fn take(&mut self, met: Met, kind: Kind, body: &mut dyn Read) -> Result<()> {
+    /// Takes an entry that is wanted, and that says to have `size` bytes.
+    pub(super) fn take(&mut self, met: Met, kind: Kind, size: u64, body: &mut dyn Read) -> Result<()> {
         let Met { sought: path, trail } = met;
         let Some(sought) = self.sought.get_mut(&path) else { return Ok(()) };
         let name = shown(&trail.joined());
@@ -135,6 +135,10 @@ impl<'a> Search<'a> {
                 let reason = format!("{name} is a hard link to {}, which {}", shown(&target), astray.why());
                 self.gauge.refuse(reason)
             })?),
+            Kind::File if size > self.gauge.bounds().member_bytes_max => {
+                let max = self.gauge.bounds().member_bytes_max;
+                return Err(self.gauge.refuse(format!("{name} is longer than {max} bytes")));
+            }
             Kind::File => {
                 let to: Vec<&Path> = match sought.found {
                     Some(_) => Vec::new(),

@@ -143,7 +143,7 @@ impl Tape<'_, '_> {
         let met = search.meet(&path, is_folder)?;
         let mut body = Body { plain: &mut *self.plain, left: size };
         if let Some(met) = met {
-            search.take(met, kind, &mut body)?;
+            search.take(met, kind, size, &mut body)?;
         }
         let left = body.left;
         self.skip(left, &path)?;

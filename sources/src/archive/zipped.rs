@@ -76,7 +76,7 @@ pub(super) fn read(file: File, path: &Path, gauge: &Gauge<'_>, search: &mut Sear
                 0o010_000 => Kind::Other("a pipe"),
                 _ => Kind::Other("of an unknown kind"),
             };
-            search.take(met, kind, &mut body)?;
+            search.take(met, kind, size, &mut body)?;
         }
     }
     let comment = archive.comment().len() as u64;

@@ -107,7 +107,9 @@ fn hint(reason: &str) -> String {
 pub(super) fn transport(error: &reqwest::Error) -> Fault {
     // The address is named apart, and may have a secret in it.
     let text = StdError::source(error).map_or_else(|| "the exchange failed".to_owned(), chain);
-    Fault::Passing(text)
+    let plain = ["client error (Connect): ", "client error (SendRequest): "];
+    let plain = plain.iter().find_map(|prefix| text.strip_prefix(prefix));
+    Fault::Passing(plain.unwrap_or(&text).to_owned())
 }
 
 /// An error with its causes.

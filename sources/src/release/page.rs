@@ -166,9 +166,13 @@ fn links(html: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The version of a link that looks like the template: as many of its last parts as that has.
+/// The version of a link that looks like the template: as many of its last parts as that has. A template of a folder is for folders.
 fn linked(template: &Template, target: &str) -> Option<String> {
-    let path = target.split(['?', '#']).next()?.trim_end_matches('/');
+    let path = target.split(['?', '#']).next()?;
+    if template.as_str().ends_with('/') && !path.ends_with('/') {
+        return None;
+    }
+    let path = path.trim_end_matches('/');
     let pattern = template.as_str().trim_end_matches('/');
     let parts = pattern.split('/').count();
     let start = path.rmatch_indices('/').nth(parts - 1).map_or(0, |(at, _)| at + 1);
@@ -197,13 +201,23 @@ mod tests {
         for target in [
             "bitcoin-core-29.0/",
             "/bin/bitcoin-core-29.0/",
-            "https://a.b/bin/bitcoin-core-29.0?x#y",
-            "./bitcoin-core-29.0",
+            "https://a.b/bin/bitcoin-core-29.0/?x#y",
+            "./bitcoin-core-29.0/",
         ] {
             assert_eq!(version("bitcoin-core-{version}/", target), found("29.0"), "{target}");
         }
         assert_eq!(version("v{version}/app.tar.gz", "/dl/v1.0%2B1/app.tar.gz"), found("1.0+1"));
-        for target in ["", "/", "other-29.0/", "bitcoin-core-/", "x-bitcoin-core-29.0", "a%zz", "%ff"] {
+        for target in [
+            "",
+            "/",
+            "other-29.0/",
+            "bitcoin-core-29.0",
+            "bitcoin-core-3.2-notes.txt",
+            "bitcoin-core-/",
+            "x-bitcoin-core-29.0",
+            "a%zz",
+            "%ff",
+        ] {
             assert_eq!(version("bitcoin-core-{version}/", target), None, "{target}");
         }
     }

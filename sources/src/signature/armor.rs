@@ -18,27 +18,30 @@ pub(super) struct Block {
     pub(super) bytes: Vec<u8>,
 }
 
-/// The bytes of the packets of a file, for each block; or for the whole of it where it is binary. Text around blocks does
-/// not count.
-pub(super) fn blocks(file: &[u8]) -> Result<Vec<Block>, String> {
+/// The packets of a file, block by block; or the whole of it where it is binary. Text around blocks does not count. After a block
+/// that is damaged come those behind it.
+pub(super) fn blocks(file: &[u8]) -> Vec<Result<Block, String>> {
     if file.first().is_some_and(|byte| byte & 0x80 != 0) {
-        return Ok(vec![Block { typ: None, bytes: file.to_vec() }]);
+        return vec![Ok(Block { typ: None, bytes: file.to_vec() })];
     }
     let mut blocks = Vec::new();
     let mut rest = file;
     while let Some(begin) = line_with(rest, BEGIN) {
         if blocks.len() == BLOCKS_MAX {
-            return Err(format!("it has more than {BLOCKS_MAX} blocks"));
+            blocks.push(Err(format!("it has more than {BLOCKS_MAX} blocks")));
+            break;
         }
         let block = &rest[begin..];
-        let end = line_with(block, END).ok_or("a block of it has no end: it is cut off")?;
+        let Some(end) = line_with(block, END) else {
+            blocks.push(Err("a block of it has no end: it is cut off".to_owned()));
+            break;
+        };
         let len =
             block[end..].iter().position(|byte| *byte == b'\n').map_or(block.len(), |line| end + line + 1);
-        let (typ, bytes) = unarmor(&block[..len])?;
-        blocks.push(Block { typ: Some(typ), bytes });
+        blocks.push(unarmor(&block[..len]).map_err(|error| format!("a block of it is damaged: {error}")));
         rest = &block[len..];
     }
-    Ok(blocks)
+    blocks
 }
 
 /// The packets of a block, as they come. What this reader does not know is left out, as it has to be; what is damaged is
@@ -65,13 +68,11 @@ fn line_with(bytes: &[u8], begin: &[u8]) -> Option<usize> {
     }
 }
 
-fn unarmor(block: &[u8]) -> Result<(BlockType, Vec<u8>), String> {
-    let damaged = |error: String| format!("a block of it is damaged: {error}");
+fn unarmor(block: &[u8]) -> Result<Block, String> {
     let options = DearmorOptions::new().set_limit(block.len());
     let mut armor = Dearmor::with_options(BufReader::new(block), options);
-    armor.read_header().map_err(|error| damaged(error.to_string()))?;
-    let typ = armor.typ.ok_or_else(|| damaged("it does not say what it is".to_owned()))?;
+    armor.read_header().map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
-    armor.read_to_end(&mut bytes).map_err(|error| damaged(error.to_string()))?;
-    Ok((typ, bytes))
+    armor.read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    Ok(Block { typ: armor.typ, bytes })
 }

@@ -50,7 +50,8 @@ pub(super) fn add(bytes: &[u8], keys: &mut Keys) -> Result<(), String> {
         return Ok(());
     }
     let mut found = 0;
-    for block in armor::blocks(bytes)? {
+    for block in armor::blocks(bytes) {
+        let block = block?;
         match block.typ {
             None | Some(BlockType::PublicKey | BlockType::File) => {}
             Some(BlockType::PrivateKey) => {

@@ -14,12 +14,15 @@ pub(super) const SKEW: Duration = Duration::from_secs(15 * 60);
 
 /// Counts who of `keys` signed `data`.
 pub(super) fn verify(keys: &Certificates, data: &[u8], file: &[u8], now: SystemTime, tally: &mut Tally) {
-    let blocks = match armor::blocks(file) {
-        Ok(blocks) => blocks,
-        Err(problem) => return tally.dismiss(format!("what cannot be read: {problem}")),
-    };
     let mut count = 0;
-    for block in blocks {
+    for block in armor::blocks(file) {
+        let block = match block {
+            Ok(block) => block,
+            Err(problem) => {
+                tally.dismiss(format!("what cannot be read: {problem}"));
+                continue;
+            }
+        };
         for packet in armor::packets(&block.bytes) {
             count += 1;
             if count > SIGNATURES_MAX {

@@ -7,9 +7,11 @@
     reason = "makes files as users have them; a test that fails says so"
 )]
 
+mod files;
 mod gnupg;
 mod minisigned;
 mod openpgp;
+mod policy;
 
 use std::num::NonZero;
 use std::path::PathBuf;

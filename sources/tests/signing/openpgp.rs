@@ -27,6 +27,13 @@ fn signers_are_counted_by_primary_key() {
     assert_eq!(found.name.as_deref(), Some("ann <ann@example.org>"));
     let eve = ring.fingerprints("eve").remove(0);
     assert_eq!(signers.others, [format!("unknown key {eve}")]);
+    // One of them is damaged.
+    let mut damaged = blocks.clone();
+    let middle = damaged[1].len() / 2;
+    damaged[1][middle] = b'*';
+    let signers = verify(&trusted, &damaged.concat(), 2, day(2)).unwrap();
+    assert_eq!(signers.valid.len(), 2);
+    assert_eq!(signers.others.len(), 2, "{:?}", signers.others);
 
     // One block, and binary.
     let both = ring.sign(1, &["ann", "ben"], SUMS);

@@ -7,7 +7,10 @@
     reason = "makes files as users have them; a test that fails says so"
 )]
 
+mod hostile;
+mod made;
 mod real;
+mod zipped;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

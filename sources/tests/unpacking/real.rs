@@ -63,3 +63,91 @@ fn every_format_gives_its_members() {
         bench.check_nothing();
     }
 }
+
+#[test]
+fn long_names_and_sparse_files() {
+    if !has("tar") {
+        return;
+    }
+    let bench = Bench::new();
+    let (deep, long) = ("d".repeat(90) + "/" + &"e".repeat(60), "f".repeat(120));
+    std::fs::create_dir_all(bench.path(&format!("x/{deep}"))).unwrap();
+    std::fs::write(bench.path(&format!("x/{deep}/app")), "deep").unwrap();
+    std::fs::write(bench.path("x/short"), "short").unwrap();
+    let member = format!("{deep}/app");
+    for format in ["gnu", "pax", "ustar"] {
+        run(bench.folder.path(), "tar", &[&format!("--format={format}"), "-cf", "a.tar", "x"]);
+        let unpacked = bench.unpack("a.tar", 1, &[&member, "short"]).unwrap();
+        bench.check(&unpacked, &[b"deep", b"short"]);
+    }
+    std::fs::write(bench.path(&format!("x/{deep}/{long}")), "long").unwrap();
+    std::os::unix::fs::symlink(format!("{deep}/{long}"), bench.path("x/link")).unwrap();
+    std::fs::hard_link(bench.path(&format!("x/{deep}/{long}")), bench.path("x/zz")).unwrap();
+    let member = format!("{deep}/{long}");
+    for format in ["gnu", "pax"] {
+        run(bench.folder.path(), "tar", &[&format!("--format={format}"), "-cf", "a.tar", "x"]);
+        let unpacked = bench.unpack("a.tar", 1, &["link", &member, "zz"]).unwrap();
+        bench.check(&unpacked, &[b"long", b"long", b"long"]);
+    }
+    // Many holes: more than one header has room for.
+    let holes = std::fs::File::create(bench.path("x/holes")).unwrap();
+    for hole in 0..60 {
+        std::os::unix::fs::FileExt::write_all_at(&holes, &[7; 4096], hole * 131_072).unwrap();
+    }
+    for format in [
+        "--format=gnu",
+        "--format=pax",
+        "--format=pax --sparse-version=0.1",
+        "--format=pax --sparse-version=0.0",
+    ] {
+        run(bench.folder.path(), "sh", &["-c", &format!("tar {format} -S -cf a.tar x")]);
+        let unpacked = bench.unpack("a.tar", 1, &["link", "short"]).unwrap();
+        bench.check(&unpacked, &[b"long", b"short"]);
+        let size = std::fs::metadata(bench.path("a.tar")).unwrap().len();
+        assert!(size < 2_000_000, "the file system keeps no holes");
+        let reason = refused(bench.unpack("a.tar", 1, &["holes"]));
+        assert!(reason.ends_with("holes is a sparse file, and no program"), "{format}: {reason}");
+        bench.check_nothing();
+    }
+}
+
+#[test]
+fn what_others_pack() {
+    let bench = Bench::new();
+    let (one, two) = release(&bench);
+    let script = "import tarfile, zipfile, shutil\n\
+        for f, n in (('gz', 'a.tar.gz'), ('xz', 'a.tar.xz')):\n\
+        \x20 for k in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT):\n\
+        \x20   t = tarfile.open(str(k) + n, 'w:' + f, format=k)\n\
+        \x20   t.add('app-1.0'); t.close()\n\
+        z = zipfile.ZipFile('0a.zip', 'w', zipfile.ZIP_DEFLATED)\n\
+        z.write('app-1.0/bin/one'); z.write('app-1.0/bin/two'); z.close()\n\
+        class Pipe:\n\
+        \x20 def __init__(self, f): self.f = f\n\
+        \x20 def write(self, b): return self.f.write(b)\n\
+        \x20 def flush(self): self.f.flush()\n\
+        z = zipfile.ZipFile(Pipe(open('1a.zip', 'wb')), 'w', zipfile.ZIP_DEFLATED)\n\
+        z.write('app-1.0/bin/one'); z.write('app-1.0/bin/two'); z.close()\n";
+    if !has("python3") {
+        return;
+    }
+    run(bench.folder.path(), "python3", &["-c", script]);
+    let names =
+        ["0a.tar.gz", "1a.tar.gz", "2a.tar.gz", "0a.tar.xz", "1a.tar.xz", "2a.tar.xz", "0a.zip", "1a.zip"];
+    for name in names {
+        let found = bench.unpack(name, 1, &["bin/two", "bin/one"]);
+        bench.check(&found.unwrap_or_else(|error| panic!("{name}: {error}")), &[&two, &one]);
+    }
+    if has("xz") && has("zstd") {
+        // Several streams, as those make that compress in parallel; and much window.
+        run(bench.folder.path(), "tar", &["-cf", "a.tar", "app-1.0"]);
+        let pack = "xz -T2 --block-size=65536 -k -c a.tar >b.tar.xz; zstd -q -T2 --ultra -20 --long=26 a.tar -o b.tar.zst; \
+            split -b 100000 a.tar part.; for p in part.*; do gzip -c $p; done >b.tar.gz; \
+            for p in part.*; do xz -c $p; done >c.tar.xz; for p in part.*; do zstd -q -c $p; done >c.tar.zst";
+        run(bench.folder.path(), "sh", &["-c", pack]);
+        for name in ["b.tar.xz", "b.tar.zst", "b.tar.gz", "c.tar.xz", "c.tar.zst"] {
+            let found = bench.unpack(name, 1, &["bin/two", "bin/one"]);
+            bench.check(&found.unwrap_or_else(|error| panic!("{name}: {error}")), &[&two, &one]);
+        }
+    }
+}

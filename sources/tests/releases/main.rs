@@ -1,0 +1,10 @@
+//! Releases: found, verified and brought, from servers on loopback that play GitHub and bitcoincore.org, and go wrong.
+
+mod bitcoin;
+mod faults;
+mod github;
+mod limits;
+#[path = "../../../tests/harness/release_server.rs"]
+pub mod release_server;
+mod setup;
+mod shared;
