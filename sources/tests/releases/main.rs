@@ -1,5 +1,11 @@
 //! Releases: found, verified and brought, from servers on loopback that play GitHub and bitcoincore.org, and go wrong.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "files of tests; what helps a test fails it by panicking"
+)]
+
 mod bitcoin;
 mod faults;
 mod github;
