@@ -2,8 +2,9 @@
 
 #![expect(
     clippy::disallowed_methods,
+    clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "files of tests; what helps a test fails it by panicking"
+    reason = "files of tests; what helps a test fails it by panicking, and one says what it skips"
 )]
 
 mod bitcoin;
@@ -14,3 +15,4 @@ mod limits;
 pub mod release_server;
 mod setup;
 mod shared;
+mod ways;
