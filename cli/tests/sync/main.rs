@@ -11,5 +11,7 @@
 
 mod folders;
 mod installing;
+mod machines;
 mod misuse;
+mod releasing;
 mod world;

@@ -6,6 +6,7 @@ const CONFIG: &str = "
 [packages.my-app]
 binaries = [\"app\"]
 strategy = \"dir\"
+platforms = { \"linux/x86_64\" = \"linux-amd64\", \"linux/aarch64\" = \"linux-arm64\" }
 release = { github = \"owner/app\", api = \"http://127.0.0.1:9\", asset = \"{binary}-{platform}\", checksums = \"SHA256SUMS\" }
 dir = { path = \"app\" }
 

@@ -3,7 +3,8 @@
 #   the mark on a line of its own, then: 1 byte whether there is xz, 1 byte processors, 8 bytes length of the file
 # and keeps a list of parts of the file, which first is the whole. It is asked
 #   W                    the list is the whole file again
-#   B u32 size u8 n      for each whole block of `size` bytes of the list: its CRC-32 and n bytes of its SHA-256
+#   B u32 size u8 n u8 m for each m-th whole block of `size` bytes of the list, from the first on: its CRC-32 and n bytes of
+#                        its SHA-256
 #   K u32 size u32 len   and len bytes of zlib: a bit for each of these blocks, those with 0 leave the list
 #   H                    the SHA-256 of the file
 #   D u8 how u8 preset u8 filter u32 size u8 threads
@@ -33,19 +34,21 @@ def part(s, n):
    raise EOFError("the file became shorter")
   b += c
  return b
-def sums(z, k):
+def sums(z, k, every):
  r = bytearray()
  m = max(1, (1 << 20) // z)
+ a = 0
  for s, e in L:
   while e - s >= z:
-   n = min(m, (e - s) // z) * z
-   v = memoryview(part(s, n))
-   for i in range(0, n, z):
-    b = v[i:i + z]
+   n = min(m, (e - s) // z)
+   v = memoryview(part(s, n * z))
+   for i in range(a, n, every):
+    b = v[i * z:i * z + z]
     r += zlib.crc32(b).to_bytes(4, "little")
     if k:
      r += hashlib.sha256(b).digest()[:k]
-   s += n
+   a = (a - n) % every
+   s += n * z
    if len(r) > 65536:
     O.write(r)
     r = bytearray()
@@ -118,7 +121,7 @@ try:
   if a == b"W":
    L = [(0, N)]
   elif a == b"B":
-   sums(*unpack("<IB", take(5)))
+   sums(*unpack("<IBB", take(6)))
   elif a == b"K":
    z, n = unpack("<II", take(8))
    L = keep(z, zlib.decompress(take(n)))

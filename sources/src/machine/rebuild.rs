@@ -6,7 +6,7 @@
 //! of what is in its place, and comes again.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -26,14 +26,29 @@ struct Round {
 
 const ROUNDS: [Round; 3] = [
     Round { block_bytes: 32 << 10, strong_bytes: 2 },
-    Round { block_bytes: 4 << 10, strong_bytes: 2 },
-    Round { block_bytes: 512, strong_bytes: 1 },
+    Round { block_bytes: 2 << 10, strong_bytes: 2 },
+    Round { block_bytes: 256, strong_bytes: 1 },
 ];
+/// Of more blocks than this, one in so many is looked for first: where hardly any is found, their sums would be more than
+/// they spare.
+const SAMPLED_FROM: usize = 1 << 14;
+const SAMPLE_EVERY: u8 = 32;
+/// A round is left out if less than one in so many of its sample is found. A sum has 5 bytes, and 256 bytes of a program
+/// have about 80 when they are compressed.
+const SAMPLE_WORTH: usize = 24;
 /// Files longer than this have longer blocks, so that there are never more of them.
 const ROUNDS_FILE_BYTES: u64 = 128 << 20;
 /// How what was made wrongly is found: what has to be right, and each round in what the one before found wrong.
 const MENDING: [Round; 2] =
     [Round { block_bytes: 256 << 10, strong_bytes: 4 }, Round { block_bytes: 4 << 10, strong_bytes: 4 }];
+/// Bytes that are compressed together: as long as the dictionary, of which each thread there needs a dozen.
+const SEGMENT_BYTES: u32 = 8 << 20;
+/// Most threads that compress a file there.
+const THREADS_MAX: u8 = 4;
+/// What the preset 6 of xz compresses in a second, on one processor.
+const THOROUGH_BYTES: u64 = 1_500_000;
+/// So much of a file should at least be done in a second.
+const PACE_BYTES: u64 = 10_000_000;
 /// Bytes that are copied at once.
 const COPY_BYTES: usize = 256 << 10;
 
@@ -65,9 +80,10 @@ impl Rebuilding<'_> {
         let size = talk.size;
         self.new.set_len(size).map_err(Error::io("write", self.new_path))?;
         let mut rest = Ranges::whole(size);
-        if let Some(old) = self.old {
+        if let Some(path) = self.old {
+            let old = open(path).map_err(Error::io("read", path))?;
             for round in ROUNDS {
-                rest = self.round(talk, &rest, old, scaled(round, size))?;
+                rest = self.round(talk, &rest, (&old, path), scaled(round, size))?;
             }
         }
         self.fetch(talk, &rest)?;
@@ -83,31 +99,48 @@ impl Rebuilding<'_> {
     }
 
     /// Takes from the old file what is in it, and says what is left.
-    fn round(&self, talk: &mut Talk<'_>, rest: &Ranges, old: &Path, round: Round) -> Result<Ranges> {
+    fn round(&self, talk: &mut Talk<'_>, rest: &Ranges, old: (&File, &Path), round: Round) -> Result<Ranges> {
         let block_bytes = u64::from(round.block_bytes);
         let count = self.count(rest, round)?;
+        if count > SAMPLED_FROM {
+            let found = self.search(talk, old, round, count, SAMPLE_EVERY)?;
+            if found.iter().flatten().count() < found.len() / SAMPLE_WORTH {
+                return Ok(rest.clone());
+            }
+        }
         if count == 0 {
             return Ok(rest.clone());
         }
-        let sums = talk.sums(round.block_bytes, round.strong_bytes, count)?;
-        let failed = || Error::io("read", old);
-        let old_file = open(old).map_err(failed())?;
-        let is_wanted = || !self.watch.cancelled();
-        let (block, strong) = (round.block_bytes as usize, usize::from(round.strong_bytes));
-        let found = search::search(&old_file, block, strong, &sums, is_wanted).map_err(failed())?;
-        if self.watch.cancelled() {
-            return Err(Error::Cancelled);
-        }
+        let found = self.search(talk, old, round, count, 1)?;
         let mut run = Run::default();
         for (to, from) in rest.blocks(block_bytes).zip(&found) {
             let Some(from) = *from else { continue };
             if !run.extend(from, to, block_bytes) {
-                self.copy(&old_file, old, run)?;
+                self.copy(old, run)?;
                 run = Run { from, to, bytes: block_bytes };
             }
         }
-        self.copy(&old_file, old, run)?;
+        self.copy(old, run)?;
         self.narrow(talk, rest, round, found.iter().map(Option::is_none).collect())
+    }
+
+    /// Where in the old file the blocks are, or one in `every` of them.
+    fn search(
+        &self,
+        talk: &mut Talk<'_>,
+        (old, old_path): (&File, &Path),
+        round: Round,
+        count: usize,
+        every: u8,
+    ) -> Result<Vec<Option<u64>>> {
+        let sums =
+            talk.sums(round.block_bytes, round.strong_bytes, every, count.div_ceil(usize::from(every)))?;
+        (&mut &*old).seek(SeekFrom::Start(0)).map_err(Error::io("read", old_path))?;
+        let is_wanted = || !self.watch.cancelled();
+        let (block, strong) = (round.block_bytes as usize, usize::from(round.strong_bytes));
+        let found =
+            search::search(old, block, strong, &sums, is_wanted).map_err(Error::io("read", old_path))?;
+        if self.watch.cancelled() { Err(Error::Cancelled) } else { Ok(found) }
     }
 
     /// Finds what differs from what the machine has, and fetches that.
@@ -116,7 +149,7 @@ impl Rebuilding<'_> {
         let mut rest = Ranges::whole(size);
         for round in MENDING {
             let round = scaled(round, size);
-            let sums = talk.sums(round.block_bytes, round.strong_bytes, self.count(&rest, round)?)?;
+            let sums = talk.sums(round.block_bytes, round.strong_bytes, 1, self.count(&rest, round)?)?;
             let mut block = vec![0; round.block_bytes as usize];
             let mut stays = Vec::with_capacity(sums.len());
             for (start, sum) in rest.blocks(u64::from(round.block_bytes)).zip(&sums) {
@@ -175,7 +208,7 @@ impl Rebuilding<'_> {
             .map_err(|_| Error::io("write", self.new_path)(io::ErrorKind::FileTooLarge.into()))
     }
 
-    fn copy(&self, old: &File, old_path: &Path, run: Run) -> Result<()> {
+    fn copy(&self, (old, old_path): (&File, &Path), run: Run) -> Result<()> {
         let mut buffer = vec![0; COPY_BYTES.min(usize::try_from(run.bytes).unwrap_or(COPY_BYTES))];
         let mut done = 0;
         while done < run.bytes {
@@ -217,16 +250,20 @@ fn scaled(round: Round, size: u64) -> Round {
     Round { block_bytes: u32::try_from(block_bytes).unwrap_or(1 << 30), ..round }
 }
 
-/// How so many bytes are best compressed there.
+/// How so many bytes of a file are best compressed there: with the most thorough preset that does not make it slower than
+/// [`PACE_BYTES`], else with one that is about five times as fast and a tenth worse.
 fn packing(talk: &Talk<'_>, bytes: u64) -> Packing {
-    let _ = bytes;
-    Packing {
-        is_xz: talk.has_xz,
-        preset: 6,
-        filter: talk.filter.unwrap_or(0),
-        segment_bytes: 8 << 20,
-        threads: talk.processors.min(4),
-    }
+    let threads = talk.processors.min(THREADS_MAX);
+    let segments = bytes.div_ceil(u64::from(SEGMENT_BYTES)).max(1);
+    let thorough_seconds = bytes / THOROUGH_BYTES / segments.min(threads.into());
+    let is_thorough = thorough_seconds <= talk.size / PACE_BYTES;
+    let preset = match (talk.has_xz, is_thorough) {
+        (true, true) => 6,
+        (true, false) => 1,
+        (false, _) => 6,
+    };
+    let filter = talk.filter.unwrap_or(0);
+    Packing { is_xz: talk.has_xz, preset, filter, segment_bytes: SEGMENT_BYTES, threads }
 }
 
 fn open(path: &Path) -> io::Result<File> {

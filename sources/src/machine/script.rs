@@ -116,9 +116,9 @@ printf x | "$@" >/dev/null 2>&1 || return
 printf '\n%s\n%s' MARK $l
 exec "$@" <"$p"
 }
-try X xz -T0 -c FILTER --lzma2=preset=4
-try Z zstd -19 -T0 -c -q
-try G gzip -9 -c
+try X xz -T0 -c FILTER --lzma2=preset=1,dict=8MiB
+try Z zstd -12 -T0 -c -q
+try G gzip -6 -c
 try C cat
 "#;
 

@@ -59,11 +59,17 @@ impl<'a> Talk<'a> {
         self.ask(b"W")
     }
 
-    /// The sums of the `count` whole blocks of the list.
-    pub(super) fn sums(&mut self, block_bytes: u32, strong_bytes: u8, count: usize) -> Result<Vec<Sum>> {
+    /// The sums of the whole blocks of the list, or of the first and then one in `every` of them: `count` sums.
+    pub(super) fn sums(
+        &mut self,
+        block_bytes: u32,
+        strong_bytes: u8,
+        every: u8,
+        count: usize,
+    ) -> Result<Vec<Sum>> {
         let mut request = vec![b'B'];
         request.extend(block_bytes.to_le_bytes());
-        request.push(strong_bytes);
+        request.extend([strong_bytes, every]);
         self.ask(&request)?;
         let width = CRC_BYTES + usize::from(strong_bytes);
         let mut sums = Vec::with_capacity(count);
