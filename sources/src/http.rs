@@ -45,6 +45,9 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Idle connections to one host that are kept.
 const IDLE_CONNECTIONS_MAX: usize = 8;
 
+/// Looks up a variable of the environment.
+pub type Variables = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
 /// How servers are asked.
 #[derive(Clone)]
 pub struct HttpOptions {
@@ -56,8 +59,8 @@ pub struct HttpOptions {
     pub retries: Retries,
     /// How long a rate limit is waited out, altogether for one answer.
     pub rate_wait_max: Duration,
-    /// Looks up a variable of the environment that may have a token.
-    pub tokens: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    /// Looks up variables that may have a token.
+    pub tokens: Variables,
 }
 
 /// How long is waited for what.

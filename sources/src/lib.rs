@@ -28,7 +28,7 @@ mod template;
 mod watch;
 
 pub use error::{Error, Result};
-pub use http::{Http, HttpOptions, HttpTimeouts, Retries};
+pub use http::{Http, HttpOptions, HttpTimeouts, Retries, Variables};
 pub use sha256::{Hasher, Sha256};
 pub use template::{Template, Words};
 pub use watch::{Held, NoWatch, NothingHeld, Watch};

@@ -138,6 +138,7 @@ impl<'a> Cache<'a> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "files of a test")]
 mod tests {
     use rustix::fs::Timestamps;
 

@@ -24,6 +24,8 @@ const API_ACCEPT: &str = "application/vnd.github+json";
 pub(crate) struct Get {
     pub(crate) url: Url,
     pub(crate) token: Option<Token>,
+    /// The variable that a token would be in.
+    pub(crate) variable: Option<String>,
     /// Whether it is a question to GitHub's API.
     pub(crate) is_api: bool,
     /// Whether the bytes of an asset are meant where else its description would come.
@@ -58,7 +60,16 @@ pub(crate) struct Answer {
 impl Get {
     /// A plain one.
     pub(crate) fn of(url: Url) -> Self {
-        Self { url, token: None, is_api: false, is_asset: false, is_fresh: false, range: None, etag: None }
+        Self {
+            url,
+            token: None,
+            variable: None,
+            is_api: false,
+            is_asset: false,
+            is_fresh: false,
+            range: None,
+            etag: None,
+        }
     }
 }
 

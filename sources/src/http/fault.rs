@@ -138,57 +138,62 @@ pub(super) async fn judge(answer: Answer, get: &Get) -> Result<Answer, Fault> {
     let said = message(answer).await;
     let is_about_rates = said.to_lowercase().contains("rate limit");
     let with_message = |reason: String| if said.is_empty() { reason } else { format!("{reason}: {said}") };
-    match status.as_u16() {
+    let refused = |reason: String, hint: String| Error::Refused { what: what.clone(), reason, hint };
+    let unavailable = |hint: String| Error::Unavailable {
+        what: what.clone(),
+        reason: with_message(format!("it answers {status}")),
+        hint,
+    };
+    Err(match status.as_u16() {
         429 | 403 if limit.is_some() || status.as_u16() == 429 || is_about_rates => {
             let wait = limit.unwrap_or(LIMIT_WAIT);
             let reason = format!("we asked it too often; it answers again at {}", clock(wait));
-            let hint = match &get.token {
-                Some(token) => {
-                    format!("wait until then; the limit is that of the token in ${}", token.variable)
-                }
-                None if get.is_api => {
-                    "wait until then, or set a token in $GITHUB_TOKEN, which raises the limit".to_owned()
-                }
-                None => "wait until then".to_owned(),
-            };
-            Err(Fault::Limited { wait, otherwise: Error::Refused { what, reason, hint } })
+            Fault::Limited { wait, otherwise: refused(reason, hint_of_limit(get)) }
         }
         // What GitHub leads to is signed for some minutes: asked again, it leads to another one.
-        400 | 401 | 403 if is_elsewhere => Err(Fault::Passing(with_message(format!("it answers {status}")))),
+        400 | 401 | 403 if is_elsewhere => Fault::Passing(with_message(format!("it answers {status}"))),
         401 => {
-            let (reason, hint) = match &get.token {
-                Some(token) => (
-                    format!("it does not take the token of ${}", token.variable),
-                    format!(
-                        "the token is wrong or has expired: set ${} to one that is good, or unset it",
-                        token.variable
-                    ),
-                ),
-                None if get.is_api => {
-                    ("it wants to know who asks".to_owned(), "set a token in $GITHUB_TOKEN".to_owned())
-                }
-                None => ("it wants to know who asks".to_owned(), String::new()),
-            };
-            Err(Fault::Final(Error::Refused { what, reason: with_message(reason), hint }))
+            let (reason, hint) = unknown(get);
+            Fault::Final(refused(with_message(reason), hint))
         }
         403 => {
-            let hint = match &get.token {
-                Some(token) => format!("see what the token of ${} may do", token.variable),
-                None => String::new(),
-            };
-            Err(Fault::Final(Error::Refused { what, reason: with_message("it refuses".to_owned()), hint }))
+            let token = get.token.as_ref();
+            let hint = token.map(|token| format!("see what the token of ${} may do", token.variable));
+            Fault::Final(refused(with_message("it refuses".to_owned()), hint.unwrap_or_default()))
         }
         503 if let Some(wait) = limit => {
-            let reason = with_message(format!("it answers {status}"));
-            let hint = format!("it asks to come back at {}", clock(wait));
-            Err(Fault::Limited { wait, otherwise: Error::Unavailable { what, reason, hint } })
+            let otherwise = unavailable(format!("it asks to come back at {}", clock(wait)));
+            Fault::Limited { wait, otherwise }
         }
-        408 | 500..=599 => Err(Fault::Passing(with_message(format!("it answers {status}")))),
-        _ => {
-            let reason = with_message(format!("it answers {status}"));
-            let hint = "see whether the address in the configuration is right".to_owned();
-            Err(Fault::Final(Error::Unavailable { what, reason, hint }))
+        408 | 500..=599 => Fault::Passing(with_message(format!("it answers {status}"))),
+        _ => Fault::Final(unavailable("see whether the address in the configuration is right".to_owned())),
+    })
+}
+
+fn hint_of_limit(get: &Get) -> String {
+    match (&get.token, &get.variable) {
+        (Some(token), _) => format!("wait until then; the limit is that of the token in ${}", token.variable),
+        (None, Some(variable)) => {
+            format!("wait until then, or set a token in ${variable}, which raises the limit")
         }
+        (None, None) => "wait until then".to_owned(),
+    }
+}
+
+/// What it means that a server does not know who asks, and what to do.
+fn unknown(get: &Get) -> (String, String) {
+    match (&get.token, &get.variable) {
+        (Some(token), _) => {
+            let variable = &token.variable;
+            let hint = format!(
+                "the token is wrong or has expired: set ${variable} to one that is good, or unset it"
+            );
+            (format!("it does not take the token of ${variable}"), hint)
+        }
+        (None, Some(variable)) => {
+            ("it wants to know who asks".to_owned(), format!("set a token in ${variable}"))
+        }
+        (None, None) => ("it wants to know who asks".to_owned(), String::new()),
     }
 }
 

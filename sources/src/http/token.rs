@@ -64,3 +64,40 @@ impl Http {
         Ok(Some(Token { header, mark, variable: variable.clone(), origin: url.origin() }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::http::HttpOptions;
+    use crate::watch::NoWatch;
+
+    #[test]
+    fn a_token_is_for_one_origin_that_is_encrypted() {
+        let tokens = Arc::new(|name: &str| match name {
+            "EMPTY" => Some(" ".to_owned()),
+            "SET" => Some(" secret\n".to_owned()),
+            _ => None,
+        });
+        let http = Http::start(HttpOptions { tokens, ..HttpOptions::default() }).unwrap();
+        let variables = ["UNSET", "EMPTY", "SET"].map(str::to_owned);
+        let token = |url: &str| http.token(&variables, &Url::parse(url).unwrap(), &NoWatch).unwrap();
+        assert!(token("http://api.example.org").is_none());
+        assert!(token("http://127.0.0.1:1").is_some());
+        let token = token("https://api.example.org/v3").unwrap();
+        assert_eq!(token.variable, "SET");
+        assert!(!format!("{token:?}").contains("secret"));
+        let header = |url: &str| token.header_for(&Url::parse(url).unwrap());
+        let sent = header("https://api.example.org/other").unwrap();
+        assert!(sent == "Bearer secret" && sent.is_sensitive());
+        for other in [
+            "http://api.example.org/v3",
+            "https://api.example.org:444/v3",
+            "https://example.org/v3",
+            "https://api.example.org.evil.org/v3",
+        ] {
+            assert!(header(other).is_none(), "{other}");
+        }
+    }
+}

@@ -112,8 +112,9 @@ impl Http {
         let answer = self.ask(get).await?;
         match answer.response.status().as_u16() {
             304 => return Ok(Read::Same),
-            404 | 410 | 416 => return Ok(Read::Absent),
-            _ => {}
+            404 | 410 => return Ok(Read::Absent),
+            200 => {}
+            status => return Err(Fault::Passing(format!("it answers {status} to a plain question"))),
         }
         let etag = answer.header(ETAG).map(str::to_owned);
         let link = answer.header(LINK).map(str::to_owned);

@@ -23,7 +23,7 @@ pub(super) fn find(http: &Http, ask: &Ask<'_>, watch: &dyn Watch) -> Result<Foun
 }
 
 fn on_page(page: &Page<'_>, wanted: &[Wanted]) -> Result<Found> {
-    let trusted = trust::trusted(page.ask, page, wanted)?;
+    let trusted = trust::trusted(page.ask, page, wanted, page.watch)?;
     let mut places = Vec::new();
     for file in wanted {
         let size = page.length(file)?;
@@ -47,7 +47,7 @@ fn on_github(
         chosen.push(github.file(&files, file, &release.tag_name)?);
     }
     let texts = Tagged { http, ask, github, release: &release, files: &files, watch };
-    let trusted = trust::trusted(ask, &texts, wanted)?;
+    let trusted = trust::trusted(ask, &texts, wanted, watch)?;
     let mut places = Vec::new();
     for ((file, wanted), hash) in chosen.iter().zip(wanted).zip(&trusted.hashes) {
         if let (Some(counted), Some(hash)) = (file.sha256(), hash)

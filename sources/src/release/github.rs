@@ -104,7 +104,8 @@ impl<'a> GitHub<'a> {
     }
 
     fn question(&self, url: Url) -> Get {
-        Get { token: self.token.clone(), is_api: true, ..Get::of(url) }
+        let variable = self.token_env.first().cloned();
+        Get { token: self.token.clone(), variable, is_api: true, ..Get::of(url) }
     }
 
     fn ask(&self, url: Url) -> Result<Option<Text>> {

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::sha256::Sha256;
 use crate::signature::{self, Keys};
 use crate::template::{Template, Words};
+use crate::watch::Watch;
 
 /// Longest file of checksums or signatures, in bytes.
 pub(super) const TEXT_LEN_MAX: usize = 4 << 20;
@@ -54,7 +55,12 @@ struct Sums {
 }
 
 /// Finds out what the files have to hash to.
-pub(super) fn trusted(ask: &Ask<'_>, texts: &dyn Texts, wanted: &[Wanted]) -> Result<Trusted> {
+pub(super) fn trusted(
+    ask: &Ask<'_>,
+    texts: &dyn Texts,
+    wanted: &[Wanted],
+    watch: &dyn Watch,
+) -> Result<Trusted> {
     let mut files: BTreeMap<String, Sums> = BTreeMap::new();
     let (mut hashes, mut ways) = (Vec::new(), Vec::<Way>::new());
     for file in wanted {
@@ -64,7 +70,7 @@ pub(super) fn trusted(ask: &Ask<'_>, texts: &dyn Texts, wanted: &[Wanted]) -> Re
             Way::Waived => None,
             Way::Listed { sums, .. } => {
                 if !files.contains_key(sums) {
-                    files.insert(sums.clone(), read(ask, texts, file, sums)?);
+                    files.insert(sums.clone(), read(ask, texts, file, sums, watch)?);
                 }
                 let listed = files.get(sums).and_then(|found| found.hash(&file.name));
                 Some(listed.ok_or_else(|| missing(texts, file, sums, &files[sums]))?)
@@ -140,7 +146,7 @@ fn words<'a>(ask: &Ask<'a>, file: &'a Wanted) -> Words<'a> {
 }
 
 /// Reads a file of checksums and, if it has to be signed, has its signatures verified.
-fn read(ask: &Ask<'_>, texts: &dyn Texts, file: &Wanted, sums: &str) -> Result<Sums> {
+fn read(ask: &Ask<'_>, texts: &dyn Texts, file: &Wanted, sums: &str, watch: &dyn Watch) -> Result<Sums> {
     let bytes = texts.text(sums, file)?;
     // A text within its own signature is read as that also where nobody has to have signed.
     let inner = signature::signed_text(&bytes, sums)?;
@@ -156,6 +162,10 @@ fn read(ask: &Ask<'_>, texts: &dyn Texts, file: &Wanted, sums: &str) -> Result<S
                 Some(text) if name == *sums => verify(text, &bytes)?,
                 _ => verify(&bytes, &texts.text(&name, file)?)?,
             };
+            // Others are many: builders whose keys are not trusted here. Bad ones are not.
+            for line in found.others.iter().filter(|line| line.starts_with("bad signature")) {
+                watch.warn(&format!("{name} of {}: {line}", texts.label()));
+            }
             Some(found.valid.into_iter().map(|signer| signer.fingerprint).collect())
         }
     };

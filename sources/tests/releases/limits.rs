@@ -43,7 +43,7 @@ fn a_long_rate_limit_is_told_with_its_end_and_the_remedy() {
     assert!(began.elapsed() < Duration::from_secs(4) && matches!(error, Error::Refused { .. }), "{error}");
     let text = told::<()>(Err(error));
     assert!(text.contains("it answers again at ") && text.contains(" UTC (in 29 min)"), "{text}");
-    assert!(text.ends_with("set a token in $GITHUB_TOKEN, which raises the limit"), "{text}");
+    assert!(text.ends_with("set a token in $APP_TOKEN, which raises the limit"), "{text}");
 
     setup.token(TOKEN);
     github.api.fail(TAG, Fault::Answer(Answer::rate_limit(seconds_from_now(1700))));

@@ -1,5 +1,12 @@
 //! Releases: found, verified and brought, from servers on loopback that play GitHub and bitcoincore.org, and go wrong.
 
+#![expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "files of tests; what helps a test fails it by panicking, and one says what it skips"
+)]
+
 mod bitcoin;
 mod faults;
 mod github;
@@ -8,3 +15,4 @@ mod limits;
 pub mod release_server;
 mod setup;
 mod shared;
+mod ways;
