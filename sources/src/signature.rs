@@ -184,10 +184,7 @@ impl Tally {
         } else if !others.is_empty() {
             reason = format!("{reason}: {}", others.join("; "));
         }
-        let hint = format!(
-            "{known} keys are trusted; the files of keys under `signatures` may lack the keys of this release, or have them \
-             as they were before they were prolonged"
-        );
+        let hint = hint(&others, known);
         Err(Error::Untrusted { what: what.to_owned(), reason, hint })
     }
 }
@@ -199,6 +196,21 @@ impl Signer {
             Some(name) => format!("{fingerprint} ({name})"),
             None => fingerprint.to_owned(),
         }
+    }
+}
+
+/// What somebody can do about signatures that do not count.
+fn hint(others: &[String], known: usize) -> String {
+    let any = |word: &str| others.iter().any(|line| line.contains(word));
+    if any("bad signature") {
+        "what came is not what was signed: do not use it before its makers have said why".to_owned()
+    } else if any("expired key") || any("expired subkey") {
+        "the files of keys may have a key as it was before it was prolonged: bring it anew from its owner"
+            .to_owned()
+    } else if any("unknown key") {
+        format!("{known} keys are trusted; if you trust one of the others, add it to the files of keys")
+    } else {
+        format!("{known} keys are trusted; see whether the release has more signatures elsewhere")
     }
 }
 

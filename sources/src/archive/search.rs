@@ -13,8 +13,8 @@ use crate::archive::trail::{Trail, shown};
 use crate::archive::{Member, Unpacked};
 use crate::error::{Error, Result};
 
-/// Links that are followed one after another; as many as the kernel follows.
-const LINKS_MAX: usize = 40;
+/// Links that are followed one after another. Each takes another reading of the archive.
+const LINKS_MAX: usize = 8;
 
 /// Paths that are remembered for the error that says what there is; those that have a wanted name, and others.
 const NAMED_MAX: usize = 4096;

@@ -42,7 +42,7 @@ struct Records {
 
 /// Reads an archive to its end, and hands `search` what it wants.
 pub(super) fn read(plain: &mut dyn Read, gauge: &Gauge<'_>, search: &mut Search<'_>) -> Result<()> {
-    let mut tape = Tape { plain, gauge };
+    let mut tape = Tape { plain, gauge, place: "at its beginning" };
     let mut ahead = Ahead::default();
     loop {
         let Some(header) = tape.header()? else {
@@ -76,13 +76,16 @@ pub(super) fn read(plain: &mut dyn Read, gauge: &Gauge<'_>, search: &mut Search<
 struct Tape<'t, 'a> {
     plain: &'t mut dyn Read,
     gauge: &'t Gauge<'a>,
+    /// Where the next header is.
+    place: &'static str,
 }
 
 impl Tape<'_, '_> {
     /// The next header, or nothing at the mark of the end.
     fn header(&mut self) -> Result<Option<Header>> {
         let mut header = Header::new_old();
-        let read = self.fill(header.as_mut_bytes(), "between two entries")?;
+        let read = self.fill(header.as_mut_bytes(), self.place)?;
+        self.place = "between two entries";
         if read < BLOCK_BYTES {
             return Err(self.gauge.refuse("it is cut off: the mark of its end lacks"));
         }

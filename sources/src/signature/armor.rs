@@ -8,6 +8,9 @@ use pgp::packet::{Packet, PacketParser};
 /// Blocks of armor in one file.
 const BLOCKS_MAX: usize = 1000;
 
+/// What some editors put in front of a text. No packet begins so.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 const BEGIN: &[u8] = b"-----BEGIN PGP ";
 const END: &[u8] = b"-----END PGP ";
 
@@ -21,11 +24,11 @@ pub(super) struct Block {
 /// The packets of a file, block by block; or the whole of it where it is binary. Text around blocks does not count. After a block
 /// that is damaged come those behind it.
 pub(super) fn blocks(file: &[u8]) -> Vec<Result<Block, String>> {
-    if file.first().is_some_and(|byte| byte & 0x80 != 0) {
+    if !file.starts_with(BYTE_ORDER_MARK) && file.first().is_some_and(|byte| byte & 0x80 != 0) {
         return vec![Ok(Block { typ: None, bytes: file.to_vec() })];
     }
     let mut blocks = Vec::new();
-    let mut rest = file;
+    let mut rest = file.strip_prefix(BYTE_ORDER_MARK).unwrap_or(file);
     while let Some(begin) = line_with(rest, BEGIN) {
         if blocks.len() == BLOCKS_MAX {
             blocks.push(Err(format!("it has more than {BLOCKS_MAX} blocks")));

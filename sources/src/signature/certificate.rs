@@ -86,12 +86,17 @@ impl Key<'_> {
         Some(name.replace("\\'", "'").replace("\\\"", "\""))
     }
 
-    /// Whether the key made this signature of `data`.
-    pub(super) fn is_signature(&self, signature: &Signature, data: &[u8]) -> bool {
-        match self.subkey {
-            Some(subkey) => signature.verify(subkey, data).is_ok(),
-            None => signature.verify(&self.certificate.primary_key, data).is_ok(),
-        }
+    /// Whether the key made this signature of `data`; else what is the matter, as in [`Key::check`].
+    pub(super) fn check_bytes(&self, signature: &Signature, data: &[u8]) -> Result<(), &'static str> {
+        use pgp::errors::Error::{Unimplemented, Unsupported};
+        let verified = match self.subkey {
+            Some(subkey) => signature.verify(subkey, data),
+            None => signature.verify(&self.certificate.primary_key, data),
+        };
+        verified.map_err(|error| match error {
+            Unimplemented { .. } | Unsupported { .. } => "signature of a kind that is not known here by",
+            _ => "bad signature by",
+        })
     }
 
     /// Whether what it signed counts at `now`; else why not, as the beginning of a line that ends with the key.

@@ -52,13 +52,10 @@ fn verify_one(keys: &Certificates, data: &[u8], signature: &Signature, now: Syst
     // Two certificates may claim one subkey; the one that is right about it can say so.
     let mut problem = None;
     for key in known {
-        let found = if !key.is_signature(signature, data) {
-            Err("bad signature by")
-        } else if let Some(found) = fault(signature, now) {
-            Err(found)
-        } else {
-            key.check(signature, now)
-        };
+        let found = key.check_bytes(signature, data).and_then(|()| match fault(signature, now) {
+            Some(fault) => Err(fault),
+            None => key.check(signature, now),
+        });
         let (fingerprint, name) = (key.fingerprint(), key.name(now));
         match found {
             Ok(()) => return tally.count(fingerprint, name),

@@ -88,6 +88,28 @@ fn keys_come_in_several_shapes() {
     assert!(problem(&signature).contains("and not keys alone"));
 }
 
+/// Those that are kept with the tests: no program is needed for them.
+#[test]
+fn kept_signatures_count() {
+    let kept = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/signing");
+    let read = |name: &str| std::fs::read(kept.join(name)).unwrap();
+    let trusted = keys(&["ann.asc", "ben.gpg", "mini.pub"].map(|name| kept.join(name)), &[]).unwrap();
+    assert_eq!(trusted.len(), 3);
+    let (sums, now) = (read("SHA256SUMS"), day(1));
+    let signed = [("SHA256SUMS.asc", 2), ("SHA256SUMS.sig", 1), ("SHA256SUMS.minisig", 1), ("clear.asc", 1)];
+    for (name, count) in signed {
+        let required = NonZero::new(count).unwrap();
+        let signers = signature::verify(&trusted, &sums, &read(name), required, now, name).unwrap();
+        assert_eq!((signers.valid.len(), signers.others.len()), (count, 0), "{name}");
+        let more = required.saturating_add(1);
+        assert!(signature::verify(&trusted, &sums, &read(name), more, now, name).is_err());
+        assert!(signature::verify(&trusted, b"other", &read(name), required, now, name).is_err());
+    }
+    let marked = [&b"\xef\xbb\xbf"[..], &read("SHA256SUMS.asc")].concat();
+    let two = NonZero::new(2).unwrap();
+    assert!(signature::verify(&trusted, &sums, &marked, two, now, "SHA256SUMS.asc").is_ok());
+}
+
 #[test]
 fn files_without_signatures_are_refused() {
     if !has("gpg") {

@@ -4,6 +4,22 @@ use cairn_sources::Error;
 
 use crate::{Bench, has, noise, refused, run};
 
+/// Those that are kept with the tests: no program is needed for them.
+#[test]
+fn kept_archives_give_their_members() {
+    let bench = Bench::new();
+    let kept = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/archives");
+    for name in ["app.tar", "pax.tar", "app.tar.gz", "app.tar.xz", "app.tar.zst", "app.zip", "streamed.zip"] {
+        bench.put(name, &std::fs::read(kept.join(name)).unwrap());
+        let unpacked = bench.unpack(name, 1, &["bin/app", "tool"]).unwrap();
+        bench.check(&unpacked, &[b"#!/bin/sh\necho app\n", b"tool"]);
+        if name != "streamed.zip" {
+            let unpacked = bench.unpack(name, 1, &["link", "hard"]).unwrap();
+            bench.check(&unpacked, &[b"#!/bin/sh\necho app\n", b"tool"]);
+        }
+    }
+}
+
 /// A release: two programs, and things that are not wanted.
 fn release(bench: &Bench) -> (Vec<u8>, Vec<u8>) {
     let (one, two) = (noise(1, 300_000), b"#!/bin/sh\necho two\n".repeat(1000));
