@@ -159,7 +159,10 @@ pub(super) async fn judge(answer: Answer, get: &Get) -> Result<Answer, Fault> {
         403 => {
             let token = get.token.as_ref();
             let hint = token.map(|token| format!("see what the token of ${} may do", token.variable));
-            Fault::Final(refused(with_message("it refuses".to_owned()), hint.unwrap_or_default()))
+            let hint = hint.unwrap_or_else(|| {
+                "see whether version and address are right: some servers answer so for what they do not have".to_owned()
+            });
+            Fault::Final(refused(with_message("it refuses".to_owned()), hint))
         }
         503 if let Some(wait) = limit => {
             let otherwise = unavailable(format!("it asks to come back at {}", clock(wait)));

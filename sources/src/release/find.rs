@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 use crate::http::{Get, Http, address};
 use crate::watch::Watch;
 
+/// Files whose lengths are asked for at once.
+const AT_ONCE: usize = 4;
+
 pub(super) fn find(http: &Http, ask: &Ask<'_>, watch: &dyn Watch) -> Result<Found> {
     let wanted = wanted(ask)?;
     match &ask.source.origin {
@@ -25,12 +28,24 @@ pub(super) fn find(http: &Http, ask: &Ask<'_>, watch: &dyn Watch) -> Result<Foun
 fn on_page(page: &Page<'_>, wanted: &[Wanted]) -> Result<Found> {
     let trusted = trust::trusted(page.ask, page, wanted, page.watch)?;
     let mut places = Vec::new();
-    for file in wanted {
-        let size = page.length(file)?;
-        places.push((page.address(&file.name, file)?.into(), size));
+    for (file, size) in wanted.iter().zip(lengths(page, wanted)) {
+        places.push((page.address(&file.name, file)?.into(), size?));
     }
     let folder = page.folder(&wanted[0])?;
     Ok(put_together(page.ask, folder, wanted, places, trusted))
+}
+
+/// The lengths of files, several asked for at once: each takes as long as the server is far.
+fn lengths(page: &Page<'_>, wanted: &[Wanted]) -> Vec<Result<Option<u64>>> {
+    let mut lengths = Vec::with_capacity(wanted.len());
+    for files in wanted.chunks(AT_ONCE) {
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = files.iter().map(|file| scope.spawn(|| page.length(file))).collect();
+            // A thread that panicked has said why; the file is asked for again by whoever needs it.
+            lengths.extend(asked.into_iter().map(|asked| asked.join().unwrap_or(Ok(None))));
+        });
+    }
+    lengths
 }
 
 fn on_github(

@@ -169,3 +169,43 @@ fn a_program_that_the_archive_does_not_have_leaves_nothing() {
     assert!(text.contains("bitcoin-qt"), "{text}");
     assert_eq!(setup.laid().len(), 0);
 }
+
+#[test]
+fn checksums_may_be_within_their_own_signature() {
+    let server = started();
+    server.file("/bin/bitcoin-core-29.0/SHA256SUMS.asc", read("SHA256SUMS.signed.asc"));
+    server.remove("/bin/bitcoin-core-29.0/SHA256SUMS");
+    let mut setup = setup(&server, 1);
+    setup.source().checksums.file = Some(template("SHA256SUMS.asc"));
+    // Of those who are trusted, none signed.
+    assert!(told(setup.find_at("29.0", now())).contains("0 of 1 needed signatures: unknown key"));
+    setup.source().signatures.as_mut().unwrap().key_files = vec![fixture("builder-keys/dave.gpg")];
+    let found = setup.find_at("29.0", now()).unwrap();
+    assert_eq!(found.verified, "SHA256SUMS.asc signed by 1 key");
+    assert_eq!(found.assets[0].sha256, Some(Sha256::of(&read(ARCHIVE))));
+    assert_eq!(server.asked("/bin/bitcoin-core-29.0/SHA256SUMS.asc").len(), 2);
+    // What stands around the signed text does not count, and is not passed over either.
+    let mut around = format!("{}  {ARCHIVE}\n", Sha256::of(b"evil")).into_bytes();
+    around.extend(read("SHA256SUMS.signed.asc"));
+    server.file("/bin/bitcoin-core-29.0/SHA256SUMS.asc", around);
+    assert!(setup.find_at("29.0", now()).is_err());
+    // Where nobody has to sign, the text within is read.
+    server.file("/bin/bitcoin-core-29.0/SHA256SUMS.asc", read("SHA256SUMS.signed.asc"));
+    setup.source().signatures = None;
+    assert_eq!(setup.find_at("29.0", now()).unwrap().verified, "SHA256SUMS.asc");
+}
+
+#[test]
+fn a_bad_signature_is_told_where_others_are_enough() {
+    let server = started();
+    let mut setup = setup(&server, 3);
+    // The signature of one who is trusted, of another text.
+    let mut signatures = read("SHA256SUMS.asc");
+    signatures.extend(read("other-text.asc"));
+    server.file("/bin/bitcoin-core-29.0/SHA256SUMS.asc", signatures);
+    setup.source().signatures.as_mut().unwrap().key_files.push(fixture("builder-keys/dave.gpg"));
+    assert_eq!(setup.find_at("29.0", now()).unwrap().signers.len(), 3);
+    let warned = setup.watch.warned.lock().unwrap();
+    let [line] = &warned[..] else { panic!("{warned:?}") };
+    assert!(line.starts_with("SHA256SUMS.asc of the release 29.0 of bitcoin: bad signature by "), "{line}");
+}

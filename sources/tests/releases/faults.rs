@@ -60,7 +60,8 @@ fn what_breaks_off_goes_on_where_it_did() {
 #[test]
 fn what_stalls_or_trickles_is_broken_off_and_goes_on() {
     for fault in [Fault::Stall(1_000_000), Fault::Trickle(1_000_000)] {
-        let (server, setup, found, body) = started();
+        let (server, mut setup, found, body) = started();
+        setup.be_impatient();
         server.fail(PATH, fault);
         let began = Instant::now();
         let brought = setup.bring(&found).unwrap();

@@ -78,7 +78,8 @@ fn a_refusal_that_is_no_limit_is_told_as_it_is() {
 #[test]
 fn what_fails_for_a_while_is_asked_again() {
     let github = started();
-    let setup = Setup::github(&github.api.url(), &["cli"]);
+    let mut setup = Setup::github(&github.api.url(), &["cli"]);
+    setup.be_impatient();
     github.api.fail(TAG, Fault::Answer(Answer::new(502, "<html>Bad Gateway")));
     github.api.fail(TAG, Fault::Close);
     github.api.fail(TAG, Fault::Truncate(100));

@@ -114,7 +114,7 @@ impl Setup {
             timeouts: HttpTimeouts {
                 connect: Duration::from_secs(5),
                 answer: Duration::from_secs(5),
-                idle: Duration::from_millis(400),
+                idle: Duration::from_secs(10),
             },
             retries: Retries { tries: 5, first: Duration::from_millis(1), max: Duration::from_millis(5) },
             rate_wait_max: Duration::from_secs(5),
@@ -138,6 +138,11 @@ impl Setup {
     pub(crate) fn plain(url: &str, binaries: &[&str]) -> Self {
         let url = template(&format!("{url}/app-{{version}}/{{asset}}"));
         Self::new(Origin::Http { url, versions: None }, binaries)
+    }
+
+    /// Breaks off soon what stalls.
+    pub(crate) fn be_impatient(&mut self) {
+        self.options.timeouts.idle = Duration::from_millis(400);
     }
 
     pub(crate) fn source(&mut self) -> &mut ReleaseSource {
