@@ -16,8 +16,10 @@ use crate::watch::Watch;
 
 /// Longest answer of the API, in bytes.
 const ANSWER_LEN_MAX: usize = 16 << 20;
-/// Pages of one listing, at most.
-const PAGES_MAX: usize = 100;
+/// Pages of releases, at most.
+const RELEASE_PAGES_MAX: usize = 100;
+/// Pages of the files of one release, at most: GitHub has no release with more than 1,000 files.
+const FILE_PAGES_MAX: usize = 20;
 /// Releases a page; each may have hundreds of files.
 const RELEASES_A_PAGE: usize = 30;
 /// Files a page: as many as GitHub gives.
@@ -164,7 +166,7 @@ impl<'a> GitHub<'a> {
     pub(super) fn versions(&self, max: usize) -> Result<Vec<String>> {
         let mut versions = Vec::new();
         let mut next = Some(self.releases(&format!("?per_page={RELEASES_A_PAGE}"))?);
-        for _ in 0..PAGES_MAX {
+        for _ in 0..RELEASE_PAGES_MAX {
             let Some(url) = next.take().filter(|_| versions.len() < max) else { break };
             let text = self.ask(url.clone())?.ok_or_else(|| self.no_repository())?;
             for release in understand::<Vec<Release>>(&text)?.iter().filter(|release| !release.draft) {
@@ -191,7 +193,7 @@ impl<'a> GitHub<'a> {
         let mut first = self.follow(&base, &release.assets_url)?;
         first.query_pairs_mut().append_pair("per_page", &FILES_A_PAGE.to_string());
         let (mut files, mut next) = (Vec::new(), Some(first));
-        for _ in 0..PAGES_MAX {
+        for _ in 0..FILE_PAGES_MAX {
             let Some(url) = next.take() else { return Ok(files) };
             let text = self.ask(url.clone())?.ok_or_else(|| self.no_repository())?;
             files.extend(understand::<Vec<File>>(&text)?);

@@ -17,7 +17,9 @@ use crate::template::{Template, Words};
 use crate::watch::Watch;
 
 /// Longest page of versions, in bytes.
-const PAGE_LEN_MAX: usize = 16 << 20;
+const PAGE_LEN_MAX: usize = 4 << 20;
+/// Longest link of one that is looked at, in bytes: a page that is hostile costs no more than that for each of its words.
+const LINK_LEN_MAX: usize = 1 << 10;
 
 /// The release of a version on a web server.
 pub(super) struct Page<'a> {
@@ -158,6 +160,7 @@ fn page_template(page: &str) -> Result<Template> {
 fn links(html: &str) -> impl Iterator<Item = &str> {
     html.match_indices("href").chain(html.match_indices("HREF")).filter_map(|(at, word)| {
         let value = html[at + word.len()..].trim_start().strip_prefix('=')?.trim_start();
+        let value = &value[..value.floor_char_boundary(LINK_LEN_MAX)];
         let quote = value.chars().next()?;
         match quote {
             '"' | '\'' => value[1..].split_once(quote).map(|(target, _)| target),
@@ -192,6 +195,16 @@ mod tests {
         assert_eq!(found, ["../", "bitcoin-core-28.1/", "bitcoin-core-29.0/"]);
         assert_eq!(links("href=\"open").count(), 0);
         assert_eq!(links("hrefhrefhref=é").collect::<Vec<_>>(), ["é"]);
+    }
+
+    #[test]
+    fn a_hostile_page_takes_no_longer_than_its_length_allows() {
+        for word in ["href=a", "href=\"", "href='a\"", "href ", "HREF=é"] {
+            let html = word.repeat(PAGE_LEN_MAX / word.len());
+            let began = std::time::Instant::now();
+            assert!(links(&html).all(|link| link.len() <= LINK_LEN_MAX));
+            assert!(began.elapsed() < std::time::Duration::from_secs(60), "{word}: {:?}", began.elapsed());
+        }
     }
 
     #[test]

@@ -2,9 +2,8 @@
 
 #![expect(
     clippy::disallowed_methods,
-    clippy::print_stderr,
     clippy::unwrap_used,
-    reason = "files of tests; what helps a test fails it by panicking, and one says what it skips"
+    reason = "files of tests; what helps a test fails it by panicking"
 )]
 
 mod bitcoin;
