@@ -3,5 +3,9 @@
 #[path = "../../../tests/harness/ssh_server.rs"]
 mod ssh_server;
 
+mod bring;
 mod build;
+mod faults;
+mod folder;
+mod look;
 mod wire;
