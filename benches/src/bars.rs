@@ -2,7 +2,8 @@
 //!
 //! 1 [`new_data`], 2 [`held`] and [`next_state`], 3 and 4 [`held`], 5 [`stored`], 6 [`memory`] and [`index`],
 //! 7 [`start_up`]; of the mount 8 [`reading`], 9 [`metadata`], 10 [`flip`], 11 [`generations`]; between stores 12 to 15
-//! [`exchange`]; 16 to 18 [`upkeep`]; 19 to 22 [`deltas`]; 23 [`snapshots`]; 24 to 26 [`joins`].
+//! [`exchange`]; 16 to 18 [`upkeep`]; 19 to 22 [`deltas`]; 23 [`snapshots`]; 24 to 26 [`joins`];
+//! 27 and 28 [`sources`].
 
 mod deltas;
 mod exchange;
@@ -17,6 +18,7 @@ mod new_data;
 mod next_state;
 mod reading;
 mod snapshots;
+mod sources;
 mod start_up;
 mod stored;
 mod upkeep;
@@ -165,7 +167,7 @@ impl Bench {
     /// What moves between stores, and what keeps one sound.
     fn measure_exchange(&self, say: &dyn Fn(&str), rows: &mut Vec<Row>) {
         type Measure = fn(&Bench) -> Result<Vec<Row>>;
-        let bars: [(u8, &'static str, Measure); 13] = [
+        let bars: [(u8, &'static str, Measure); 15] = [
             (12, "exchange: upgrade", exchange::upgrade),
             (13, "exchange: speed", exchange::speed),
             (14, "exchange: swarm", exchange::swarm),
@@ -179,6 +181,8 @@ impl Bench {
             (24, "joins: transfer", joins::transfer),
             (25, "joins: beside events", joins::busy),
             (26, "joins: many at once", joins::at_once),
+            (27, "sources: build machines", sources::machine),
+            (28, "sources: releases", sources::release),
         ];
         for (bar, what, measure) in bars.into_iter().filter(|(bar, ..)| self.options.wants_own_bar(*bar)) {
             say(&format!("{bar} {what}"));

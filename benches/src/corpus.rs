@@ -38,6 +38,21 @@ pub(crate) struct Input {
     pub(crate) bytes: u64,
 }
 
+/// Makes a file of bytes that nothing compresses, of any length that is a whole number of MiB, or shorter than one.
+pub(crate) fn write_random(path: &Path, bytes: u64, seed: u64) -> Result<()> {
+    use std::io::Write;
+    let mut file = File::create(path).map_err(Error::io("make", path))?;
+    let (mut random, mut buffer) = (random::Random::new(seed), vec![0; 1 << 20]);
+    let mut left = bytes;
+    while left > 0 {
+        let len = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        random.fill(&mut buffer[..len]);
+        file.write_all(&buffer[..len]).map_err(Error::io("write", path))?;
+        left -= len as u64;
+    }
+    Ok(())
+}
+
 impl Corpus {
     pub(crate) const ALL: [Corpus; 5] =
         [Corpus::UvAll, Corpus::UvOne, Corpus::Esbuild, Corpus::State, Corpus::SmallFiles];

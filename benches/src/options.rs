@@ -14,9 +14,9 @@ Measures the bars and prints their table.
   --work DIR          measure in a fresh folder inside DIR [default: /dev/shm if it is a tmpfs, else the temporary folder]
   --disk DIR          measure the bars of the mount in a fresh folder inside DIR, which is on ext4
                       [default: the temporary folder, target/ or the workspace, whichever is]
-  --bar N[,N...]      only these bars, of 1 to 26; 8 to 26 are also called mount, metadata, flip, generations, upgrade,
+  --bar N[,N...]      only these bars, of 1 to 28; 8 to 28 are also called mount, metadata, flip, generations, upgrade,
                       speed, swarm, lazy, collect, verify, recovery, deltas, codecs, unrelated, optimise, snapshots,
-                      join, events and joiners
+                      join, events, joiners, machine and release
   --only NAME[,...]   bars 1 to 5 on these corpora alone: uv-all, uv-one, esbuild, state, small-files; 19 and 20 on these:
                       uv, esbuild, libssl3, postgresql-15, state, or any package in the corpus's deb/
   --repetitions N     turns of each entrant, 5 or more [default: 7]
@@ -27,7 +27,7 @@ Measures the bars and prints their table.
 Relative paths start at the root of the workspace. CAIRN_BIN names the cairn to measure; otherwise the release binary
 of this workspace is built and measured.";
 
-const NAMED_BARS: [(&str, u8); 19] = [
+const NAMED_BARS: [(&str, u8); 21] = [
     ("mount", 8),
     ("metadata", 9),
     ("flip", 10),
@@ -47,6 +47,8 @@ const NAMED_BARS: [(&str, u8); 19] = [
     ("join", 24),
     ("events", 25),
     ("joiners", 26),
+    ("machine", 27),
+    ("release", 28),
 ];
 const REPETITIONS_MIN: usize = 5;
 const REPETITIONS_DEFAULT: usize = 7;
@@ -237,8 +239,8 @@ fn bar(text: &str) -> Result<u8> {
         return Ok(*bar);
     }
     match text.parse() {
-        Ok(bar @ 1..=26) => Ok(bar),
-        _ => Err(Error::Usage(format!("no bar {text}: they are 1 to 26"))),
+        Ok(bar @ 1..=28) => Ok(bar),
+        _ => Err(Error::Usage(format!("no bar {text}: they are 1 to 28"))),
     }
 }
 

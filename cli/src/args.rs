@@ -12,12 +12,12 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 
 use crate::commands::{
-    add, cat, completions, daemon, demo, diff, export, fetch, gc, generations, hold, import, join, log, ls,
-    mount, optimise, peers, pin, prune, ps, pull, push, remove, repair, rm, rollback, serve, show, snapshot,
-    stats, status, stream, switch, tag, token, umount, unpin, use_, verify,
+    add, cat, completions, daemon, demo, diff, export, fetch, gc, generations, hold, import, init, install,
+    join, log, ls, mount, optimise, peers, pin, prune, ps, pull, push, remove, repair, rm, rollback, serve,
+    show, snapshot, stats, status, stream, switch, sync, tag, token, umount, unpin, use_, verify,
 };
 use crate::exchange::AccessArgs;
-use crate::{text, wire};
+use crate::{shim, text, wire};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -54,6 +54,8 @@ pub(crate) enum Invocation {
     Daemon(daemon::DaemonArgs),
     Serve(serve::ServeArgs),
     Hold(hold::HoldArgs),
+    Sync(sync::SyncArgs),
+    Init(init::InitArgs),
     Completions(completions::CompletionsArgs),
 }
 
@@ -124,13 +126,14 @@ pub(crate) enum Command {
     Snapshot(snapshot::SnapshotCommand),
     #[command(subcommand)]
     Stream(stream::StreamCommand),
+    Install(install::InstallArgs),
     Demo(demo::DemoArgs),
 }
 
 impl Command {
     /// Whether it runs in the process of the command line even if a daemon could run it.
     pub(crate) fn is_of_this_process(&self) -> bool {
-        matches!(self, Self::Demo(_) | Self::Fetch(_))
+        matches!(self, Self::Demo(_) | Self::Fetch(_) | Self::Install(_))
     }
 
     /// Whether it does something at paths that its caller names: reads or writes there, or covers what is there.
@@ -209,6 +212,7 @@ impl Command {
             Self::Mount(args) => vec![&mut args.dir],
             Self::Join(args) => args.paths_mut().collect(),
             Self::Umount(args) => vec![&mut args.dir],
+            Self::Install(args) => vec![&mut args.to],
             Self::Demo(args) => args.from.iter_mut().collect(),
             Self::Fetch(args) => {
                 [&mut args.to].into_iter().chain(&mut args.cache).chain(&mut args.access.ca).collect()
@@ -295,7 +299,7 @@ pub(crate) fn parse() -> Result<Cli, clap::Error> {
     if std::env::vars_os().any(is_empty) {
         command = without_empty_variables(command);
     }
-    let mut matches = command.try_get_matches()?;
+    let mut matches = command.try_get_matches_from(shim::expand(std::env::args_os()))?;
     Cli::from_arg_matches_mut(&mut matches)
 }
 

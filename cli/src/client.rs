@@ -34,6 +34,60 @@ pub(crate) fn run(global: &Global, command: Command) -> anyhow::Result<u8> {
     code
 }
 
+/// Runs a command for one that consists of several: gives what it printed as JSON.
+///
+/// # Errors
+/// Its failure, as [`ClientError::Refused`]; [`cairn_store::Error::Cancelled`] if `is_cancelled` says so meanwhile.
+pub(crate) fn call(
+    global: &Global,
+    command: Command,
+    is_cancelled: &dyn Fn() -> bool,
+) -> anyhow::Result<Vec<u8>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("cannot start the runtime")?.block_on(answer(global, command, is_cancelled))
+}
+
+async fn answer(
+    global: &Global,
+    mut command: Command,
+    is_cancelled: &dyn Fn() -> bool,
+) -> anyhow::Result<Vec<u8>> {
+    command.prepare()?;
+    let wait_ms = u64::try_from(global.wait.as_millis()).unwrap_or(u64::MAX);
+    let request =
+        Request { json: true, quiet: true, verbose: global.verbose, progress: false, wait_ms, command };
+    let patience = Instant::now() + global.wait + LAST_WORDS;
+    let (mut client, mut answer) = loop {
+        let mut client = find(global, &request.command)?;
+        match client.run(&request, None).await {
+            Err(ClientError::Stopping) if Instant::now() < patience => tokio::time::sleep(AGAIN).await,
+            asked => break (client, asked?),
+        }
+    };
+    let (mut out, mut said, mut is_asked) = (Vec::new(), String::new(), false);
+    loop {
+        let event = tokio::select! {
+            event = answer.next() => event?.ok_or(ClientError::CutOff)?,
+            () = tokio::time::sleep(AGAIN) => {
+                if is_cancelled() && !is_asked {
+                    is_asked = true;
+                    stop(&mut client, &answer).await;
+                }
+                continue;
+            }
+        };
+        match event {
+            Event::Out(text) => out.extend_from_slice(text.as_bytes()),
+            Event::OutBase64(bytes) => out.extend_from_slice(&bytes),
+            Event::Err(lines) => said.push_str(&lines),
+            Event::Progress(_) | Event::Alive {} => {}
+            Event::Exit(0) => return Ok(out),
+            Event::Exit(_) if is_asked => return Err(cairn_store::Error::Cancelled.into()),
+            Event::Exit(_) => return Err(error::read(&said)),
+        }
+    }
+}
+
 async fn ask(global: &Global, mut command: Command) -> anyhow::Result<u8> {
     let mut interrupts = Interrupts::watch();
     command.prepare()?;

@@ -12,6 +12,8 @@ pub(crate) mod gc;
 pub(crate) mod generations;
 pub(crate) mod hold;
 pub(crate) mod import;
+pub(crate) mod init;
+pub(crate) mod install;
 pub(crate) mod join;
 pub(crate) mod log;
 pub(crate) mod ls;
@@ -34,6 +36,7 @@ pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod stream;
 pub(crate) mod switch;
+pub(crate) mod sync;
 pub(crate) mod tag;
 pub(crate) mod token;
 pub(crate) mod umount;
@@ -83,6 +86,7 @@ pub(crate) fn run(app: &mut App, command: Command) -> anyhow::Result<Outcome> {
         Command::Gc(args) => gc::run(app, &args),
         Command::Optimise(args) => optimise::run(app, &args),
         Command::Stream(command) => stream::run(app, command),
+        Command::Install(args) => install::run(app, &args),
         Command::Demo(args) => demo::run(app, args),
     }
 }

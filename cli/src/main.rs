@@ -16,6 +16,7 @@ mod output;
 mod priority;
 mod probe;
 mod progress;
+mod shim;
 mod start;
 mod text;
 mod wire;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 use tracing::Level;
 
 use crate::args::{Cli, Command, Invocation};
-use crate::commands::{completions, hold};
+use crate::commands::{completions, hold, init, sync};
 
 fn main() -> ExitCode {
     let Cli { global, command } = match args::parse() {
@@ -42,6 +43,8 @@ fn main() -> ExitCode {
         Invocation::Job(command) => client::run(&global, command),
         Invocation::Daemon(args) => daemon::run(&global, args),
         Invocation::Serve(args) => daemon::run(&global, args.into()),
+        Invocation::Sync(args) => sync::run(&global, &args),
+        Invocation::Init(args) => init::run(&global, &args),
         Invocation::Hold(args) => hold::run(&global, &args),
         Invocation::Completions(args) => completions::run(&args).map(|()| 0).map_err(Into::into),
     };

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use cairn_server::{JobIo, Task};
 use cairn_store::Progress;
 
-/// What is faster than this is not told of.
-const PATIENCE: Duration = Duration::from_millis(500);
+use crate::progress;
+
 /// How often there is news.
 const EVERY: Duration = Duration::from_millis(100);
 /// Over how long the rate of late is smoothed.
@@ -113,7 +113,7 @@ fn tell(
     let told = Arc::clone(&done);
     let started = Instant::now();
     let work = move || {
-        std::thread::park_timeout(PATIENCE);
+        std::thread::park_timeout(progress::PATIENCE);
         if told.load(Ordering::Relaxed) {
             return;
         }

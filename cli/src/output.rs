@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::io::{self, BufWriter, Write};
 use std::os::unix::ffi::OsStrExt;
 
+use anyhow::Context;
 use cairn_server::JobIo;
 use serde::Serialize;
 use serde::ser::SerializeMap;
@@ -79,6 +80,15 @@ impl Output {
     }
 }
 
+/// Writes to standard output from the command line's own process. A reader that went away is no failure.
+pub(crate) fn print_all(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.context("cannot write to standard output"),
+    }
+}
+
 /// How a column's cells stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Align {
@@ -113,6 +123,11 @@ impl Table {
     /// Adds a name and its value.
     pub(crate) fn fact(&mut self, name: &str, value: impl Into<String>) {
         self.row([name.to_owned(), value.into()]);
+    }
+
+    /// All of it, a line a row.
+    pub(crate) fn text(&self) -> String {
+        self.lines().into_iter().map(|line| line + "\n").collect()
     }
 
     fn lines(&self) -> Vec<String> {

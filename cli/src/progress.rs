@@ -8,6 +8,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::text;
 
+/// Work that is done in less time is not worth a bar.
+pub(crate) const PATIENCE: Duration = Duration::from_millis(500);
+
 /// Whether a bar would be seen.
 pub(crate) fn is_visible() -> bool {
     io::stderr().is_terminal()

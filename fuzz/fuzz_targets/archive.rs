@@ -64,7 +64,8 @@ fn read(mut data: &[u8]) -> bool {
 
 fn import(mut data: &[u8]) {
     let options = WriterOptions { wait: Duration::ZERO, command: String::new(), who: String::new() };
-    let writer = Writer::open_with(Arc::new(Sim::new(0)), Path::new("/store"), &options).expect("a new store");
+    let writer =
+        Writer::open_with(Arc::new(Sim::new(0)), Path::new("/store"), &options).expect("a new store");
     let Ok(reader) = ArchiveReader::open(&mut data, Path::new("archive")) else { return };
     let imported = writer.import_archive(reader, &ImportOptions::default(), &());
     for record in writer.names().refs.values() {

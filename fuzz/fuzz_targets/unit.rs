@@ -15,7 +15,10 @@ const UNITS_MAX: usize = 64;
 fn check(frame: &VerifiedFrame) {
     for (slot, (id, len)) in frame.chunks().iter().enumerate() {
         let bytes = frame.chunk(slot);
-        assert!(bytes.len() == *len as usize && ChunkId::of(bytes) == *id, "a chunk that is not what its id says");
+        assert!(
+            bytes.len() == *len as usize && ChunkId::of(bytes) == *id,
+            "a chunk that is not what its id says"
+        );
     }
 }
 
@@ -44,7 +47,8 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(job.chunks().start, told, "a chunk is passed over");
         told = job.chunks().end;
         if let Some(frames) = honest(job.run(&all.store, &mut tools)) {
-            let came: Vec<ChunkId> = frames.iter().flat_map(|frame| frame.chunks()).map(|(id, _)| *id).collect();
+            let came: Vec<ChunkId> =
+                frames.iter().flat_map(|frame| frame.chunks()).map(|(id, _)| *id).collect();
             let wanted: Vec<ChunkId> = job.chunks().map(|number| pair.gap.chunk(number).id).collect();
             assert_eq!(came, wanted);
         }

@@ -20,9 +20,9 @@ use cairn_store::delta::{DeltaReader, UnitTools};
 use cairn_store::io::{Io, Sim};
 use cairn_store::pack::{PackKind, PackWriter};
 use cairn_store::{
-    ArtifactId, ChunkId, ChunkRef, Content, ContentBuilder, Entry, Event, FullMeta, IngestOptions, Input, MemoryObjects,
-    Node, Origin, PublishOptions, RefStatement, StateHash, Store, StreamBounds, Streams, Subject, TreeBuilder, UseOptions,
-    Writer, WriterOptions, index,
+    ArtifactId, ChunkId, ChunkRef, Content, ContentBuilder, Entry, Event, FullMeta, IngestOptions, Input,
+    MemoryObjects, Node, Origin, PublishOptions, RefStatement, StateHash, Store, StreamBounds, Streams,
+    Subject, TreeBuilder, UseOptions, Writer, WriterOptions, index,
 };
 use cairn_trust::{Envelope, Signature};
 
@@ -50,10 +50,12 @@ fn main() {
     wire(&corpus);
     texts(&corpus);
     stores(&corpus);
+    releases(&corpus);
 }
 
 fn deltas(corpus: &Corpus) {
-    let text: Vec<u8> = (0..300u32).flat_map(|n| format!("line {} of {n}\n", n * n % 97).into_bytes()).collect();
+    let text: Vec<u8> =
+        (0..300u32).flat_map(|n| format!("line {} of {n}\n", n * n % 97).into_bytes()).collect();
     let newer = [&text[..2000], b"a line more\n", &text[2000..]].concat();
     for effort in [Effort::Fast, Effort::Max] {
         let payload = prefix::Encoder::new(effort).encode(&text, &newer);
@@ -81,12 +83,18 @@ fn deltas(corpus: &Corpus) {
     for (arm, fixed) in [(false, false), (false, true), (true, false)] {
         let old = executable(arm, fixed, 0);
         let new = executable(arm, fixed, 64);
-        let map = reloc::map(&old, &new, Effort::Normal, &Limits::default(), &|| false).expect("programs that are alike");
+        let map = reloc::map(&old, &new, Effort::Normal, &Limits::default(), &|| false)
+            .expect("programs that are alike");
         let len = u32::try_from(new.len()).expect("small");
         for range in [0..u64::from(len), 1024..1300] {
-            let plain = &new[usize::try_from(range.start).expect("small")..usize::try_from(range.end).expect("small")];
-            let payload = Coder::new(&map).encode(&old.as_slice(), &[range.clone()], plain, Effort::Normal).expect("its own range");
-            let told = [range.start, range.end - range.start].map(|n| u32::try_from(n).expect("small").to_le_bytes()).concat();
+            let plain = &new
+                [usize::try_from(range.start).expect("small")..usize::try_from(range.end).expect("small")];
+            let payload = Coder::new(&map)
+                .encode(&old.as_slice(), &[range.clone()], plain, Effort::Normal)
+                .expect("its own range");
+            let told = [range.start, range.end - range.start]
+                .map(|n| u32::try_from(n).expect("small").to_le_bytes())
+                .concat();
             let map = [&map.to_bytes()[..4], &unpacked_streams(&map.to_bytes()[4..])].concat();
             for payload in [unpacked_streams(&payload), payload] {
                 corpus.add("reloc", &join([&old[..], &map, &told, &payload]));
@@ -99,7 +107,9 @@ fn deltas(corpus: &Corpus) {
 fn told(corpus: &Corpus) {
     let all = units::pairs();
     for (number, pair) in (0u8..).zip(&all.pairs) {
-        let add = |units: &[Vec<u8>]| corpus.add("unit", &[&[number][..], &join(units.iter().map(Vec::as_slice))].concat());
+        let add = |units: &[Vec<u8>]| {
+            corpus.add("unit", &[&[number][..], &join(units.iter().map(Vec::as_slice))].concat())
+        };
         add(&[all.objects(pair)]);
         let add = |units: &[Vec<u8>]| {
             assert!(hold(&all.store, pair, units), "pair {number}: units that do not hold");
@@ -139,19 +149,30 @@ fn unit(kind: u8, number: usize, rest: &[u8]) -> Vec<u8> {
 }
 
 fn relocated(pair: &Pair) -> [[Vec<u8>; 2]; 2] {
-    let map = reloc::map(&pair.old, &pair.new, Effort::Normal, &Limits::default(), &|| false).expect("programs that are alike");
+    let map = reloc::map(&pair.old, &pair.new, Effort::Normal, &Limits::default(), &|| false)
+        .expect("programs that are alike");
     let whole = 0..pair.new.len() as u64;
-    let payload = Coder::new(&map).encode(&pair.old.as_slice(), &[whole], &pair.new, Effort::Normal).expect("its own range");
+    let payload = Coder::new(&map)
+        .encode(&pair.old.as_slice(), &[whole], &pair.new, Effort::Normal)
+        .expect("its own range");
     let map = map.to_bytes();
     let plain_map = [&map[..4], &unpacked_streams(&map[4..])].concat();
     let chunks = pair.gap.chunks();
-    [[unit(3, 0, &map), unit(2, chunks, &payload)], [unit(3, 0, &plain_map), unit(2, chunks, &unpacked_streams(&payload))]]
+    [
+        [unit(3, 0, &map), unit(2, chunks, &payload)],
+        [unit(3, 0, &plain_map), unit(2, chunks, &unpacked_streams(&payload))],
+    ]
 }
 
 fn unpacked_gzip(pair: &Pair) -> Vec<u8> {
-    let (old, new) = (deflate::content(&pair.old).expect("made by zlib"), deflate::unpack(&pair.new).expect("made by gzip"));
+    let (old, new) = (
+        deflate::content(&pair.old).expect("made by zlib"),
+        deflate::unpack(&pair.new).expect("made by gzip"),
+    );
     let content = prefix::Encoder::new(Effort::Normal).encode(&old, &new.plain);
-    let lens = [&new.recipe, &new.plain].map(|part| u32::try_from(part.len()).expect("small").to_le_bytes()).concat();
+    let lens = [&new.recipe, &new.plain]
+        .map(|part| u32::try_from(part.len()).expect("small").to_le_bytes())
+        .concat();
     let rest = [&[0][..], &lens, &new.recipe, &content].concat();
     unit(5, pair.gap.chunks(), &rest)
 }
@@ -237,7 +258,8 @@ fn numbered(objects: &MemoryObjects, root: ChunkId) -> Vec<Vec<u8>> {
         .map(|id| {
             let mut node = bytes[id].clone();
             for (number, named) in (0u8..).zip(&ids) {
-                let places: Vec<usize> = node.windows(32).enumerate().filter(|(_, w)| *w == named.0).map(|(at, _)| at).collect();
+                let places: Vec<usize> =
+                    node.windows(32).enumerate().filter(|(_, w)| *w == named.0).map(|(at, _)| at).collect();
                 places.into_iter().for_each(|at| node[at] = number);
             }
             node
@@ -251,16 +273,32 @@ fn entry(name: &str, node: Node, mode: u16) -> Entry {
 
 fn objects(corpus: &Corpus) {
     let mut objects = MemoryObjects::new();
-    let list: Vec<ChunkRef> = (0..3u32).map(|n| ChunkRef { id: ChunkId::of(&n.to_le_bytes()), len: 1000 }).collect();
-    let full = FullMeta { uid: 1000, gid: 100, mtime_s: -5, mtime_ns: 7, link: 1, xattrs: [(b"user.a".to_vec(), b"b".to_vec())].into() };
+    let list: Vec<ChunkRef> =
+        (0..3u32).map(|n| ChunkRef { id: ChunkId::of(&n.to_le_bytes()), len: 1000 }).collect();
+    let full = FullMeta {
+        uid: 1000,
+        gid: 100,
+        mtime_s: -5,
+        mtime_ns: 7,
+        link: 1,
+        xattrs: [(b"user.a".to_vec(), b"b".to_vec())].into(),
+    };
     let mut inner = TreeBuilder::new();
-    inner.push(&entry("a", Node::File { size: 3, content: Content::Inline(b"abc".to_vec()) }, 0o644), &mut objects).expect("memory");
+    inner
+        .push(
+            &entry("a", Node::File { size: 3, content: Content::Inline(b"abc".to_vec()) }, 0o644),
+            &mut objects,
+        )
+        .expect("memory");
     let inner = inner.finish(&mut objects).expect("memory");
     let mut tree = TreeBuilder::new();
     for entry in [
         entry("chunks", Node::File { size: 3000, content: Content::Chunks(list) }, 0o755),
         entry("dir", Node::Dir { tree: inner }, 0o755),
-        Entry { full: Some(full), ..entry("full", Node::File { size: 1, content: Content::Inline(vec![1]) }, 0o600) },
+        Entry {
+            full: Some(full),
+            ..entry("full", Node::File { size: 1, content: Content::Inline(vec![1]) }, 0o600)
+        },
         entry("link", Node::Symlink { target: b"../there".to_vec() }, 0o777),
     ] {
         tree.push(&entry, &mut objects).expect("memory");
@@ -280,7 +318,11 @@ fn objects(corpus: &Corpus) {
     for count in [33u32, 320] {
         let (mut objects, mut builder) = (MemoryObjects::new(), ContentBuilder::new());
         for number in 0..count {
-            let chunk = if number % 7 == 6 { ChunkRef::hole(500) } else { ChunkRef { id: ChunkId::of(&number.to_le_bytes()), len: number + 1 } };
+            let chunk = if number % 7 == 6 {
+                ChunkRef::hole(500)
+            } else {
+                ChunkRef { id: ChunkId::of(&number.to_le_bytes()), len: number + 1 }
+            };
             builder.push(chunk, &mut objects).expect("memory");
         }
         let size = builder.bytes();
@@ -306,7 +348,8 @@ fn statements(corpus: &Corpus) {
         Subject::Ref { key: key(), artifact: ArtifactId([7; 32]) },
         Subject::Channel { key: channel, version: key().version, artifact: ArtifactId([8; 32]) },
     ] {
-        let statement = RefStatement { origin: Origin([9; 16]), seq: 300, time_ms: 1_763_700_000_000, subject };
+        let statement =
+            RefStatement { origin: Origin([9; 16]), seq: 300, time_ms: 1_763_700_000_000, subject };
         corpus.add("statement", &statement.encode());
         let mut envelope: Envelope = statement.to_envelope();
         corpus.add("envelope", envelope.to_json().as_bytes());
@@ -371,7 +414,13 @@ fn texts(corpus: &Corpus) {
     drop(file);
     let token = br#"{"version":1,"tokens":[{"id":"0123456789ab","scope":"publish","names":["uv-*"],"created_ms":1,"expires_ms":2,"used_ms":null,"blake3":"0000000000000000000000000000000000000000000000000000000000000000"}]}"#;
     corpus.add("config", &[&[1][..], token].concat());
-    for text in ["https://user@host.example:8443/a/b?c", "http://[::1]:7001", "uv-*\nuv-nightly", "*a*b?c\nxxaxxbxc", "admin"] {
+    for text in [
+        "https://user@host.example:8443/a/b?c",
+        "http://[::1]:7001",
+        "uv-*\nuv-nightly",
+        "*a*b?c\nxxaxxbxc",
+        "admin",
+    ] {
         corpus.add("config", &[&[2][..], text.as_bytes()].concat());
     }
     fs::remove_dir_all(folder).expect("the folder that was just made");
@@ -380,10 +429,15 @@ fn texts(corpus: &Corpus) {
 /// What a small store holds: its journal, index, artifact and archive.
 fn stores(corpus: &Corpus) {
     let (sim, root) = (Sim::new(0), Path::new("/store"));
-    let options = WriterOptions { wait: Duration::ZERO, command: "seeds".to_owned(), who: "seeds@here".to_owned() };
+    let options =
+        WriterOptions { wait: Duration::ZERO, command: "seeds".to_owned(), who: "seeds@here".to_owned() };
     let writer = Writer::open_with(Arc::new(sim.clone()), root, &options).expect("a store");
     let add = |version: &str, bytes: Vec<u8>| {
-        let input = Input::Reader { name: "tool".to_owned(), executable: true, reader: Box::new(std::io::Cursor::new(bytes)) };
+        let input = Input::Reader {
+            name: "tool".to_owned(),
+            executable: true,
+            reader: Box::new(std::io::Cursor::new(bytes)),
+        };
         let platform = Some("linux/x86_64".parse().expect("a platform"));
         let provenance = BTreeMap::from([("from".to_owned(), "seeds".to_owned())]);
         let options = IngestOptions {
@@ -393,7 +447,9 @@ fn stores(corpus: &Corpus) {
         };
         let ingested = writer.ingest(input, &options, &()).expect("it can be stored");
         let channel = Some("stable".parse().expect("a channel"));
-        writer.publish(&ingested, &PublishOptions { channel, ..PublishOptions::default() }).expect("it can be named");
+        writer
+            .publish(&ingested, &PublishOptions { channel, ..PublishOptions::default() })
+            .expect("it can be named");
         corpus.add("artifact", &writer.chunk(&ingested.artifact.into()).expect("it is there"));
         ingested
     };
@@ -416,7 +472,9 @@ fn stores(corpus: &Corpus) {
         time_ms: 1,
         subject: Subject::Ref { key: first.key.clone(), artifact: first.artifact },
     };
-    writer.publish_pulled(&first.artifact, &[foreign.to_envelope()], &Default::default()).expect("it is whole");
+    writer
+        .publish_pulled(&first.artifact, &[foreign.to_envelope()], &Default::default())
+        .expect("it is whole");
     let archive = |specs: &[&str], since: &[&str]| {
         let parse = |specs: &[&str]| specs.iter().map(|spec| spec.parse().expect("a spec")).collect();
         let platform = Some("linux/x86_64".parse().expect("a platform"));
@@ -473,9 +531,51 @@ fn stat_cache() -> Vec<u8> {
     let writer = Writer::open(&store, &options, &()).expect("a store");
     let package = IngestOptions::package("a".parse().expect("a name"), "1".parse().expect("a version"));
     writer.ingest(Input::Paths(vec![file]), &package, &()).expect("it can be stored");
-    let kept = fs::read_dir(store.join("cache/stat")).expect("a folder").next().expect("a cache").expect("a name");
+    let kept =
+        fs::read_dir(store.join("cache/stat")).expect("a folder").next().expect("a cache").expect("a name");
     let bytes = fs::read(kept.path()).expect("a file");
     drop(writer);
     fs::remove_dir_all(folder).expect("the folder that was just made");
     bytes
+}
+
+/// What real programs made: archives, keys, signatures; and checksums as several write them.
+fn releases(corpus: &Corpus) {
+    let archives: [(u8, &[u8]); 7] = [
+        (0, include_bytes!("../../sources/tests/fixtures/archives/app.tar")),
+        (5, include_bytes!("../../sources/tests/fixtures/archives/pax.tar")),
+        (1, include_bytes!("../../sources/tests/fixtures/archives/app.tar.gz")),
+        (2, include_bytes!("../../sources/tests/fixtures/archives/app.tar.xz")),
+        (3, include_bytes!("../../sources/tests/fixtures/archives/app.tar.zst")),
+        (4, include_bytes!("../../sources/tests/fixtures/archives/app.zip")),
+        (4, include_bytes!("../../sources/tests/fixtures/archives/streamed.zip")),
+    ];
+    for (format, bytes) in archives {
+        // The first folder left out; two programs, or links.
+        for wanted in [1, 2] {
+            corpus.add("release_archive", &[&[format + 6 + 18 * wanted], bytes].concat());
+        }
+    }
+    let sums: &[u8] = include_bytes!("../../sources/tests/fixtures/signing/SHA256SUMS");
+    let clear: &[u8] = include_bytes!("../../sources/tests/fixtures/signing/clear.asc");
+    let ann: &[u8] = include_bytes!("../../sources/tests/fixtures/signing/ann.asc");
+    let ben: &[u8] = include_bytes!("../../sources/tests/fixtures/signing/ben.gpg");
+    let mini: &[u8] = include_bytes!("../../sources/tests/fixtures/signing/mini.pub");
+    let signatures: [(&[u8], &[u8]); 5] = [
+        (include_bytes!("../../sources/tests/fixtures/signing/SHA256SUMS.asc"), ann),
+        (include_bytes!("../../sources/tests/fixtures/signing/SHA256SUMS.asc"), ben),
+        (include_bytes!("../../sources/tests/fixtures/signing/SHA256SUMS.sig"), ben),
+        (include_bytes!("../../sources/tests/fixtures/signing/SHA256SUMS.minisig"), mini),
+        (clear, ann),
+    ];
+    for (signature, keys) in signatures {
+        corpus.add("release_signature", &join([signature, keys, sums]));
+    }
+    corpus.add("checksums", sums);
+    let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+    let bsd = format!("SHA256 (a b) = {hash}\nMD5 (a) = d41d8cd98f00b204e9800998ecf8427e\n");
+    let escaped = format!("{hash} *bin/app\n\\{hash}  a\\nb\\\\c\n# a comment\n");
+    for text in [hash.to_owned(), bsd, escaped, format!("SHA2-256(app)= {hash}\r\n")] {
+        corpus.add("checksums", text.as_bytes());
+    }
 }

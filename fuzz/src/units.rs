@@ -59,7 +59,8 @@ pub fn pairs() -> &'static Pairs {
 }
 
 fn make() -> Pairs {
-    let options = WriterOptions { wait: Duration::ZERO, command: "units".to_owned(), who: "units@here".to_owned() };
+    let options =
+        WriterOptions { wait: Duration::ZERO, command: "units".to_owned(), who: "units@here".to_owned() };
     let writer = Writer::open_with(Arc::new(Sim::new(0)), Path::new("/store"), &options).expect("a store");
     let long = noise(1, 300_000);
     let mut edited = long.clone();
@@ -78,7 +79,8 @@ fn make() -> Pairs {
         let input = Input::Reader { name: "tool".to_owned(), executable: true, reader };
         let platform = Some("linux/x86_64".parse().expect("a platform"));
         let name = "tool".parse().expect("a name");
-        let options = IngestOptions { platform, ..IngestOptions::package(name, version.parse().expect("a version")) };
+        let options =
+            IngestOptions { platform, ..IngestOptions::package(name, version.parse().expect("a version")) };
         writer.ingest(input, &options, &()).expect("it can be stored").artifact
     };
     let pair = |(number, (old, new)): (usize, (Vec<u8>, Vec<u8>))| {

@@ -1,13 +1,26 @@
 //! `[packages.NAME]` of `cairn.toml`: which programs of a package count, and where they come from.
+//!
+//! The types are what is meant; `written` is how it is written. Other sections of the file are somebody else's.
+
+mod written;
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cairn_store::{Channel, Name, Platform};
 
+use crate::error::Result;
 use crate::sha256::Sha256;
 use crate::template::Template;
+
+/// The packages that a file declares, in the order of their names. Paths in it are relative to its folder.
+///
+/// # Errors
+/// [`Error::Config`](crate::Error::Config) with the line of what is wrong.
+pub fn parse(path: &Path, text: &str) -> Result<Vec<Package>> {
+    written::parse(path, text)
+}
 
 /// A package, as the file declares it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -152,6 +165,36 @@ pub struct PeerSource {
     pub channel: Option<Channel>,
 }
 
+impl Package {
+    /// The strategies that it has, in the order in which they are preferred.
+    #[must_use]
+    pub fn strategies(&self) -> Vec<Strategy> {
+        Strategy::ALL.into_iter().filter(|strategy| self.has(*strategy)).collect()
+    }
+
+    fn has(&self, strategy: Strategy) -> bool {
+        match strategy {
+            Strategy::Release => self.release.is_some(),
+            Strategy::Vm => self.vm.is_some(),
+            Strategy::Ssh => self.ssh.is_some(),
+            Strategy::Dir => self.dir.is_some(),
+            Strategy::Peer => self.peer.is_some(),
+        }
+    }
+}
+
+impl ReleaseSource {
+    /// A version as the project calls it: `v1.2` is `1.2` where tags are `v{version}`.
+    #[must_use]
+    pub fn version<'a>(&self, said: &'a str) -> &'a str {
+        let bare = said.strip_prefix('v').filter(|bare| bare.starts_with(|c: char| c.is_ascii_digit()));
+        match (&self.origin, bare) {
+            (Origin::GitHub { tag, .. }, Some(bare)) if tag.as_str().contains("v{version}") => bare,
+            _ => said,
+        }
+    }
+}
+
 impl Strategy {
     /// All of them, in the order in which they are preferred where the file prefers none.
     pub const ALL: [Self; 5] = [Self::Release, Self::Vm, Self::Ssh, Self::Dir, Self::Peer];
@@ -174,3 +217,6 @@ impl std::fmt::Display for Strategy {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -126,6 +126,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "files of a test")]
     fn files_hash_as_their_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let bytes = vec![7; BUFFER_BYTES + 1];

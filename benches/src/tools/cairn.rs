@@ -64,6 +64,21 @@ impl Cairn {
         self.on(repo).args(["snapshot", "create", name]).arg(dir).args(how)
     }
 
+    /// Brings what a file declares; downloads lie beside the store, so that they are as new as that.
+    pub(crate) fn sync<'a>(
+        &self,
+        repo: &Repo,
+        config: &Path,
+        how: impl IntoIterator<Item = &'a str>,
+    ) -> Line {
+        self.on(repo)
+            .arg("sync")
+            .arg("--config")
+            .arg(config)
+            .args(how)
+            .env("CAIRN_CACHE", repo.store().join("cache"))
+    }
+
     /// Gets the newest state of a network, into a folder.
     pub(crate) fn join(
         &self,

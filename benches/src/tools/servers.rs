@@ -77,6 +77,41 @@ impl Server {
         Server::start(line, address, janitor)
     }
 
+    /// An `sshd` for root with keys of its own, in `keys`; `keys/config` is what its clients need, for the host `builder`.
+    pub(crate) fn sshd(keys: &Path, janitor: &Janitor) -> Result<Server> {
+        let address = free_address()?;
+        std::fs::create_dir_all(keys).map_err(Error::io("make the folder", keys))?;
+        for name in ["host", "user"] {
+            let line =
+                Line::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(keys.join(name));
+            line.run()?;
+        }
+        let text = |name: &str| {
+            let path = keys.join(name);
+            std::fs::read_to_string(&path).map_err(Error::io("read", &path))
+        };
+        let known = format!("builder {}", text("host.pub")?);
+        let (dir, user) = (keys.display(), text("user.pub")?);
+        let client = format!(
+            "Host builder\n  HostName {}\n  User root\n  IdentityFile {dir}/user\n  IdentitiesOnly yes\n  \
+             UserKnownHostsFile {dir}/known\n  HostKeyAlias builder\n",
+            address.ip()
+        );
+        let server = format!(
+            "ListenAddress {address}\nHostKey {dir}/host\nAuthorizedKeysFile {dir}/authorized\nPidFile none\n\
+             PermitRootLogin prohibit-password\nStrictModes no\nUsePAM no\n"
+        );
+        for (name, content) in [("authorized", user), ("known", known), ("config", client), ("sshd", server)]
+        {
+            let path = keys.join(name);
+            std::fs::write(&path, content).map_err(Error::io("write", &path))?;
+        }
+        // Where it gives up its rights; the distribution makes it with the service.
+        std::fs::create_dir_all("/run/sshd").map_err(Error::io("make the folder", Path::new("/run/sshd")))?;
+        let line = Line::new("/usr/sbin/sshd").args(["-D", "-e", "-f"]).arg(keys.join("sshd"));
+        Server::start(line, address, janitor)
+    }
+
     fn start(line: Line, address: SocketAddr, janitor: &Janitor) -> Result<Server> {
         let mut service = Service::start(line, janitor)?;
         service.wait_until(READY_WITHIN, || TcpStream::connect(address).is_ok())?;

@@ -17,6 +17,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use self::cache::Cache;
+pub(crate) use self::cache::cache_folder;
 use self::place::{Found, Place, Placed, Sha256Hex};
 use self::wish::{Wish, is_damage};
 use crate::app::App;

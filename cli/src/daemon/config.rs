@@ -11,7 +11,7 @@ use std::time::Duration;
 use cairn_agent::snapshot::{CheckpointOptions, Freezing, HOOK_TIME, RoundFrom, SnapshotOptions};
 use cairn_store::Name;
 use clap::Args;
-use serde::de::Error as _;
+use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize};
 use toml::Spanned;
 
@@ -185,6 +185,9 @@ struct Entry {
 struct Written {
     #[serde(default)]
     snapshots: BTreeMap<String, Spanned<Entry>>,
+    /// What `cairn sync` brings.
+    #[serde(default, rename = "packages")]
+    _packages: Option<IgnoredAny>,
 }
 
 impl Config {
@@ -269,6 +272,7 @@ mod tests {
         assert!(rocks.options().checkpoint.is_some());
         assert_eq!(parse("").unwrap(), Config::default());
         assert_eq!(parse("# nothing\n[snapshots]\n").unwrap(), Config::default());
+        assert_eq!(parse("[packages.app]\nbinaries = [\"app\"]\n").unwrap(), Config::default());
     }
 
     #[test]

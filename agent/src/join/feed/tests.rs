@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use cairn_net::FollowItem;
 use cairn_net::PeerUrl;
 use cairn_store::streams::{Span, StreamBounds, Streams};
 use cairn_store::{Writer, WriterOptions};

@@ -35,8 +35,7 @@ pub(crate) struct Cache {
 impl Cache {
     /// Opens or makes it, and waits for whoever uses it, as long as `--wait` says. One of more than `max` bytes is emptied.
     pub(crate) fn open(given: Option<PathBuf>, max: u64, app: &App) -> anyhow::Result<Self> {
-        let is_root = rustix::process::geteuid().is_root();
-        let folder = locate(given, is_root, env::var_os("XDG_CACHE_HOME"), env::var_os("HOME"))?;
+        let folder = cache_folder(given)?;
         let failed = || format!("cannot use the cache {}", folder.display());
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(failed)?;
         let mut options = OpenOptions::new();
@@ -60,6 +59,12 @@ impl Cache {
     pub(crate) fn store(&self) -> PathBuf {
         self.store.clone()
     }
+}
+
+/// Where what was fetched is kept: the given folder, else the system's for root, else the user's.
+pub(crate) fn cache_folder(given: Option<PathBuf>) -> Result<PathBuf, Usage> {
+    let is_root = rustix::process::geteuid().is_root();
+    locate(given, is_root, env::var_os("XDG_CACHE_HOME"), env::var_os("HOME"))
 }
 
 fn acquire(lock: &File, app: &App) -> anyhow::Result<()> {
