@@ -165,6 +165,7 @@ impl Read for Wire<'_> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "files of a test")]
 mod tests {
     use std::process::Command;
     use std::sync::Arc;

@@ -80,11 +80,16 @@ impl Bringing<'_> {
             }
             remove(to)?;
         }
-        Err(Error::Unavailable {
-            what: format!("{} of machine {}", wanted.path, self.link.machine),
-            reason: format!("it changes while it is read ({differs})"),
-            hint: "is it being built just now? try again when that is done".to_owned(),
-        })
+        let what = format!("{} of machine {}", wanted.path, self.link.machine);
+        let (reason, hint) = if wanted.sha256 == file.sha256 {
+            (format!("it cannot be read to its end: {differs}"), "look at it there")
+        } else {
+            (
+                format!("it changes while it is read ({differs})"),
+                "is it being built just now? try again when that is done",
+            )
+        };
+        Err(Error::Unavailable { what, reason, hint: hint.to_owned() })
     }
 
     fn is_held(&self, wanted: &RemoteFile, to: &Path) -> Result<bool> {

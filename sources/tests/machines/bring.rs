@@ -72,7 +72,8 @@ fn what_is_held_does_not_travel() {
 fn new_builds_come_as_blocks() {
     let Some(machine) = Machine::start() else { return };
     let old = program(1, 1_000_000);
-    let edits: [(&str, Box<dyn Fn(&mut Vec<u8>)>); 8] = [
+    type Edit = Box<dyn Fn(&mut Vec<u8>)>;
+    let edits: [(&str, Edit); 8] = [
         ("inserted", Box::new(|bytes| drop(bytes.splice(500_000..500_000, program(9, 77))))),
         ("removed", Box::new(|bytes| drop(bytes.drain(300_001..400_002)))),
         ("in front", Box::new(|bytes| drop(bytes.splice(0..0, [1, 2, 3])))),

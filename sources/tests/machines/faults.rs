@@ -60,7 +60,7 @@ fn a_connection_that_breaks_leaves_nothing() {
     let with_python = std::env::var("PATH").unwrap();
     for path in [with_python.as_str(), tools.path().to_str().unwrap()] {
         let Some(machine) = Machine::start_with_path(path) else { return };
-        machine.put("node", &noise(20 << 20));
+        machine.put("node", &noise(12 << 20));
         machine.put("tool", b"small");
         let (source, names) = (machine.source("{binary}"), binaries(&["tool", "node"]));
         let ask = Ask { package: "app", binaries: &names, source: &source };
@@ -83,7 +83,7 @@ fn a_connection_that_breaks_leaves_nothing() {
 #[test]
 fn who_does_not_want_it_any_more_does_not_wait() {
     let Some(machine) = Machine::start() else { return };
-    machine.put("node", &noise(20 << 20));
+    machine.put("node", &noise(12 << 20));
     let (source, names) = (machine.source("{binary}"), binaries(&["node"]));
     let ask = Ask { package: "app", binaries: &names, source: &source };
     let build = look(&ask, &Ear::default()).unwrap();
