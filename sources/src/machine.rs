@@ -215,7 +215,8 @@ pub fn bring(build: &Build, ask: &Ask<'_>, to: &Path, held: &dyn Held, watch: &d
     let way = match came.iter().map(|(_, one)| one.way).max() {
         None | Some(Way::Held) => "held".to_owned(),
         Some(Way::Blocks) => "blocks".to_owned(),
-        Some(Way::Whole(packer)) => format!("whole, compressed by {packer}"),
+        Some(Way::Whole(Some(packer))) => format!("whole, compressed by {packer}"),
+        Some(Way::Whole(None)) => "whole, not compressed".to_owned(),
     };
     Ok(Brought { files, wire_bytes: build.link.wire_bytes(), way })
 }

@@ -1,6 +1,7 @@
 # What a machine that has Python runs so that only what lacks travels: it reads one file, answers what is asked on its standard
 # input, and writes no file. Given by argument: a mark and the path. Numbers are little-endian. It says
-#   the mark on a line of its own, then: 1 byte whether there is xz, 1 byte processors, 8 bytes length of the file
+#   the mark on a line of its own and the letter P, and, when it could open the file,
+#   1 byte whether there is xz, 1 byte processors, 8 bytes length of the file
 # and keeps a list of parts of the file, which first is the whole. It is asked
 #   W                    the list is the whole file again
 #   B u32 size u8 n u8 m for each m-th whole block of `size` bytes of the list, from the first on: its CRC-32 and n bytes of
@@ -111,10 +112,12 @@ def data(how, preset, f, z, threads):
    put(b.result())
  put(b"")
 try:
+ O.write(("\n%s\nP" % sys.argv[1]).encode())
+ O.flush()
  F = os.open(sys.argv[2], os.O_RDONLY)
  N = os.fstat(F).st_size
  L = [(0, N)]
- O.write(("\n%s\nP" % sys.argv[1]).encode() + bytes([lzma is not None, min(os.cpu_count() or 1, 255)]) + N.to_bytes(8, "little"))
+ O.write(bytes([lzma is not None, min(os.cpu_count() or 1, 255)]) + N.to_bytes(8, "little"))
  while 1:
   O.flush()
   a = take(1)

@@ -35,6 +35,15 @@ pub(super) enum Framing {
     Session,
 }
 
+/// How much came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Length {
+    /// As much as it may be, or less.
+    Bounded,
+    /// More; the rest was not taken.
+    TooLong,
+}
+
 /// Gives what comes to `take`, decompressed, at most `bytes_max` bytes.
 pub(super) fn receive(
     session: &mut Session,
@@ -42,7 +51,7 @@ pub(super) fn receive(
     (format, framing): (Format, Framing),
     bytes_max: u64,
     take: impl FnMut(&[u8]) -> Result<()>,
-) -> Result<()> {
+) -> Result<Length> {
     let mut wire = Wire { session, watch, framing, left: 0, is_over: false, failure: None };
     let decoded = decode(&mut wire, format, bytes_max, take);
     let failure = wire.failure.take();
@@ -51,7 +60,7 @@ pub(super) fn receive(
         (None, Err(Trouble::Decoder(error))) => {
             Err(session.broken(&format!("what came cannot be decompressed: {error}")))
         }
-        (None, Ok(())) => Ok(()),
+        (None, Ok(length)) => Ok(length),
     }
 }
 
@@ -65,7 +74,7 @@ fn decode(
     format: Format,
     bytes_max: u64,
     mut take: impl FnMut(&[u8]) -> Result<()>,
-) -> Result<(), Trouble> {
+) -> Result<Length, Trouble> {
     let mut decoder: Box<dyn Read + '_> = match format {
         Format::Plain => Box::new(&mut *wire),
         Format::Gzip => Box::new(MultiGzDecoder::new(&mut *wire)),
@@ -82,16 +91,15 @@ fn decode(
         if read == 0 {
             break;
         }
-        left = left.checked_sub(read as u64).ok_or_else(|| {
-            Trouble::Decoder(io::Error::other(format!(
-                "it is more than the {bytes_max} bytes that it should be"
-            )))
-        })?;
+        match left.checked_sub(read as u64) {
+            Some(less) => left = less,
+            None => return Ok(Length::TooLong),
+        }
         take(&buffer[..read]).map_err(Trouble::Own)?;
     }
     drop(decoder);
     match wire.read(&mut buffer) {
-        Ok(0) => Ok(()),
+        Ok(0) => Ok(Length::Bounded),
         Ok(_) => Err(Trouble::Decoder(io::Error::other("there is more behind its end"))),
         Err(error) => Err(Trouble::Decoder(error)),
     }
@@ -157,6 +165,7 @@ impl Read for Wire<'_> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "files of a test")]
 mod tests {
     use std::process::Command;
     use std::sync::Arc;
@@ -164,16 +173,16 @@ mod tests {
     use super::*;
     use crate::watch::NoWatch;
 
-    fn take(script: &str, how: (Format, Framing), bytes_max: u64) -> Result<Vec<u8>> {
+    fn take(script: &str, how: (Format, Framing), bytes_max: u64) -> Result<(Vec<u8>, Length)> {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         let mut session = Session::start(command, "a shell", Arc::default()).unwrap();
         let mut all = Vec::new();
-        receive(&mut session, &NoWatch, how, bytes_max, |bytes| {
+        let length = receive(&mut session, &NoWatch, how, bytes_max, |bytes| {
             all.extend_from_slice(bytes);
             Ok(())
         })?;
-        Ok(all)
+        Ok((all, length))
     }
 
     #[test]
@@ -190,13 +199,13 @@ mod tests {
         ] {
             let whole = format!("{program} <{}", path.display());
             let came = take(&whole, (format, Framing::Session), plain.len() as u64).unwrap();
-            assert!(came == plain, "{program}");
+            assert!(came == (plain.clone(), Length::Bounded), "{program}");
             // Twice, one behind the other.
             let twice = format!("{whole}; {whole}");
             let came = take(&twice, (format, Framing::Session), 2 * plain.len() as u64).unwrap();
-            assert_eq!(came.len(), 2 * plain.len(), "{program}");
-            let error = take(&whole, (format, Framing::Session), plain.len() as u64 - 1).unwrap_err();
-            assert!(error.to_string().contains("more than the"), "{error}");
+            assert_eq!(came.0.len(), 2 * plain.len(), "{program}");
+            let came = take(&whole, (format, Framing::Session), plain.len() as u64 - 1).unwrap();
+            assert_eq!(came.1, Length::TooLong, "{program}");
             if format != Format::Plain {
                 let error = take(&format!("{whole} | head -c 5000"), (format, Framing::Session), 1 << 30);
                 assert!(error.unwrap_err().to_string().contains("cannot be decompressed"), "{program}");
@@ -208,7 +217,7 @@ mod tests {
     fn frames_end_where_they_say() {
         let frames = (Format::Plain, Framing::Frames);
         assert_eq!(
-            take(r"printf '\002\000\000\000ab\001\000\000\000c\000\000\000\000more'", frames, 9).unwrap(),
+            take(r"printf '\002\000\000\000ab\001\000\000\000c\000\000\000\000more'", frames, 9).unwrap().0,
             b"abc"
         );
         for short in [r"printf '\002\000\000\000a'", r"printf '\002\000'", "true"] {

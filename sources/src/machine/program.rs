@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 
-use super::incoming::{self, Format, Framing};
+use super::incoming::{self, Format, Framing, Length};
 use super::link::{Link, mark};
 use super::rebuild::{Rebuilding, Rebuilt};
 use super::session::Session;
@@ -42,8 +42,8 @@ pub(super) enum Way {
     Held,
     /// The blocks that the newest build lacks.
     Blocks,
-    /// All of it.
-    Whole(&'static str),
+    /// All of it, compressed by this.
+    Whole(Option<&'static str>),
 }
 
 enum Attempt {
@@ -80,11 +80,16 @@ impl Bringing<'_> {
             }
             remove(to)?;
         }
-        Err(Error::Unavailable {
-            what: format!("{} of machine {}", wanted.path, self.link.machine),
-            reason: format!("it changes while it is read ({differs})"),
-            hint: "is it being built just now? try again when that is done".to_owned(),
-        })
+        let what = format!("{} of machine {}", wanted.path, self.link.machine);
+        let (reason, hint) = if wanted.sha256 == file.sha256 {
+            (format!("it cannot be read to its end: {differs}"), "look at it there")
+        } else {
+            (
+                format!("it changes while it is read ({differs})"),
+                "is it being built just now? try again when that is done",
+            )
+        };
+        Err(Error::Unavailable { what, reason, hint: hint.to_owned() })
     }
 
     fn is_held(&self, wanted: &RemoteFile, to: &Path) -> Result<bool> {
@@ -126,41 +131,43 @@ impl Bringing<'_> {
         match &letter[..read] {
             b"P" => {
                 let filter = filter.and_then(|(_, number)| number);
-                let talk = Talk::begin(session, self.watch, filter)?;
-                self.rebuild(talk, wanted, (&new, to), old)
+                let mut talk = Talk::begin(session, self.watch, filter);
+                match self.rebuild(&mut talk, wanted, (&new, to), old) {
+                    Ok(attempt) => {
+                        talk.end();
+                        Ok(attempt)
+                    }
+                    Err(error @ Error::Unavailable { .. }) => {
+                        talk.failed_reading().map_or(Err(error), |reason| Ok(Attempt::Differs(reason)))
+                    }
+                    Err(error) => Err(error),
+                }
             }
-            b"X" => self.whole(session, wanted, (new, to), (Format::Xz, "xz")),
-            b"Z" => self.whole(session, wanted, (new, to), (Format::Zstd, "zstd")),
-            b"G" => self.whole(session, wanted, (new, to), (Format::Gzip, "gzip")),
-            b"C" => self.whole(session, wanted, (new, to), (Format::Plain, "nothing")),
+            b"X" => self.whole(session, wanted, (new, to), (Format::Xz, Some("xz"))),
+            b"Z" => self.whole(session, wanted, (new, to), (Format::Zstd, Some("zstd"))),
+            b"G" => self.whole(session, wanted, (new, to), (Format::Gzip, Some("gzip"))),
+            b"C" => self.whole(session, wanted, (new, to), (Format::Plain, None)),
             _ => Err(session.broken("it does not say how it sends")),
         }
     }
 
     fn rebuild(
         &self,
-        mut talk: Talk<'_>,
+        talk: &mut Talk<'_>,
         wanted: &RemoteFile,
         (new, to): (&File, &Path),
         old: Option<&Path>,
     ) -> Result<Attempt> {
+        talk.greet()?;
         if talk.size != wanted.size {
             return Ok(Attempt::Differs(format!("it has {} bytes and had {}", talk.size, wanted.size)));
         }
         let rebuilding = Rebuilding { old, new, new_path: to, sha256: wanted.sha256, watch: self.watch };
-        match rebuilding.run(&mut talk) {
-            Ok(Rebuilt::Right) => {
-                let way = if old.is_some() { Way::Blocks } else { Way::Whole(talk.packer()) };
-                talk.end();
-                Ok(Attempt::Came(way))
-            }
-            Ok(Rebuilt::Changed) => Ok(Attempt::Differs("its hash is another".to_owned())),
-            Err(error @ Error::Unavailable { .. }) => match talk.failed_reading() {
-                Some(reason) => Ok(Attempt::Differs(reason)),
-                None => Err(error),
-            },
-            Err(error) => Err(error),
-        }
+        Ok(match rebuilding.run(talk)? {
+            Rebuilt::Right if old.is_some() => Attempt::Came(Way::Blocks),
+            Rebuilt::Right => Attempt::Came(Way::Whole(Some(talk.packer()))),
+            Rebuilt::Changed => Attempt::Differs("its hash is another".to_owned()),
+        })
     }
 
     fn whole(
@@ -168,28 +175,28 @@ impl Bringing<'_> {
         mut session: Session,
         wanted: &RemoteFile,
         (mut new, to): (File, &Path),
-        (format, packer): (Format, &'static str),
+        (format, packer): (Format, Option<&'static str>),
     ) -> Result<Attempt> {
         self.watch.expect(wanted.size);
         let mut hasher = Hasher::default();
-        let came = incoming::receive(
-            &mut session,
-            self.watch,
-            (format, Framing::Session),
-            // One more is enough to see that it has grown.
-            wanted.size + 1,
-            |bytes| {
+        let came =
+            incoming::receive(&mut session, self.watch, (format, Framing::Session), wanted.size, |bytes| {
                 hasher.update(bytes);
                 self.watch.came(bytes.len().try_into().unwrap_or(i64::MAX));
                 new.write_all(bytes).map_err(Error::io("write", to))
-            },
-        );
-        let status = session.finish(self.watch)?;
-        // When the connection breaks, ssh fails; what ends early by itself is a file that changed.
-        if !status.success() && came.is_ok() {
-            return Err(session.broken(&format!("it ended with {status}")));
+            });
+        let ended = match came {
+            Ok(Length::TooLong) => return Ok(Attempt::Differs("it is longer than before".to_owned())),
+            Ok(Length::Bounded) | Err(Error::Unavailable { .. }) => session.finish(self.watch)?.code(),
+            Err(error) => return Err(error),
+        };
+        match (ended, came) {
+            (Some(0), Ok(_)) => {}
+            // The program there, and not the connection, has failed: it could not read what it was to send.
+            (Some(1..=254), _) => return Ok(Attempt::Differs(session.said().trim().to_owned())),
+            (_, Err(error)) => return Err(error),
+            (_, Ok(_)) => return Err(session.broken("it ended too early")),
         }
-        came?;
         if hasher.finish() == (wanted.sha256, wanted.size) {
             return Ok(Attempt::Came(Way::Whole(packer)));
         }

@@ -41,8 +41,10 @@ const ROUNDS_FILE_BYTES: u64 = 128 << 20;
 /// How what was made wrongly is found: what has to be right, and each round in what the one before found wrong.
 const MENDING: [Round; 2] =
     [Round { block_bytes: 256 << 10, strong_bytes: 4 }, Round { block_bytes: 4 << 10, strong_bytes: 4 }];
-/// Bytes that are compressed together: as long as the dictionary, of which each thread there needs a dozen.
+/// Bytes that are compressed together: as long as the dictionary, of which each thread there needs a dozen. Shorter where it
+/// is to be fast.
 const SEGMENT_BYTES: u32 = 8 << 20;
+const FAST_SEGMENT_BYTES: u32 = 4 << 20;
 /// Most threads that compress a file there.
 const THREADS_MAX: u8 = 4;
 /// What the preset 6 of xz compresses in a second, on one processor.
@@ -257,13 +259,10 @@ fn packing(talk: &Talk<'_>, bytes: u64) -> Packing {
     let segments = bytes.div_ceil(u64::from(SEGMENT_BYTES)).max(1);
     let thorough_seconds = bytes / THOROUGH_BYTES / segments.min(threads.into());
     let is_thorough = thorough_seconds <= talk.size / PACE_BYTES;
-    let preset = match (talk.has_xz, is_thorough) {
-        (true, true) => 6,
-        (true, false) => 1,
-        (false, _) => 6,
-    };
+    let (preset, segment_bytes) =
+        if is_thorough || !talk.has_xz { (6, SEGMENT_BYTES) } else { (1, FAST_SEGMENT_BYTES) };
     let filter = talk.filter.unwrap_or(0);
-    Packing { is_xz: talk.has_xz, preset, filter, segment_bytes: SEGMENT_BYTES, threads }
+    Packing { is_xz: talk.has_xz, preset, filter, segment_bytes, threads }
 }
 
 fn open(path: &Path) -> io::Result<File> {

@@ -103,7 +103,7 @@ pub(super) fn send(mark: &str, path: &str, branch_filter: Option<&str>) -> Resul
 }
 
 /// Statuses of Python: 0 and 43 are those of `blocks.py`, from 129 on it was killed. Any other says that there is no Python.
-const SEND: &str = r#"for y in python3 /usr/bin/python3 python python3.14 python3.13 python3.12 python3.11 python3.10 python3.9; do
+const SEND: &str = r#"for y in python3 python python3.14 python3.13 python3.12 python3.11 python3.10 python3.9; do
 command -v "$y" >/dev/null 2>&1 || continue
 "$y" -ISBc PROGRAM MARK "$p"
 s=$?

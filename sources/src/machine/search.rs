@@ -185,14 +185,15 @@ fn roll_zeros(register: u32, count: usize) -> u32 {
 
 const fn table() -> [u32; 256] {
     let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let (mut register, mut bit) = (byte as u32, 0);
+    let (mut at, mut byte) = (0, 0_u32);
+    while at < table.len() {
+        let (mut register, mut bit) = (byte, 0);
         while bit < 8 {
             register = if register & 1 == 1 { (register >> 1) ^ POLYNOMIAL } else { register >> 1 };
             bit += 1;
         }
-        table[byte] = register;
+        table[at] = register;
+        at += 1;
         byte += 1;
     }
     table

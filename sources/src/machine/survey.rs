@@ -12,6 +12,8 @@ use crate::watch::Watch;
 
 /// Most bytes that a survey says, for each file and beside.
 const SURVEY_BYTES_MAX: usize = 256 << 10;
+/// The longest program that is brought: what is counted of it, such as its blocks, is bounded by that.
+const FILE_BYTES_MAX: u64 = 64 << 30;
 /// Names of a folder that are told.
 const NEAR_MAX: usize = 8;
 
@@ -105,7 +107,12 @@ fn tell(file: &mut Option<File>, word: &str, rest: &str) -> Option<()> {
         ("file", _) => {
             let (size, hash) = rest.split_once(' ')?;
             let sha256 = hash.get(..64)?.parse().ok()?;
-            *file = Some(File::Found { size: size.parse().ok()?, sha256 });
+            let size = size.parse().ok()?;
+            *file = Some(if size > FILE_BYTES_MAX {
+                File::Odd("is longer than 64 GiB")
+            } else {
+                File::Found { size, sha256 }
+            });
         }
         ("absent", None) => *file = Some(File::Absent { near: None }),
         ("near", Some(File::Absent { near })) => {
@@ -211,6 +218,9 @@ mod tests {
         ] {
             assert!(parse(said, 1).is_err(), "{said}");
         }
+        let hash = "00".repeat(32);
+        let survey = parse(&format!("file 0 18446744073709551615 {hash}"), 1).unwrap();
+        assert_eq!(survey.files, [File::Odd("is longer than 64 GiB")]);
         assert_eq!(parse("commit nothing 0 v1\nuname\n", 0).unwrap(), Survey::default());
     }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
 
-use super::incoming::{self, Format, Framing};
+use super::incoming::{self, Format, Framing, Length};
 use super::link::IDLE_MAX;
 use super::search::{CRC_BYTES, Sum};
 use super::session::Session;
@@ -44,14 +44,17 @@ pub(super) struct Packing {
 
 impl<'a> Talk<'a> {
     /// With a session in which the mark and the letter came.
-    pub(super) fn begin(session: Session, watch: &'a dyn Watch, filter: Option<u8>) -> Result<Self> {
-        let mut talk = Self { session, watch, has_xz: false, processors: 1, filter, size: 0 };
-        let greeting = talk.take::<10>()?;
-        let [has_xz, processors, size @ ..] = greeting;
-        talk.has_xz = has_xz == 1;
-        talk.processors = processors.max(1);
-        talk.size = u64::from_le_bytes(size);
-        Ok(talk)
+    pub(super) fn begin(session: Session, watch: &'a dyn Watch, filter: Option<u8>) -> Self {
+        Self { session, watch, has_xz: false, processors: 1, filter, size: 0 }
+    }
+
+    /// Takes what the program says of itself and of the file. Before anything is asked.
+    pub(super) fn greet(&mut self) -> Result<()> {
+        let [has_xz, processors, size @ ..] = self.take::<10>()?;
+        self.has_xz = has_xz == 1;
+        self.processors = processors.max(1);
+        self.size = u64::from_le_bytes(size);
+        Ok(())
     }
 
     /// The list is the whole file again.
@@ -118,7 +121,11 @@ impl<'a> Talk<'a> {
         request.push(packing.threads);
         self.ask(&request)?;
         let format = if packing.is_xz { Format::Xz } else { Format::Gzip };
-        incoming::receive(&mut self.session, self.watch, (format, Framing::Frames), bytes_max, take)
+        let how = (format, Framing::Frames);
+        match incoming::receive(&mut self.session, self.watch, how, bytes_max, take)? {
+            Length::Bounded => Ok(()),
+            Length::TooLong => Err(self.session.broken("it sent more than it was asked for")),
+        }
     }
 
     /// What the program there said before it ended because it could not read the file.

@@ -6,7 +6,9 @@ use std::time::Instant;
 
 use cairn_sources::machine::{Ask, bring, look};
 
-use crate::build::{Ear, Here, Machine, binaries};
+use crate::bring::sync;
+use crate::build::{Ear, Here, Machine, Random, binaries, program};
+use crate::look::find;
 use crate::ssh_server::SshServer;
 
 fn rsync(machine: &Machine, options: &[&str], old: &Path, scratch: &Path) -> u64 {
@@ -27,6 +29,58 @@ fn rsync(machine: &Machine, options: &[&str], old: &Path, scratch: &Path) -> u64
     };
     assert!(std::fs::read(&to).unwrap() == std::fs::read(machine.server.home().join("program")).unwrap());
     count("Total bytes sent:") + count("Total bytes received:")
+}
+
+/// Brings `new` where `old` is; bytes both ways.
+fn cairn(machine: &Machine, old: &[u8], to: &str) -> u64 {
+    let to = machine.empty(to);
+    let brought = sync(&machine.source("{binary}"), &["program"], &to, &Here::one("program", old)).unwrap();
+    assert!(same(&to.join("program"), &machine.server.home().join("program")));
+    brought.wire_bytes
+}
+
+fn same(one: &Path, other: &Path) -> bool {
+    std::fs::read(one).unwrap() == std::fs::read(other).unwrap()
+}
+
+#[test]
+fn an_unchanged_program_is_a_few_bytes() {
+    let Some(machine) = Machine::start() else { return };
+    let program = program(1, 60_000_000);
+    machine.put("program", &program);
+    let bytes = cairn(&machine, &program, "to");
+    assert!(bytes < 4 << 10, "{bytes}");
+}
+
+#[test]
+fn less_travels_than_with_rsync() {
+    if find("rsync").is_none() {
+        eprintln!("SKIPPED: rsync is not installed");
+        return;
+    }
+    let Some(machine) = Machine::start() else { return };
+    let old = program(1, 8_000_000);
+    let scratch = machine.empty("old");
+    std::fs::write(scratch.join("program"), &old).unwrap();
+    let mut inserted = old.clone();
+    inserted.splice(4_000_001..4_000_001, program(2, 1024));
+    let mut scattered = old.clone();
+    let mut random = Random(7);
+    for _ in 0..old.len() / 400 {
+        let at = random.next() as usize % (old.len() / 4) * 4;
+        scattered[at..at + 4].copy_from_slice(&random.next().to_le_bytes()[..4]);
+    }
+    for (what, new) in [("inserted", inserted), ("scattered", scattered), ("another", program(3, 8_000_000))]
+    {
+        machine.put("program", &new);
+        let ours = cairn(&machine, &old, what);
+        for options in [&["-z"][..], &["-z", "--zc=zlib"], &["-z", "--zc=zstd"]] {
+            let to = machine.empty(&format!("{what}{}", options.concat()));
+            let theirs = rsync(&machine, options, &scratch.join("program"), &to);
+            eprintln!("{what}: {ours} bytes, rsync {options:?} {theirs}");
+            assert!(ours < theirs, "{what}: {ours} bytes, rsync {options:?} {theirs}");
+        }
+    }
 }
 
 /// For tuning: `OLD=… NEW=… cargo test … -- --ignored --nocapture measure`.

@@ -1,12 +1,10 @@
 //! Archives that attack, or are wrong.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 use cairn_sources::archive::{self, Bounds, Format, Member};
-use cairn_sources::{Error, NoWatch, Watch};
+use cairn_sources::{Error, NoWatch};
 
 use crate::made::{entry, file, hardlink, pax, seal, sized, symlink, tar};
-use crate::{Bench, has, noise, refused, run};
+use crate::{Bench, Stop, has, noise, refused, run};
 
 /// That an archive is refused, for this reason, and that nothing is left of it.
 #[track_caller]
@@ -335,15 +333,6 @@ fn files_that_are_there_stay() {
     assert!(link.is_symlink());
 }
 
-/// Stops after so many looks.
-struct Stop(AtomicUsize);
-
-impl Watch for Stop {
-    fn cancelled(&self) -> bool {
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
-    }
-}
-
 #[test]
 fn it_stops_when_it_is_told_to() {
     let bench = Bench::new();
@@ -353,7 +342,7 @@ fn it_stops_when_it_is_told_to() {
         let to = bench.to().join("0");
         let members = [Member { path: "a", to: &to }];
         for looks in [0, 1, 2, 10, 20] {
-            let stop = Stop(AtomicUsize::new(looks));
+            let stop = Stop::after(looks);
             let format = Format::of_name(name).unwrap();
             let stopped = archive::unpack(&archive, name, format, 0, &members, &Bounds::default(), &stop);
             assert!(matches!(stopped, Err(Error::Cancelled)), "{looks}: {stopped:?}");

@@ -14,9 +14,10 @@ mod zipped;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use cairn_sources::archive::{self, Bounds, Format, Member, Unpacked};
-use cairn_sources::{Error, NoWatch, Result, Sha256};
+use cairn_sources::{Error, NoWatch, Result, Sha256, Watch};
 use tempfile::TempDir;
 
 /// Whether a program is there; says so loudly if not.
@@ -106,6 +107,21 @@ impl Bench {
     fn check_nothing(&self) {
         let left: Vec<_> = std::fs::read_dir(self.to()).unwrap().collect();
         assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+/// Says to stop after so many looks.
+struct Stop(AtomicUsize);
+
+impl Stop {
+    fn after(looks: usize) -> Self {
+        Self(AtomicUsize::new(looks))
+    }
+}
+
+impl Watch for Stop {
+    fn cancelled(&self) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err()
     }
 }
 

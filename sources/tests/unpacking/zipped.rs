@@ -1,6 +1,9 @@
 //! Zip archives: what `zip` makes, and what is done to that.
 
-use crate::{Bench, has, noise, refused, run};
+use cairn_sources::Error;
+use cairn_sources::archive::{self, Bounds, Format, Member};
+
+use crate::{Bench, Stop, has, noise, refused, run};
 
 /// A folder with programs in it.
 fn bench() -> Bench {
@@ -143,4 +146,26 @@ fn links_are_followed_within_the_archive() {
     assert!(refused(bench.unpack("a.zip", 1, &["root"])).contains("which is absolute"));
     assert!(refused(bench.unpack("a.zip", 1, &["gone"])).contains("which is no file in it"));
     bench.check_nothing();
+}
+
+#[test]
+fn it_stops_when_it_is_told_to() {
+    if !has("zip") {
+        return;
+    }
+    let bench = bench();
+    std::fs::write(bench.path("xx/one"), noise(3, 1_000_000)).unwrap();
+    zip(&bench, &[]);
+    let to = bench.to().join("0");
+    let members = [Member { path: "xx/one", to: &to }];
+    let unpack = |looks| {
+        let archive = bench.path("a.zip");
+        archive::unpack(&archive, "a.zip", Format::Zip, 0, &members, &Bounds::default(), &Stop::after(looks))
+    };
+    for looks in 0..20 {
+        let stopped = unpack(looks);
+        assert!(matches!(stopped, Err(Error::Cancelled)), "{looks}: {stopped:?}");
+        bench.check_nothing();
+    }
+    bench.check(&unpack(10_000).unwrap(), &[&noise(3, 1_000_000)]);
 }
