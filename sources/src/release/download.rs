@@ -122,9 +122,7 @@ impl Downloads<'_> {
     }
 
     fn told(&self, asset: &Asset, size: u64) {
-        #[expect(clippy::cast_precision_loss, reason = "for people")]
-        let mebibytes = size as f64 / f64::from(1 << 20);
-        self.watch.say(&format!("downloaded {}, {mebibytes:.1} MiB", asset.name));
+        self.watch.say(&format!("downloaded {}, {}", asset.name, in_words(size)));
     }
 
     /// Downloads what lacks of a part.
@@ -277,6 +275,20 @@ fn wrong_length(url: &Url, asset: &Asset, how: &str, bytes: Option<u64>) -> Erro
         reason: format!("it is {how} {} bytes", bytes.unwrap_or(FILE_LEN_MAX)),
         hint: format!("see what is at {}", address::shown(url)),
     }
+}
+
+/// A length for people: `713 B`, `47.1 MiB`.
+fn in_words(bytes: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let mut size = bytes as f64;
+    let mut unit = "B";
+    for larger in ["KiB", "MiB", "GiB"] {
+        if size < 1024.0 {
+            break;
+        }
+        (size, unit) = (size / 1024.0, larger);
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{size:.1} {unit}") }
 }
 
 #[cfg(test)]
