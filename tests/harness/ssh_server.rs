@@ -22,7 +22,7 @@ const START_MAX: Duration = Duration::from_secs(20);
 const PORTS_MAX: usize = 5;
 
 /// A running server.
-pub(crate) struct SshServer {
+pub struct SshServer {
     folder: PathBuf,
     sshd: Child,
     port: u16,
@@ -31,10 +31,10 @@ pub(crate) struct SshServer {
 
 impl SshServer {
     /// What the client's configuration calls it.
-    pub(crate) const HOST: &str = "build";
+    pub const HOST: &str = "build";
 
     /// Whether the programs are installed; else it is said that a test is skipped.
-    pub(crate) fn is_installed() -> bool {
+    pub fn is_installed() -> bool {
         let is_there = sshd().is_some() && ["ssh", "ssh-keygen"].iter().all(|name| find(name).is_some());
         if !is_there {
             eprintln!("SKIPPED: openssh-server or openssh-client is not installed");
@@ -43,13 +43,13 @@ impl SshServer {
     }
 
     /// Starts one that keeps its files in `folder`, an empty folder that is there. Its home is `folder/home`.
-    pub(crate) fn start(folder: &Path) -> io::Result<Self> {
+    pub fn start(folder: &Path) -> io::Result<Self> {
         let path = std::env::var("PATH").unwrap_or_else(|_| "/usr/bin:/bin".to_owned());
         Self::start_with_path(folder, &path)
     }
 
     /// Starts one whose sessions have this `PATH`.
-    pub(crate) fn start_with_path(folder: &Path, path: &str) -> io::Result<Self> {
+    pub fn start_with_path(folder: &Path, path: &str) -> io::Result<Self> {
         let missing = |what: &str| io::Error::other(format!("{what} is not installed"));
         let program = sshd().ok_or_else(|| missing("sshd"))?;
         fs::create_dir_all(folder.join("home"))?;
@@ -89,37 +89,37 @@ impl SshServer {
     }
 
     /// The client and its options: `ssh -F FILE`.
-    pub(crate) fn client(&self) -> Vec<String> {
+    pub fn client(&self) -> Vec<String> {
         vec!["ssh".to_owned(), "-F".to_owned(), self.client_config().display().to_string()]
     }
 
     /// The client's configuration, in which the server is [`HOST`](Self::HOST).
-    pub(crate) fn client_config(&self) -> PathBuf {
+    pub fn client_config(&self) -> PathBuf {
         self.folder.join("ssh_config")
     }
 
     /// Where whoever connects is.
-    pub(crate) fn home(&self) -> PathBuf {
+    pub fn home(&self) -> PathBuf {
         self.folder.join("home")
     }
 
     /// Where it listens, on 127.0.0.1.
-    pub(crate) fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.port
     }
 
     /// What it said so far, a line each.
-    pub(crate) fn log(&self) -> Vec<String> {
+    pub fn log(&self) -> Vec<String> {
         self.log.lock().expect("nobody panics with it").clone()
     }
 
     /// Connections that it took.
-    pub(crate) fn connections(&self) -> usize {
+    pub fn connections(&self) -> usize {
         self.log().iter().filter(|line| line.starts_with("Accepted publickey")).count()
     }
 
     /// Ends the connections that are open now, as a network does that breaks; says how many there were.
-    pub(crate) fn break_connections(&self) -> usize {
+    pub fn break_connections(&self) -> usize {
         let children = children(self.sshd.id());
         children.iter().for_each(|pid| kill_tree(*pid));
         children.len()

@@ -90,7 +90,9 @@ fn judge_source(error: &cairn_sources::Error) -> (FailureKind, Option<String>) {
     let hint = match error {
         Source::Config { .. } => Some("docs/sources.md says what the file may hold; `cairn init` shows it"),
         Source::Archive { .. } => Some("nothing of it was kept; what was here is as it was"),
-        Source::Program { .. } => Some("install it, or take another strategy: `cairn sync NAME --strategy S`"),
+        Source::Program { .. } => {
+            Some("install it, or take another strategy: `cairn sync NAME --strategy S`")
+        }
         other => other.hint(),
     };
     (kind, hint.map(ToOwned::to_owned))

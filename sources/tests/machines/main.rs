@@ -9,7 +9,7 @@
 )]
 
 #[path = "../../../tests/harness/ssh_server.rs"]
-mod ssh_server;
+pub mod ssh_server;
 
 mod bring;
 mod build;
