@@ -159,3 +159,46 @@ fn no_changed_byte_makes_another_signer() {
         }
     }
 }
+
+/// Bytes of real keys and signatures changed at random, with a seed: nothing makes a signature count of what nobody signed.
+#[test]
+fn changed_bytes_make_nobody_sign() {
+    let kept = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/signing");
+    let read = |name: &str| std::fs::read(kept.join(name)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("keys");
+    let rounds: u64 =
+        std::env::var("CAIRN_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(200);
+    let pairs =
+        [("SHA256SUMS.sig", "ben.gpg"), ("SHA256SUMS.asc", "ann.asc"), ("SHA256SUMS.minisig", "mini.pub")];
+    for (signature, key) in pairs {
+        let (signature, key, sums) = (read(signature), read(key), read("SHA256SUMS"));
+        let trusted = {
+            std::fs::write(&path, &key).unwrap();
+            keys(std::slice::from_ref(&path), &[]).unwrap()
+        };
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut change = |bytes: &[u8]| {
+            let mut bytes = bytes.to_vec();
+            for _ in 0..3 {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                let [at, low, .., byte] = state.to_le_bytes();
+                let at = usize::from(u16::from_le_bytes([at, low])) % bytes.len();
+                bytes[at] = byte;
+            }
+            bytes
+        };
+        for _ in 0..rounds {
+            assert!(verify(&trusted, &change(&signature), 1, day(1)).is_err());
+            std::fs::write(&path, change(&key)).unwrap();
+            if let Ok(keys) = keys(std::slice::from_ref(&path), &[]) {
+                let one = NonZero::<usize>::MIN;
+                let changed = signature::verify(&keys, &sums, &signature, one, day(1), "SHA256SUMS.asc");
+                assert!(changed.is_err() || changed.is_ok_and(|signers| signers.valid.len() == 1));
+                assert!(signature::verify(&keys, SUMS, &signature, one, day(1), "SHA256SUMS.asc").is_err());
+            }
+        }
+    }
+}

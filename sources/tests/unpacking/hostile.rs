@@ -1,7 +1,7 @@
 //! Archives that attack, or are wrong.
 
 use cairn_sources::archive::{self, Bounds, Format, Member};
-use cairn_sources::{Error, NoWatch};
+use cairn_sources::{Error, NoWatch, Sha256};
 
 use crate::made::{entry, file, hardlink, pax, seal, sized, symlink, tar};
 use crate::{Bench, Stop, has, noise, refused, run};
@@ -346,6 +346,44 @@ fn it_stops_when_it_is_told_to() {
             let format = Format::of_name(name).unwrap();
             let stopped = archive::unpack(&archive, name, format, 0, &members, &Bounds::default(), &stop);
             assert!(matches!(stopped, Err(Error::Cancelled)), "{looks}: {stopped:?}");
+            bench.check_nothing();
+        }
+    }
+}
+
+/// Bytes of real archives changed at random, with a seed: what is written is what is told, or nothing is.
+#[test]
+fn changed_bytes_do_no_harm() {
+    let bench = Bench::new();
+    let kept = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/archives");
+    let bounds = Bounds { member_bytes_max: 1 << 20, total_bytes_max: 8 << 20, ..Bounds::default() };
+    let rounds: u64 =
+        std::env::var("CAIRN_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(300);
+    for name in ["app.tar", "pax.tar", "app.tar.gz", "app.tar.xz", "app.tar.zst", "app.zip", "streamed.zip"] {
+        let good = std::fs::read(kept.join(name)).unwrap();
+        for round in 0..rounds {
+            let mut bytes = good.clone();
+            let dice = noise(round + 1, 16);
+            for change in dice[1..].chunks_exact(3).take(usize::from(dice[0] % 5) + 1) {
+                let at = usize::from(u16::from_le_bytes([change[0], change[1]])) % bytes.len();
+                bytes[at] = change[2];
+                if name == "app.tar" || name == "pax.tar" {
+                    let header = at / 512 * 512;
+                    seal(&mut bytes[header..header + 512]);
+                }
+            }
+            bench.put(name, &bytes);
+            if let Ok(unpacked) = bench.unpack_within(name, 1, &["bin/app", "tool"], &bounds) {
+                for (number, unpacked) in unpacked.iter().enumerate() {
+                    let path = bench.to().join(number.to_string());
+                    assert_eq!(
+                        Sha256::of_file(&path).unwrap(),
+                        (unpacked.sha256, unpacked.size),
+                        "{name} {round}"
+                    );
+                    std::fs::remove_file(path).unwrap();
+                }
+            }
             bench.check_nothing();
         }
     }
