@@ -8,9 +8,7 @@ use crate::bars::Bench;
 use crate::bars::exchange::nodes::{Nodes, two_releases};
 use crate::bars::exchange::through;
 use crate::error::{Error, Result};
-use crate::harness::{
-    Limit, Line, Outcome, Role, Row, Score, Series, Unit, empty_folder, remove, to_f64, walk,
-};
+use crate::harness::{Limit, Line, Outcome, Role, Row, Score, Series, Unit, empty_folder, to_f64, walk};
 use crate::tools::{Repo, Server};
 
 /// What may pass when nothing was built.
@@ -139,7 +137,7 @@ impl Machine<'_> {
             std::fs::copy(old, &copy).map_err(Error::io("copy", old))?;
             let passed = through(&self.server, |at| self.rsync(&copy, at))?;
             theirs.push(to_f64(passed.down + passed.up));
-            remove(&copy)?;
+            std::fs::remove_file(&copy).map_err(Error::io("remove", &copy))?;
         }
         let score = |name, role, values| Score::new(name, role, Outcome::Measured(Series::of_values(values)));
         let role = if limit.needs_reference() { Role::Reference } else { Role::Peer };
