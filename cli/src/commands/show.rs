@@ -178,8 +178,12 @@ fn print(app: &mut App, id: &ArtifactId, artifact: &Artifact, view: &View) -> Ou
     facts.fact("chunking", format!("{min} to {max} bytes around {avg}{pages}"));
     facts.fact("root", artifact.root.to_string());
     for (key, value) in &artifact.provenance {
-        let (key, value) = (text::path(key.as_bytes()), text::path(value.as_bytes()));
-        facts.fact("provenance", format!("{key}: {value}"));
+        let key = text::path(key.as_bytes());
+        // A list has its lines each on its own.
+        let lines = value.lines().chain(value.is_empty().then_some(""));
+        for line in lines {
+            facts.fact("provenance", format!("{key}: {}", text::path(line.as_bytes())));
+        }
     }
     app.out.table(&facts)
 }

@@ -93,6 +93,10 @@ fn judge_source(error: &cairn_sources::Error) -> (FailureKind, Option<String>) {
         Source::Program { .. } => {
             Some("install it, or take another strategy: `cairn sync NAME --strategy S`")
         }
+        Source::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+            Some("run it as a user who may; --cache or $CAIRN_CACHE names another folder for downloads")
+        }
+        Source::Io { source, .. } => hint_for_io(source),
         other => other.hint(),
     };
     (kind, hint.map(ToOwned::to_owned))
