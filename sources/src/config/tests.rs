@@ -1,3 +1,5 @@
+//! What the file may say of packages, and what is told where it is wrong.
+
 use super::*;
 use crate::error::Error;
 
