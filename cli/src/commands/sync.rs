@@ -2,9 +2,11 @@
 //!
 //! It runs in the command line's own process, since variables, tokens and the agent of `ssh` are the user's; what changes the store
 //! it asks of whoever has that, like any other command (`cairn add`, `cairn pull`, `cairn use`). `file` finds the configuration,
-//! `package` brings one package, `shelf` is what the store has already, `staging` where files lie on their way into it, `tell`
+//! `package` brings one package, `build` one that is built, `facts` is what its provenance says, `shelf` is what the store has already, `staging` where files lie on their way into it, `tell`
 //! what is said meanwhile, `report` what is said at the end.
 
+mod build;
+mod facts;
 mod file;
 mod package;
 mod report;

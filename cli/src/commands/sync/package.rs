@@ -8,16 +8,14 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use cairn_sources::choice::{self, Choice, Flags};
-use cairn_sources::config::{
-    FolderSource, MachineSource, Package, PeerSource, ReleaseSource, Signatures, Strategy,
-};
-use cairn_sources::machine::Commit;
+use cairn_sources::config::{Package, PeerSource, ReleaseSource, Signatures, Strategy};
 use cairn_sources::release::Found;
-use cairn_sources::{Error, Sha256, Watch, folder, machine, release};
+use cairn_sources::{Error, Sha256, Watch, release};
 use cairn_store::{Platform, Version};
 use serde::Deserialize;
 
-use super::shelf::{BIN, FILES, Shelf};
+use super::facts::{ASSETS, FILES, SOURCE, list, listed, shorten};
+use super::shelf::{BIN, Shelf};
 use super::staging::{Staged, Staging};
 use super::tell::{PackageWatch, Tell};
 use super::{SharedHttp, SyncArgs};
@@ -30,16 +28,8 @@ use crate::error::Usage;
 use crate::exchange::{DeltaArgs, FromArgs};
 use crate::text;
 
-/// The key of the strategy in an artifact's provenance.
-pub(super) const SOURCE: &str = "source";
-/// The key of the files of a release.
-const ASSETS: &str = "assets";
-/// Longest value of provenance, in bytes.
-const VALUE_LEN_MAX: usize = cairn_store::artifact::PROVENANCE_VALUE_LEN_MAX;
 /// Versions that are shown to somebody who named none.
 const VERSIONS_SHOWN: usize = 10;
-/// Digits of a commit, and of what the programs hash to, in the version of a development build.
-const DIGITS: usize = 10;
 
 /// What all packages are brought with.
 pub(super) struct Work<'a> {
@@ -87,13 +77,13 @@ pub(super) enum Status {
 }
 
 /// What is to become an artifact.
-struct Build<'a> {
-    package: &'a Package,
-    version: Version,
-    platform: Option<Platform>,
-    files: BTreeMap<String, Sha256>,
-    facts: BTreeMap<String, String>,
-    wire_bytes: u64,
+pub(super) struct Build<'a> {
+    pub(super) package: &'a Package,
+    pub(super) version: Version,
+    pub(super) platform: Option<Platform>,
+    pub(super) files: BTreeMap<String, Sha256>,
+    pub(super) facts: BTreeMap<String, String>,
+    pub(super) wire_bytes: u64,
 }
 
 /// Brings a package; whatever fails is in the row.
@@ -127,11 +117,11 @@ pub(super) fn sync(work: &Work<'_>, package: &Package) -> Row {
 }
 
 /// One package on its way.
-struct Run<'a> {
-    work: &'a Work<'a>,
-    package: &'a Package,
-    choice: &'a Choice,
-    watch: PackageWatch<'a>,
+pub(super) struct Run<'a> {
+    pub(super) work: &'a Work<'a>,
+    pub(super) package: &'a Package,
+    pub(super) choice: &'a Choice,
+    pub(super) watch: PackageWatch<'a>,
 }
 
 impl Run<'_> {
@@ -217,89 +207,7 @@ impl Run<'_> {
         Error::Usage { problem, hint }.into()
     }
 
-    fn machine(&self, source: &MachineSource, row: &mut Row) -> anyhow::Result<Status> {
-        let package = self.package;
-        let mut source = source.clone();
-        if let Some(machines) = &self.choice.machines {
-            source.machines.clone_from(machines);
-        }
-        let ask =
-            machine::Ask { package: package.name.as_str(), binaries: &package.binaries, source: &source };
-        let build = machine::look(&ask, &self.watch)?;
-        let files: BTreeMap<_, _> =
-            build.files.iter().map(|file| (file.binary.clone(), file.sha256)).collect();
-        let mut facts = BTreeMap::from([("machine".to_owned(), shorten(&build.machine))]);
-        tell_commit(&mut facts, build.commit.as_ref());
-        let sizes = build.files.iter().map(|file| (file.binary.as_str(), file.size)).collect();
-        self.develop(row, files, facts, sizes, build.commit.as_ref(), |staged, to| {
-            let brought = machine::bring(&build, &ask, to, &self.work.shelf, &self.watch)?;
-            let _ = staged;
-            Ok((
-                brought.files.into_iter().map(|file| (file.binary, file.sha256)).collect(),
-                brought.wire_bytes,
-            ))
-        })
-    }
-
-    fn folder(&self, source: &FolderSource, row: &mut Row) -> anyhow::Result<Status> {
-        let package = self.package;
-        let ask = folder::Ask { package: package.name.as_str(), binaries: &package.binaries, source };
-        let build = folder::look(&ask, &self.watch)?;
-        let files: BTreeMap<_, _> =
-            build.files.iter().map(|file| (file.binary.clone(), file.sha256)).collect();
-        let mut facts = BTreeMap::new();
-        tell_commit(&mut facts, build.commit.as_ref());
-        let sizes = build.files.iter().map(|file| (file.binary.as_str(), file.size)).collect();
-        self.develop(row, files, facts, sizes, build.commit.as_ref(), |staged, to| {
-            let brought = folder::bring(&build, &ask, to, &self.work.shelf, &self.watch)?;
-            let _ = staged;
-            Ok((brought.files.into_iter().map(|file| (file.binary, file.sha256)).collect(), 0))
-        })
-    }
-
-    /// A development build: named after its commit and its bytes where nobody names it, and the same as long as these are.
-    fn develop(
-        &self,
-        row: &mut Row,
-        files: BTreeMap<String, Sha256>,
-        mut facts: BTreeMap<String, String>,
-        sizes: Vec<(&str, u64)>,
-        commit: Option<&Commit>,
-        bring: impl FnOnce(&Staged, &std::path::Path) -> anyhow::Result<(BTreeMap<String, Sha256>, u64)>,
-    ) -> anyhow::Result<Status> {
-        let package = self.package;
-        let platform = self.work.platform.or(package.platform.as_ref()).cloned();
-        let here = platform.clone().unwrap_or_else(Platform::current);
-        let strategy = self.choice.strategy.as_str();
-        row.verified = "SHA-256 of the source".to_owned();
-        row.platform = Some(here.clone());
-        let named: Option<Version> = self.choice.version.as_deref().map(str::parse).transpose()?;
-        let same = self.work.shelf.version_with(&package.name, &here, &files, strategy);
-        if let Some((version, artifact)) =
-            same.filter(|(version, _)| named.as_ref().is_none_or(|named| named == version))
-        {
-            row.facts.clone_from(&artifact.provenance);
-            return self.current(row, &version, &here, artifact.id().to_string());
-        }
-        let version = match named {
-            Some(named) => named,
-            None => development_version(&files, commit).parse()?,
-        };
-        row.version = version.to_string();
-        if self.work.args.dry_run {
-            row.new_bytes = sizes.iter().map(|(_, size)| size).sum();
-            row.plan =
-                sizes.iter().map(|(binary, size)| format!("{binary}, {}", text::size(*size))).collect();
-            return Ok(Status::Planned);
-        }
-        let staged = self.work.staging.begin(package.name.as_str())?;
-        let bin = staged.make(BIN)?;
-        let (files, wire_bytes) = bring(&staged, &bin)?;
-        facts.insert("development".to_owned(), "true".to_owned());
-        self.add(Build { package, version, platform, files, facts, wire_bytes }, &staged, row)
-    }
-
-    fn add(&self, build: Build<'_>, staged: &Staged, row: &mut Row) -> anyhow::Result<Status> {
+    pub(super) fn add(&self, build: Build<'_>, staged: &Staged, row: &mut Row) -> anyhow::Result<Status> {
         #[derive(Deserialize)]
         struct Added {
             artifact: String,
@@ -351,7 +259,7 @@ impl Run<'_> {
     }
 
     /// What is here is what the source has; the channel says so too.
-    fn current(
+    pub(super) fn current(
         &self,
         row: &mut Row,
         version: &Version,
@@ -483,94 +391,4 @@ fn planned(asset: &release::Asset) -> String {
         asset.sha256.map_or_else(|| "its checksum is waived".to_owned(), |hash| format!("SHA-256 {hash}"));
     let programs: Vec<&str> = asset.gives.iter().map(|given| given.binary.as_str()).collect();
     format!("{}{size}, for {}, {hash}, from {}", asset.name, programs.join(", "), asset.url)
-}
-
-fn tell_commit(facts: &mut BTreeMap<String, String>, commit: Option<&Commit>) {
-    let Some(commit) = commit else { return };
-    facts.insert("commit".to_owned(), shorten(&commit.id));
-    facts.insert("tree".to_owned(), if commit.is_dirty { "changed" } else { "clean" }.to_owned());
-    facts.extend(commit.described.as_deref().map(|described| ("described".to_owned(), shorten(described))));
-}
-
-/// `dev-COMMIT-BYTES`: another one where the bytes are others.
-fn development_version(files: &BTreeMap<String, Sha256>, commit: Option<&Commit>) -> String {
-    let all: String = files.iter().map(|(name, sha256)| format!("{sha256}  {name}\n")).collect();
-    let bytes = &Sha256::of(all.as_bytes()).to_string()[..DIGITS];
-    match commit
-        .map(|commit| commit.id.chars().filter(char::is_ascii_hexdigit).take(DIGITS).collect::<String>())
-    {
-        Some(commit) if !commit.is_empty() => format!("dev-{commit}-{bytes}"),
-        _ => format!("dev-{bytes}"),
-    }
-}
-
-fn shorten(text: &str) -> String {
-    let mut end = text.len().min(VALUE_LEN_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text[..end].to_owned()
-}
-
-/// Writes a list of hashes under `key`, as many as there is room for under each key.
-fn list<'a>(
-    facts: &mut BTreeMap<String, String>,
-    key: &str,
-    files: impl Iterator<Item = (&'a str, Sha256)>,
-) -> anyhow::Result<()> {
-    let (mut nth, mut text) = (1, String::new());
-    let mut put = |nth: usize, text: String| {
-        facts.insert(if nth == 1 { key.to_owned() } else { format!("{key}-{nth}") }, text);
-    };
-    for (name, sha256) in files {
-        let line = format!("{sha256}  {name}\n");
-        if text.len() + line.len() > VALUE_LEN_MAX {
-            put(nth, std::mem::take(&mut text));
-            nth += 1;
-        }
-        text += &line;
-    }
-    put(nth, text);
-    if facts.len() > cairn_store::artifact::PROVENANCE_MAX {
-        anyhow::bail!("there are too many programs for one package: their names do not fit its provenance");
-    }
-    Ok(())
-}
-
-/// The list of hashes under `key`, and of those that continue it.
-pub(super) fn listed(facts: &BTreeMap<String, String>, key: &str) -> BTreeMap<String, Sha256> {
-    let more = (2..).map(|nth| format!("{key}-{nth}")).map_while(|key| facts.get(&key));
-    let lines = facts.get(key).into_iter().chain(more).flat_map(|text| text.lines());
-    lines
-        .filter_map(|line| line.split_once("  "))
-        .filter_map(|(hash, name)| Some((name.to_owned(), hash.parse().ok()?)))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_go_on_under_further_keys() {
-        let files: BTreeMap<String, Sha256> =
-            (0..150).map(|nth| (format!("program-{nth:03}"), Sha256::of(&[nth]))).collect();
-        let mut facts = BTreeMap::new();
-        list(&mut facts, FILES, files.iter().map(|(name, sha256)| (name.as_str(), *sha256))).unwrap();
-        assert!(facts.len() > 2 && facts.values().all(|value| value.len() <= VALUE_LEN_MAX));
-        assert_eq!(listed(&facts, FILES), files);
-        assert!(listed(&BTreeMap::new(), FILES).is_empty());
-    }
-
-    #[test]
-    fn a_development_build_is_named_after_commit_and_bytes() {
-        let files = BTreeMap::from([("a".to_owned(), Sha256::of(b"a"))]);
-        let commit = Commit { id: "0123456789abcdef".to_owned(), is_dirty: true, described: None };
-        let version = development_version(&files, Some(&commit));
-        assert!(version.starts_with("dev-0123456789-"), "{version}");
-        assert!(version.parse::<Version>().is_ok());
-        let other = BTreeMap::from([("a".to_owned(), Sha256::of(b"b"))]);
-        assert_ne!(development_version(&other, Some(&commit)), version);
-        assert!(development_version(&files, None).parse::<Version>().is_ok());
-    }
 }

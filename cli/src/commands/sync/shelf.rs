@@ -13,15 +13,13 @@ use std::sync::OnceLock;
 use cairn_sources::{Held, Sha256};
 use cairn_store::{Artifact, ArtifactId, Channel, ChannelKey, Name, Platform, RefKey, Store, Version};
 
-use super::package::listed;
+use super::facts::{FILES, SOURCE, listed};
 use crate::app;
 use crate::args::Global;
 use crate::commands::install::program::{self, CopyError};
 
 /// The folder of an artifact in which the programs lie.
 pub(crate) const BIN: &str = "bin";
-/// The key of an artifact's provenance that has its programs, as `sha256sum` lists them; more in `files-2` and so on.
-pub(crate) const FILES: &str = "files";
 
 /// The store, as far as it is read here.
 pub(crate) struct Shelf {
@@ -65,7 +63,7 @@ impl Shelf {
         refs.sort_by_key(|(_, record)| std::cmp::Reverse(record.time_ms));
         refs.into_iter().find_map(|(key, record)| {
             let artifact = store.artifact(&record.artifact).ok()?;
-            let is_it = artifact.provenance.get(super::package::SOURCE).is_some_and(|said| said == source)
+            let is_it = artifact.provenance.get(SOURCE).is_some_and(|said| said == source)
                 && listed(&artifact.provenance, FILES) == *files;
             is_it.then(|| (key.version.clone(), artifact))
         })
