@@ -1,6 +1,6 @@
 //! Peers that do what they like: leave rounds out, repeat them, mix them up, break off, fall silent, lie.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use cairn_net::FollowItem;
 use cairn_net::PeerUrl;
@@ -24,6 +24,8 @@ struct Behaviour {
     breaks: Option<usize>,
     /// Says something else from this round on.
     lies_from: Option<u64>,
+    /// Gives this round only once somebody has lied: else all may be settled before the liar is asked for the first time.
+    awaits_lie_at: Option<u64>,
     /// Has nothing after this round, and says nothing more.
     ends_at: Option<u64>,
     /// Says that it has rounds up to this one, and does not have them.
@@ -38,6 +40,7 @@ struct Scripted {
     peers: Vec<Behaviour>,
     next: u64,
     asked: AtomicU64,
+    has_lied: Arc<AtomicBool>,
 }
 
 fn event(round: u64, is_lie: bool) -> Event {
@@ -49,7 +52,13 @@ impl Scripted {
     fn new(next: u64, peers: &[Behaviour]) -> Arc<Self> {
         let url = |peer| format!("http://127.0.0.1:{}", 7000 + peer).parse().unwrap();
         let urls = (0..peers.len()).map(url).collect();
-        Arc::new(Self { urls, peers: peers.to_vec(), next, asked: AtomicU64::new(0) })
+        Arc::new(Self {
+            urls,
+            peers: peers.to_vec(),
+            next,
+            asked: AtomicU64::new(0),
+            has_lied: Arc::default(),
+        })
     }
 
     fn rounds(&self, peer: usize, from: u64) -> VecDeque<u64> {
@@ -100,7 +109,14 @@ impl Network for Scripted {
         let next = if is_silent { of.ends_at.unwrap() + 1 } else { self.next };
         let next = of.promises.unwrap_or(next);
         let span = Some(Span { first: 0, next, bytes: 0 });
-        Ok(Box::new(Answer { rounds: self.rounds(peer, from), span, heads, of, next: self.next }))
+        Ok(Box::new(Answer {
+            rounds: self.rounds(peer, from),
+            span,
+            heads,
+            of,
+            next: self.next,
+            has_lied: Arc::clone(&self.has_lied),
+        }))
     }
 }
 
@@ -110,12 +126,22 @@ struct Answer {
     heads: bool,
     of: Behaviour,
     next: u64,
+    has_lied: Arc<AtomicBool>,
 }
 
 impl Follow for Answer {
     fn next(&mut self, wait: Duration, cancelled: &dyn Fn() -> bool) -> Result<Option<FollowItem>, NetError> {
         if let Some(span) = self.span.take() {
             return Ok(Some(FollowItem::Span(span)));
+        }
+        let is_held =
+            |round: &u64| self.of.awaits_lie_at == Some(*round) && !self.has_lied.load(Ordering::Relaxed);
+        if self.rounds.front().is_some_and(is_held) {
+            if cancelled() {
+                return Err(NetError::Cancelled);
+            }
+            std::thread::park_timeout(wait);
+            return Ok(None);
         }
         let Some(round) = self.rounds.pop_front() else {
             if self.of.breaks.is_some() {
@@ -129,7 +155,9 @@ impl Follow for Answer {
             return Ok(None);
         };
         assert!(round < self.next);
-        let event = event(round, self.of.lies_from.is_some_and(|from| round >= from));
+        let is_lie = self.of.lies_from.is_some_and(|from| round >= from);
+        self.has_lied.fetch_or(is_lie, Ordering::Relaxed);
+        let event = event(round, is_lie);
         Ok(Some(if self.heads { FollowItem::Head(event.head()) } else { FollowItem::Event(event) }))
     }
 }
@@ -181,6 +209,7 @@ impl Setting {
 
 const GOOD: Behaviour = Behaviour {
     leaves_out: None,
+    awaits_lie_at: None,
     repeats: None,
     swaps: None,
     breaks: None,
@@ -277,7 +306,7 @@ fn who_follows_waits_for_peers_to_come_back() {
 fn a_liar_among_three_is_outvoted_wherever_he_stands() {
     let liar = Behaviour { lies_from: Some(100), ..GOOD };
     for place in 0..3 {
-        let mut peers = [GOOD; 3];
+        let mut peers = [Behaviour { awaits_lie_at: Some(100), ..GOOD }; 3];
         peers[place] = liar;
         let setting = Setting::new(250, &peers);
         let feed = setting.start(2, 0);
