@@ -121,6 +121,42 @@ fn what_was_put_back_in_part_is_put_back_wholly_by_the_next() {
 }
 
 #[test]
+fn what_was_cut_off_is_completed_or_taken_back() {
+    let world = world();
+    let path = world.path("bin/.cairn/app/record.json");
+    // As a kill between the record and the last program leaves it: version 2 has begun, and only one of its programs is there.
+    let cut_off = || {
+        world.good(&["install", "app@1", "--to", "bin"]);
+        let kept = world.path("bin/.cairn/app/before-cut");
+        fs::create_dir(&kept).unwrap();
+        fs::hard_link(world.path("bin/app"), kept.join("app")).unwrap();
+        let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let artifact = world.object(&["show", "app@2"])["artifact"].clone();
+        record["begun"] = serde_json::json!({
+            "version": { "version": "2", "artifact": artifact },
+            "kept": { "folder": "before-cut", "version": record["now"], "programs": { "app": true, "gone": false } },
+        });
+        fs::write(&path, serde_json::to_vec(&record).unwrap()).unwrap();
+        fs::write(world.path("bin/gone"), "of version 2").unwrap();
+        fs::create_dir(world.path("bin/.cairn/app/new-left")).unwrap();
+    };
+    cut_off();
+    let taken_back = world.object(&["install", "app", "--to", "bin", "--rollback"]);
+    assert_eq!(taken_back["version"], "1");
+    assert_eq!((run(&world).as_str(), world.path("bin/gone").exists()), ("app 1", false));
+    cut_off();
+    assert_eq!(world.object(&["install", "app@2", "--to", "bin"])["version"], "2");
+    assert_eq!(run(&world), "app 2");
+    world.good(&["install", "app", "--to", "bin", "--rollback"]);
+    assert_eq!((run(&world).as_str(), world.path("bin/gone").exists()), ("app 1", false));
+    cut_off();
+    assert_eq!(world.object(&["install", "app@3", "--to", "bin"])["previous"], "1");
+    assert!(!world.path("bin/gone").exists() && !world.path("bin/.cairn/app/new-left").exists());
+    world.good(&["install", "app", "--to", "bin", "--rollback"]);
+    assert_eq!(run(&world), "app 1");
+}
+
+#[test]
 fn links_are_the_scripts_that_they_replace() {
     let world = world();
     world.program("build/app", b"#!/bin/sh\necho linked\n");
