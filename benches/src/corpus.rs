@@ -138,6 +138,15 @@ impl Input {
     }
 }
 
+/// The last two releases of a package, the older one first, where they were fetched to.
+pub(crate) fn last_two(options: &Options, package: &str) -> Result<[PathBuf; 2]> {
+    let source = options.corpus.join(package);
+    let missing = || Error::NoCorpus { name: "releases", path: source.clone() };
+    let mut releases = subfolders(&source)?.into_iter().rev();
+    let (new, old) = (releases.next(), releases.next());
+    Ok([old.ok_or_else(missing)?, new.ok_or_else(missing)?])
+}
+
 /// Every release of uv, oldest first, where it was fetched to.
 pub(crate) fn uv_sources(options: &Options) -> Result<Vec<PathBuf>> {
     subfolders(&Corpus::UvAll.source(options, "uv")?)

@@ -25,6 +25,7 @@ mod scratch;
 mod sha256;
 pub mod signature;
 mod template;
+mod together;
 mod watch;
 
 pub use error::{Error, Result};

@@ -25,14 +25,13 @@ mod talk;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 
 use crate::config::MachineSource;
 use crate::error::{Error, Result};
 use crate::scratch::Scratch;
 use crate::sha256::Sha256;
 use crate::template::Words;
+use crate::together::Together;
 use crate::watch::{Held, Watch};
 use link::Link;
 use program::{Bringing, Way};
@@ -176,64 +175,32 @@ fn path(ask: &Ask<'_>, binary: &str) -> String {
 /// nothing in `to` is to be used, and no program is there in part.
 pub fn bring(build: &Build, ask: &Ask<'_>, to: &Path, held: &dyn Held, watch: &dyn Watch) -> Result<Brought> {
     let scratch = Scratch::make(to)?;
-    let stopping = Stopping { watch, is_over: AtomicBool::new(false) };
+    let together = Together::new(watch);
     let bringing = Bringing {
         link: &build.link,
         package: ask.package,
         processor: build.platform.as_ref().map(|(_, processor)| processor.as_str()),
         held,
-        watch: &stopping,
+        watch: &together,
     };
-    let next = AtomicUsize::new(0);
-    let work = || {
-        let mut came = Vec::new();
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(file) = build.files.get(at) else { return Ok(came) };
-            let (new, old) = (scratch.join(&format!("{at}.new")), scratch.join(&format!("{at}.old")));
-            match bringing.bring(file, &new, &old) {
-                Ok(one) => came.push((at, one)),
-                Err(error) => {
-                    stopping.is_over.store(true, Ordering::Relaxed);
-                    return Err(error);
-                }
-            }
-        }
-    };
-    let all = thread::scope(|scope| {
-        let workers: Vec<_> = (0..build.files.len().min(AT_ONCE_MAX)).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().map(|worker| worker.join().expect("a worker does not panic")).collect()
-    });
-    let came = all_or_first_failure(all)?;
+    let came = together.all(build.files.len(), AT_ONCE_MAX, |at| {
+        let (new, old) = (scratch.join(&format!("{at}.new")), scratch.join(&format!("{at}.old")));
+        bringing.bring(&build.files[at], &new, &old)
+    })?;
     let mut files = Vec::with_capacity(came.len());
-    for (at, one) in &came {
-        let binary = &build.files[*at].binary;
+    for (at, one) in came.iter().enumerate() {
+        let binary = &build.files[at].binary;
         place(&scratch.join(&format!("{at}.new")), to, binary)?;
         let is_new = one.way != Way::Held;
         files.push(BroughtFile { binary: binary.clone(), sha256: one.sha256, size: one.size, is_new });
     }
-    let way = match came.iter().map(|(_, one)| one.way).max() {
+    let way = match came.iter().map(|one| one.way).max() {
         None | Some(Way::Held) => "held".to_owned(),
         Some(Way::Blocks) => "blocks".to_owned(),
         Some(Way::Whole(Some(packer))) => format!("whole, compressed by {packer}"),
         Some(Way::Whole(None)) => "whole, not compressed".to_owned(),
     };
     Ok(Brought { files, wire_bytes: build.link.wire_bytes(), way })
-}
-
-/// What all workers did, in order, or what made one fail: the others were then told to stop.
-fn all_or_first_failure<T>(all: Vec<Result<Vec<(usize, T)>>>) -> Result<Vec<(usize, T)>> {
-    let (mut done, mut failure) = (Vec::new(), None);
-    for worker in all {
-        match (worker, &failure) {
-            (Ok(some), _) => done.extend(some),
-            (Err(Error::Cancelled), Some(_)) => {}
-            (Err(error), None | Some(Error::Cancelled)) => failure = Some(error),
-            (Err(_), Some(_)) => {}
-        }
-    }
-    done.sort_by_key(|(at, _)| *at);
-    failure.map_or(Ok(done), Err)
 }
 
 /// Moves a program that is whole to where it is to be.
@@ -244,32 +211,4 @@ pub(crate) fn place(whole: &Path, to: &Path, binary: &str) -> Result<()> {
     }
     let to = to.join(binary);
     rustix::fs::rename(whole, &to).map_err(|errno| Error::io("create", &to)(errno.into()))
-}
-
-/// Is cancelled also when one of the others failed.
-struct Stopping<'a> {
-    watch: &'a dyn Watch,
-    is_over: AtomicBool,
-}
-
-impl Watch for Stopping<'_> {
-    fn expect(&self, bytes: u64) {
-        self.watch.expect(bytes);
-    }
-
-    fn came(&self, bytes: i64) {
-        self.watch.came(bytes);
-    }
-
-    fn say(&self, line: &str) {
-        self.watch.say(line);
-    }
-
-    fn warn(&self, line: &str) {
-        self.watch.warn(line);
-    }
-
-    fn cancelled(&self) -> bool {
-        self.is_over.load(Ordering::Relaxed) || self.watch.cancelled()
-    }
 }

@@ -3,8 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::AtomicU64;
 
 use rustix::fs::OFlags;
 
@@ -18,40 +17,13 @@ use crate::disk;
 use crate::error::{Error, Result};
 use crate::http::{Get, Http, address};
 use crate::sha256::{Hasher, Sha256};
+use crate::together::Together;
 use crate::watch::{Held, Watch};
 
 /// Files that are brought at once.
 const AT_ONCE: usize = 4;
 /// Bytes that are copied at once.
 const BUFFER_BYTES: usize = 256 << 10;
-
-/// Stops all as soon as one failed.
-struct Together<'a> {
-    watch: &'a dyn Watch,
-    has_failed: AtomicBool,
-}
-
-impl Watch for Together<'_> {
-    fn expect(&self, bytes: u64) {
-        self.watch.expect(bytes);
-    }
-
-    fn came(&self, bytes: i64) {
-        self.watch.came(bytes);
-    }
-
-    fn say(&self, line: &str) {
-        self.watch.say(line);
-    }
-
-    fn warn(&self, line: &str) {
-        self.watch.warn(line);
-    }
-
-    fn cancelled(&self) -> bool {
-        self.has_failed.load(Ordering::Relaxed) || self.watch.cancelled()
-    }
-}
 
 /// Where programs are laid, and what is asked for that.
 struct Laying<'a> {
@@ -79,11 +51,11 @@ pub(super) fn bring(
     }
     disk::make_folder(to)?;
     let wire_bytes = AtomicU64::new(0);
-    let watch = &Together { watch, has_failed: AtomicBool::new(false) };
+    let watch = &Together::new(watch);
     let shelf = Shelf::open(downloads, watch)?;
     let downloads = Downloads { http, shelf, watch, wire_bytes: &wire_bytes };
     let laying = Laying { downloads, source, to, held, watch };
-    let laid = laying.all(&found.assets, &watch.has_failed)?;
+    let laid = watch.all(found.assets.len(), AT_ONCE, |at| laying.one(&found.assets[at]))?;
     let mut brought = Brought { files: Vec::new(), wire_bytes: wire_bytes.into_inner(), assets: Vec::new() };
     for (asset, (sha256, programs)) in found.assets.iter().zip(laid) {
         brought.assets.push((asset.name.clone(), sha256));
@@ -98,42 +70,6 @@ pub(super) fn bring(
 }
 
 impl Laying<'_> {
-    /// All assets, several at once; the error that came first if there is one.
-    fn all(&self, assets: &[Asset], has_failed: &AtomicBool) -> Result<Vec<Laid>> {
-        let next = AtomicUsize::new(0);
-        let laid: Mutex<Vec<Option<Laid>>> = Mutex::new(vec![None; assets.len()]);
-        let failure: Mutex<Option<Error>> = Mutex::new(None);
-        let work = || {
-            while let Some(asset) = assets.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let place = assets.iter().position(|other| std::ptr::eq(other, asset));
-                match self.one(asset) {
-                    Ok(done) => {
-                        let mut laid = laid.lock().unwrap_or_else(PoisonError::into_inner);
-                        if let Some(slot) = place.and_then(|place| laid.get_mut(place)) {
-                            *slot = Some(done);
-                        }
-                    }
-                    Err(error) => {
-                        let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                        failure.get_or_insert(error);
-                        has_failed.store(true, Ordering::Relaxed);
-                    }
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..assets.len().min(AT_ONCE) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            return Err(error);
-        }
-        let laid = laid.into_inner().unwrap_or_else(PoisonError::into_inner);
-        laid.into_iter().map(|laid| laid.ok_or(Error::Cancelled)).collect()
-    }
-
     /// One asset: its hash, and its programs in their order.
     fn one(&self, asset: &Asset) -> Result<Laid> {
         if self.watch.cancelled() {

@@ -7,13 +7,18 @@ use std::path::{Path, PathBuf};
 use crate::bars::Bench;
 use crate::bars::exchange::nodes::{Nodes, two_releases};
 use crate::bars::exchange::through;
+use crate::corpus;
 use crate::error::{Error, Result};
 use crate::harness::{Limit, Line, Outcome, Role, Row, Score, Series, Unit, empty_folder, to_f64, walk};
 use crate::tools::{Repo, Server};
 
+/// What the program is made of.
+const CORPUS: &str = "60 MB: uv, esbuild and filling";
 /// What may pass when nothing was built.
 const UNCHANGED_BYTES_MAX: f64 = 65_536.0;
 const PROGRAM: &str = "uv";
+/// As long as the bar says, in bytes.
+const PROGRAM_BYTES: u64 = 60_000_000;
 /// What is put into the middle of the program that is changed a little, in bytes.
 const INSERTED: usize = 1000;
 
@@ -28,9 +33,12 @@ struct Machine<'a> {
 }
 
 pub(in crate::bars) fn rows(bench: &Bench) -> Result<Vec<Row>> {
-    let [old, new] = two_releases(bench)?.map(|release| program_of(&release));
-    let (old, new) = (old?, new?);
     let nodes = Nodes::new(bench, "machine")?;
+    let (old, new) = (nodes.join("old"), nodes.join("new"));
+    let [older, newer] = two_releases(bench)?;
+    let [older_part, newer_part] = corpus::last_two(bench.options(), "esbuild")?;
+    make_program(&old, &[older, older_part])?;
+    make_program(&new, &[newer, newer_part])?;
     let (keys, folder) = (nodes.join("ssh"), nodes.join("built"));
     empty_folder(&folder)?;
     let server = Server::sshd(&keys, &nodes.janitor)?;
@@ -64,6 +72,22 @@ pub(in crate::bars) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     ];
     machine.nodes.close()?;
     Ok(rows)
+}
+
+/// A program of 60 MB as a build makes it: the programs of releases, one behind the other, and up to that length bytes that are the
+/// same in every build, as what is embedded is.
+fn make_program(to: &Path, releases: &[PathBuf]) -> Result<()> {
+    let mut bytes = Vec::new();
+    for release in releases {
+        let program = program_of(release)?;
+        bytes.extend(std::fs::read(&program).map_err(Error::io("read", &program))?);
+    }
+    let filling = to.with_extension("filling");
+    corpus::write_random(&filling, PROGRAM_BYTES, 7)?;
+    let same = std::fs::read(&filling).map_err(Error::io("read", &filling))?;
+    std::fs::remove_file(&filling).map_err(Error::io("remove", &filling))?;
+    bytes.extend(&same[..same.len().saturating_sub(bytes.len())]);
+    std::fs::write(to, bytes).map_err(Error::io("write", to))
 }
 
 /// The longest file of a release: its program.
@@ -144,7 +168,7 @@ impl Machine<'_> {
         Ok(Row {
             bar: 27,
             what,
-            corpus: "uv's program",
+            corpus: CORPUS,
             unit: Unit::Bytes,
             limit,
             scores: vec![score("`rsync -z`", role, theirs), score("cairn", Role::Candidate, ours)],
@@ -159,6 +183,6 @@ impl Machine<'_> {
         self.build(new)?;
         let cost = self.sync(&node, self.server.address())?.run()?;
         node.remove()?;
-        Ok(super::release::peak_row(27, "peak memory of that sync", "uv's program", vec![cost]))
+        Ok(super::release::peak_row(27, "peak memory of that sync", CORPUS, vec![cost]))
     }
 }
